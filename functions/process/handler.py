@@ -1,0 +1,27 @@
+"""Process, capture and void: over HTTP, and by direct invocation from the order service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from payments import direct, wiring
+from payments.domain.operation import Kind
+from payments.telemetry import instrumented
+
+KINDS = (Kind.PROCESS, Kind.CAPTURE, Kind.VOID)
+
+
+@instrumented
+def lambda_handler(event: Any, context: Any) -> Any:
+    if direct.is_http(event):
+        return http()(event, context)
+    return direct.invoke(event, context, wiring.service(), wiring.settings().direct_owner, KINDS, Kind.PROCESS)
+
+
+@cache
+def http() -> Callable[[Any, Any], Any]:
+    from payments.http.app import app_of, commands_router, handler_of  # 280 ms that a direct invocation does not pay
+
+    return handler_of(app_of(commands_router(wiring.service, KINDS)))

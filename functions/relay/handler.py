@@ -1,0 +1,33 @@
+"""Scheduled: outbox to Kafka. `{"replay": {"from": …, "to": …}}` sends a range of published events again, with the same ids."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from payments import telemetry, wiring
+from payments.domain.events import rfc3339
+from payments.relay import relay, replay
+from payments.service import Deadline
+
+
+@telemetry.instrumented
+def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
+    deadline = Deadline.in_s(context.get_remaining_time_in_millis() / 1000)
+    if isinstance(event, dict) and "replay" in event:
+        start, end = _moment(event, "from"), _moment(event, "to")
+        sent, stopped_at = replay(wiring.service(), deadline, start, end)
+        return {"replayed": sent, "stopped_at": rfc3339(stopped_at.created_at) if stopped_at else None}
+    relayed = relay(wiring.service(), deadline)
+    telemetry.record_relay(relayed)
+    return {"published": relayed.published, "unpublished": relayed.unpublished, "lag_s": round(relayed.lag_s, 3)}
+
+
+def _moment(event: dict[str, Any], name: str) -> datetime:
+    try:
+        moment: datetime | None = datetime.fromisoformat(event["replay"][name])
+    except (KeyError, TypeError, ValueError):
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"replay.{name} must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
+    return moment

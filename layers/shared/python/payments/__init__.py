@@ -1,0 +1,1 @@
+"""Take payments on AWS Lambda without charging twice."""

@@ -1,0 +1,1 @@
+"""What a payment is: statuses, money, events and errors. Standard library only; nothing here does input or output."""

@@ -1,0 +1,32 @@
+"""Why a gateway says no, in the words that card networks use, and which of them a caller may hear."""
+
+from __future__ import annotations
+
+DECLINE_MESSAGES = {
+    "insufficient_funds": "The account does not have enough funds.",
+    "card_declined": "The card was declined.",
+    "expired_card": "The card has expired.",
+    "incorrect_cvc": "The card's security code is incorrect.",
+    "processing_error": "An error occurred while processing the card. Try again in a little while.",
+    "lost_card": "The card was reported lost.",
+    "stolen_card": "The card was reported stolen.",
+    "fraudulent": "The payment was suspected to be fraudulent.",
+    "generic_decline": "The card was declined.",
+}
+
+# Whoever tries a stolen card must not learn that it is known to be stolen, so these are all "generic_decline" outside. The
+# real one is stored and shown to the admin scope.
+CONFIDENTIAL_DECLINES = frozenset({"lost_card", "stolen_card", "fraudulent"})
+
+
+def public_decline_code(decline_code: str | None) -> str | None:
+    return "generic_decline" if decline_code in CONFIDENTIAL_DECLINES else decline_code
+
+
+def public_decline_message(decline_code: str | None, message: str | None) -> str | None:
+    return DECLINE_MESSAGES["generic_decline"] if decline_code in CONFIDENTIAL_DECLINES else message
+
+
+def advice_code(decline_code: str | None) -> str | None:
+    """`try_again_later` where the same payment may well succeed a little later; None otherwise."""
+    return "try_again_later" if decline_code == "processing_error" else None

@@ -1,0 +1,130 @@
+"""Everything a caller can be told, as a tree.
+
+PaymentsError
+├── Refused                       the request is at fault or came at the wrong time; nothing was moved, nothing was written
+│   ├── MalformedJson             not JSON as RFC 8259 reads it, or too deep
+│   ├── IdempotencyKeyInvalid     the header is empty, too long, repeated or not visible ASCII
+│   ├── Unauthenticated           no claims that say who is asking
+│   ├── Forbidden                 the claims lack the scope
+│   ├── PaymentNotFound           no such payment that the caller may see
+│   ├── OrderAlreadyPaid          another payment of the order is authorized, captured or refunded
+│   ├── OrderInProgress           another payment of the order is being processed
+│   ├── PaymentStateConflict      the payment's status does not allow the command, or another command holds the payment
+│   ├── IdempotencyKeyInUse       the first request with this key is still running
+│   ├── BodyTooLarge
+│   ├── UnsupportedMediaType
+│   ├── InvalidRequest            a field is missing, unknown or has the wrong type or value
+│   ├── CardDataNotAccepted       something looks like a card number or a security code
+│   ├── AmountTooLarge            more than is authorized, or more than is left to refund
+│   └── IdempotencyKeyReused      the key was used for another request
+└── Fault                         ours or our servers'; the caller may try again
+    ├── ServiceUnavailable        the database cannot be reached or does not answer in time
+    └── InternalError             everything else
+
+A gateway's decline is not an error: it is the answer to the question (see gateway/port.py) and part of a Result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class PaymentsError(Exception):
+    """An error with a stable `code` and a `title` of the kind; `detail` says what happened and what to do.
+
+    `extra` holds further members of the problem document, such as `payment_status` or `amount_available`.
+    """
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, retry_after_s: int | None = None, extra: Mapping[str, object] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.extra = dict(extra or {})
+
+
+class Refused(PaymentsError):
+    pass
+
+
+class MalformedJson(Refused):
+    code, title = "malformed_json", "The body is not well-formed JSON"
+
+
+class IdempotencyKeyInvalid(Refused):
+    code, title = "idempotency_key_invalid", "The Idempotency-Key is not valid"
+
+
+class Unauthenticated(Refused):
+    code, title = "unauthenticated", "The caller is not known"
+
+
+class Forbidden(Refused):
+    code, title = "forbidden", "The caller may not do this"
+
+
+class PaymentNotFound(Refused):
+    code, title = "payment_not_found", "There is no such payment"
+
+
+class OrderAlreadyPaid(Refused):
+    code, title = "order_already_paid", "The order is already paid"
+
+
+class OrderInProgress(Refused):
+    code, title = "order_in_progress", "A payment of the order is being processed"
+    retryable = True
+
+
+class PaymentStateConflict(Refused):
+    code, title = "payment_state_conflict", "The payment's status does not allow this"
+
+
+class IdempotencyKeyInUse(Refused):
+    code, title = "idempotency_key_in_use", "The first request with this Idempotency-Key is still running"
+    retryable = True
+
+
+class BodyTooLarge(Refused):
+    code, title = "body_too_large", "The body is too large"
+
+
+class UnsupportedMediaType(Refused):
+    code, title = "unsupported_media_type", "The body is not JSON"
+
+
+class InvalidRequest(Refused):
+    """Fields that are wrong; `errors` holds {"location", "message"} pairs and never the input."""
+
+    code, title = "invalid_request", "The request is not valid"
+
+    def __init__(self, detail: str, *, errors: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(detail, extra={"errors": [dict(error) for error in errors]})
+
+
+class CardDataNotAccepted(Refused):
+    code, title = "card_data_not_accepted", "Card data is not accepted"
+
+
+class AmountTooLarge(Refused):
+    code, title = "amount_too_large", "The amount is larger than what is available"
+
+
+class IdempotencyKeyReused(Refused):
+    code, title = "idempotency_key_reused", "The Idempotency-Key was used for another request"
+
+
+class Fault(PaymentsError):
+    retryable = True
+
+
+class ServiceUnavailable(Fault):
+    code, title = "service_unavailable", "The service cannot answer now"
+
+
+class InternalError(Fault):
+    code, title = "internal_error", "Something went wrong here"

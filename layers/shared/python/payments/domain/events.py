@@ -1,0 +1,94 @@
+"""What the rest of the company hears: a payment as JSON, and the event that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from payments.domain.declines import public_decline_code, public_decline_message
+from payments.domain.operation import Refund
+from payments.domain.payment import EVENT_TYPES, Change, Payment
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One CloudEvent, as the outbox keeps it. `sequence` counts a payment's events from 1 without gaps."""
+
+    event_id: UUID
+    payment_id: UUID
+    sequence: int
+    type: str
+    data: dict[str, Any]
+    created_at: datetime
+    traceparent: str | None
+
+
+def event_for(change: Change, after: Payment, refund: Refund | None, event_id: UUID, traceparent: str | None) -> Event | None:
+    """The event that a change owes, carrying the payment as it is after it, or None where it owes none."""
+    event_type = EVENT_TYPES.get(type(change))
+    if event_type is None:
+        return None
+    data = payment_body(after) | ({"refund": refund_body(refund)} if refund else {})
+    return Event(event_id, after.payment_id, after.event_sequence, event_type, data, after.updated_at, traceparent)
+
+
+def payment_body(payment: Payment, *, refunds: Sequence[Refund] | None = None, confidential: bool = False) -> dict[str, Any]:
+    """A payment as callers and consumers see it. `confidential` shows the real decline code, for the admin scope alone."""
+    decline_code, error_message = payment.decline_code, payment.error_message
+    if not confidential:
+        decline_code, error_message = (
+            public_decline_code(decline_code),
+            public_decline_message(decline_code, error_message),
+        )
+    body: dict[str, Any] = {
+        "payment_id": str(payment.payment_id),
+        "order_id": payment.order_id,
+        "status": payment.status.value,
+        "amount": payment.amount_minor,
+        "currency": payment.currency,
+        "payment_method": payment.payment_method,
+        "capture_method": payment.capture_method,
+        "amount_captured": payment.captured_minor,
+        "amount_refunded": payment.refunded_minor,
+        "amount_refund_pending": payment.refund_reserved_minor,
+        "transaction_id": payment.transaction_id,
+        "payment_intent_id": payment.payment_intent_id,
+        "decline_code": decline_code,
+        "error_message": error_message,
+        "customer_id": payment.customer_id,
+        "description": payment.description,
+        "metadata": dict(payment.metadata),
+        "created_at": rfc3339(payment.created_at),
+        "updated_at": rfc3339(payment.updated_at),
+        "authorized_at": rfc3339(payment.authorized_at),
+        "captured_at": rfc3339(payment.captured_at),
+        "failed_at": rfc3339(payment.failed_at),
+        "voided_at": rfc3339(payment.voided_at),
+        "capture_before": rfc3339(payment.capture_before),
+    }
+    if refunds is not None:
+        body["refunds"] = [refund_body(refund, confidential=confidential) for refund in refunds]
+    return body
+
+
+def refund_body(refund: Refund, *, confidential: bool = False) -> dict[str, Any]:
+    return {
+        "refund_id": str(refund.refund_id),
+        "payment_id": str(refund.payment_id),
+        "transaction_id": refund.transaction_id,
+        "amount": refund.amount_minor,
+        "currency": refund.currency,
+        "status": refund.status.value,
+        "reason": refund.reason,
+        "decline_code": refund.decline_code if confidential else public_decline_code(refund.decline_code),
+        "created_at": rfc3339(refund.created_at),
+        "updated_at": rfc3339(refund.updated_at),
+    }
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """A moment in UTC with microseconds, such as 2026-01-31T12:00:00.000000Z; fixed width, so that text sorts as time does."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None

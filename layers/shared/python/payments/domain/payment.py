@@ -1,0 +1,188 @@
+"""A payment, the changes that can happen to it, and the one table that says which status may follow which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class PaymentStatus(StrEnum):
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    AUTHORIZED = "AUTHORIZED"
+    CAPTURED = "CAPTURED"
+    PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
+    REFUNDED = "REFUNDED"
+    FAILED = "FAILED"
+    VOIDED = "VOIDED"
+
+
+S = PaymentStatus
+TRANSITIONS: Mapping[PaymentStatus, frozenset[PaymentStatus]] = {
+    S.PENDING: frozenset({S.PROCESSING}),
+    S.PROCESSING: frozenset({S.AUTHORIZED, S.CAPTURED, S.FAILED}),
+    S.AUTHORIZED: frozenset({S.CAPTURED, S.VOIDED}),
+    S.CAPTURED: frozenset({S.PARTIALLY_REFUNDED, S.REFUNDED}),
+    S.PARTIALLY_REFUNDED: frozenset({S.PARTIALLY_REFUNDED, S.REFUNDED}),
+    S.REFUNDED: frozenset(),
+    S.FAILED: frozenset(),
+    S.VOIDED: frozenset(),
+}
+"""Which status may follow which. The database's trigger holds the same table, and the README's diagram is drawn from it."""
+
+REFUNDABLE = frozenset({S.CAPTURED, S.PARTIALLY_REFUNDED})
+
+
+class IllegalTransition(Exception):
+    """A change was applied to a payment whose status does not allow it: a defect of the caller, never a user's error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """One attempt to pay an order, field for column as in the `payments` table. Amounts are in the minor unit of `currency`."""
+
+    payment_id: UUID
+    owner: str
+    order_id: str
+    status: PaymentStatus
+    status_reason: str
+    amount_minor: int
+    currency: str
+    payment_method: str
+    payment_token: str | None = field(default=None, repr=False)
+    capture_method: str
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    refund_reserved_minor: int = 0
+    transaction_id: str | None = None
+    payment_intent_id: str | None = None
+    decline_code: str | None = None
+    error_message: str | None = None
+    customer_id: str | None = None
+    description: str | None = None
+    metadata: Mapping[str, str]
+    created_at: datetime
+    updated_at: datetime
+    authorized_at: datetime | None = None
+    captured_at: datetime | None = None
+    failed_at: datetime | None = None
+    voided_at: datetime | None = None
+    capture_before: datetime | None = None
+    version: int
+    event_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingStarted:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Authorized:
+    transaction_id: str
+    payment_intent_id: str
+    capture_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """Money was taken: at once (with the gateway's ids) or from an authorization, in which case what is not taken is released."""
+
+    amount_minor: int
+    transaction_id: str
+    payment_intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    decline_code: str
+    error_message: str
+    transaction_id: str | None
+    payment_intent_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Voided:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefundSucceeded:
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefundReleased:
+    """The gateway declined the refund: what was reserved for it is free again."""
+
+    amount_minor: int
+
+
+Change = ProcessingStarted | Authorized | Captured | Failed | Voided | RefundSucceeded | RefundReleased
+
+EVENT_TYPES: Mapping[type[Change], str] = {
+    Authorized: "payment.authorized",
+    Captured: "payment.successful",
+    Failed: "payment.failed",
+    Voided: "payment.voided",
+    RefundSucceeded: "payment.refunded",
+}
+"""Changes that other services hear of. The others are nobody's business but ours."""
+
+
+def apply(payment: Payment, change: Change, at: datetime) -> Payment:
+    """The payment after the change, one version on; raises IllegalTransition where the table does not allow it."""
+    at = max(at, payment.updated_at)  # two machines' clocks may differ by a little; a payment's story never goes backwards
+    after = payment
+    match change:
+        case ProcessingStarted():
+            after = _move(payment, S.PROCESSING, "processing started")
+        case Authorized():
+            after = replace(
+                _move(payment, S.AUTHORIZED, "authorized by the gateway"),
+                authorized_at=at,
+                capture_before=change.capture_before,
+                transaction_id=change.transaction_id,
+                payment_intent_id=change.payment_intent_id,
+            )
+        case Captured():
+            after = replace(
+                _move(payment, S.CAPTURED, "captured by the gateway"),
+                captured_at=at,
+                captured_minor=change.amount_minor,
+                capture_before=None,
+                transaction_id=change.transaction_id,
+                payment_intent_id=change.payment_intent_id,
+            )
+        case Failed():
+            after = replace(
+                _move(payment, S.FAILED, f"declined: {change.decline_code}"),
+                failed_at=at,
+                decline_code=change.decline_code,
+                error_message=change.error_message,
+                transaction_id=change.transaction_id,
+                payment_intent_id=change.payment_intent_id,
+            )
+        case Voided():
+            after = replace(_move(payment, S.VOIDED, change.reason), voided_at=at, capture_before=None)
+        case RefundSucceeded(amount_minor):
+            refunded_minor = payment.refunded_minor + amount_minor
+            to = S.REFUNDED if refunded_minor == payment.captured_minor else S.PARTIALLY_REFUNDED
+            after = replace(
+                _move(payment, to, "refunded by the gateway"),
+                refunded_minor=refunded_minor,
+                refund_reserved_minor=payment.refund_reserved_minor - amount_minor,
+            )
+        case RefundReleased(amount_minor):
+            after = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)
+    owes_event = type(change) in EVENT_TYPES
+    return replace(after, updated_at=at, version=payment.version + 1, event_sequence=payment.event_sequence + owes_event)
+
+
+def _move(payment: Payment, to: PaymentStatus, reason: str) -> Payment:
+    if to not in TRANSITIONS[payment.status]:
+        raise IllegalTransition(f"a payment does not go from {payment.status} to {to}")
+    return replace(payment, status=to, status_reason=reason)

@@ -1,0 +1,101 @@
+"""A gateway without a network, which stands where Stripe or PayPal will.
+
+It keeps no state and draws no random numbers: outcome, delay and ids are an HMAC of (seed, key), so the same key always gets the
+same answer, as a real gateway's idempotency promises, in whichever process asks. What happens on the way back (a lost reply) also
+depends on the attempt, since a second call may get through where the first did not.
+
+Scenario tokens override the rates: `tok_ok`, `tok_<decline code>` for each decline, `tok_timeout_then_captured`,
+`tok_timeout_then_declined`, `tok_capture_declined`, `tok_refund_declined`, `tok_refund_timeout`, `tok_slow`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from payments.domain.declines import DECLINE_MESSAGES
+from payments.gateway.port import Approved, Declined, GatewayRequest, Reply, Unknown
+
+DECLINE_CODES = tuple(code for code in DECLINE_MESSAGES if code != "generic_decline")
+
+SLOW_S = 3.0
+"""`tok_slow`: long enough to see a request in flight from a second terminal, shorter than any time-out of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedGateway:
+    """Rates are fractions from 0 to 1; a delay is drawn from `delay_ms` (lowest, highest) for every call."""
+
+    success_rate: float = 0.95
+    delay_ms: tuple[int, int] = (50, 200)
+    seed: str = "payments"
+    lost_reply_rate: float = 0.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def charge(self, request: GatewayRequest) -> Reply:
+        token = request.payment_token
+        if token == "tok_timeout_then_declined" or (token == "tok_capture_declined" and request.capture):
+            decline: str | None = "card_declined"
+        else:
+            decline = self._decline(request)
+        lost = token in ("tok_timeout_then_captured", "tok_timeout_then_declined")
+        return self._answer(request, "charge", decline, lost)
+
+    def capture(self, request: GatewayRequest) -> Reply:
+        declined = request.payment_token == "tok_capture_declined"
+        return self._answer(request, "capture", "card_declined" if declined else None, lost=False)
+
+    def void(self, request: GatewayRequest) -> Reply:
+        return self._answer(request, "void", None, lost=False)
+
+    def refund(self, request: GatewayRequest) -> Reply:
+        declined = request.payment_token == "tok_refund_declined"
+        lost = request.payment_token == "tok_refund_timeout"
+        return self._answer(request, "refund", "card_declined" if declined else None, lost)
+
+    def _decline(self, request: GatewayRequest) -> str | None:
+        token = request.payment_token or ""
+        if token.removeprefix("tok_") in DECLINE_CODES:
+            return token.removeprefix("tok_")
+        if token in SCENARIO_TOKENS:
+            return None
+        if self._fraction("outcome", request.key) < self.success_rate:
+            return None
+        return DECLINE_CODES[int(self._fraction("decline", request.key) * len(DECLINE_CODES))]
+
+    def _answer(self, request: GatewayRequest, action: str, decline: str | None, lost: bool) -> Reply:
+        lowest, highest = self.delay_ms
+        delay_s = (lowest + (highest - lowest) * self._fraction("delay", request.key)) / 1000
+        if request.payment_token == "tok_slow" and action == "charge":
+            delay_s = SLOW_S
+        if delay_s > request.timeout_s:
+            self.sleep(request.timeout_s)
+            return Unknown(f"no answer within {request.timeout_s:.1f} s")
+        self.sleep(delay_s)
+        attempt = f"{request.key}#{request.attempt}"
+        if (lost and request.attempt == 1) or self._fraction("lost", attempt) < self.lost_reply_rate:
+            return Unknown("the reply was lost")
+        transaction_id = request.transaction_id or "txn_" + self._hex("transaction", request.key)
+        payment_intent_id = request.payment_intent_id or "pi_" + self._hex("intent", request.key)
+        raw = {"gateway": "simulated", "action": action, "id": "sim_" + self._hex(action, request.key)}
+        if decline is None:
+            return Approved(transaction_id, payment_intent_id, raw | {"result": "approved"})
+        message = DECLINE_MESSAGES[decline]
+        return Declined(decline, message, transaction_id, payment_intent_id, raw | {"result": "declined"})
+
+    def _hex(self, purpose: str, key: str) -> str:
+        return hmac.digest(self.seed.encode(), f"{purpose}:{key}".encode(), hashlib.sha256).hex()[:24]
+
+    def _fraction(self, purpose: str, key: str) -> float:
+        """A number in [0, 1) that depends on the seed, the purpose and the key alone."""
+        return int(self._hex(purpose, key)[:13], 16) / 16**13
+
+
+SCENARIO_TOKENS = frozenset(
+    {f"tok_{code}" for code in DECLINE_CODES}
+    | {"tok_ok", "tok_slow", "tok_timeout_then_captured", "tok_timeout_then_declined"}
+    | {"tok_capture_declined", "tok_refund_declined", "tok_refund_timeout"}
+)

@@ -1,0 +1,210 @@
+"""The API's routes. Each function serves those that template.yaml gives it; one app per function keeps its cold start small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse
+from mangum import Mangum
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from payments import lookups, telemetry
+from payments.caller import Scope
+from payments.commands import COMMANDS, Command
+from payments.domain.events import payment_body, rfc3339
+from payments.domain.operation import Kind
+from payments.domain.payment import PaymentStatus
+from payments.health import deep_checks
+from payments.http import schemas
+from payments.http.route import CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
+from payments.kafka import KafkaPublisher
+from payments.lookups import Found
+from payments.replies import PROBLEM_TYPE, Reply, reply_to
+from payments.requests import validate
+from payments.service import Call, Deadline, Service
+from payments.store.lookups import ListFilter
+
+PREFIX = "/api/v1/payments"
+
+ANSWERS: dict[Kind, tuple[int, type[BaseModel], str]] = {
+    Kind.PROCESS: (201, schemas.Payment, "The payment was captured, or authorized with `capture_method: manual`"),
+    Kind.CAPTURE: (200, schemas.Payment, "The authorization was captured"),
+    Kind.VOID: (200, schemas.Payment, "The authorization was voided"),
+    Kind.REFUND: (201, schemas.RefundCreated, "The refund succeeded"),
+}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": "Problem", "content": content} for status in statuses}
+
+
+def commands_router(service: Callable[[], Service], kinds: tuple[Kind, ...]) -> APIRouter:
+    """POST routes of the given commands."""
+    router = APIRouter(prefix=PREFIX, route_class=CheckedRoute)
+    for kind in kinds:
+        status, answer, description = ANSWERS[kind]
+        unknown = {"model": answer, "description": "The outcome is not known yet; look the payment up later"}
+        request_body = {
+            "required": True,
+            "content": {"application/json": {"schema": COMMANDS[kind].request.model_json_schema()}},
+        }
+        header = {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[!-+\--~]+$"},
+            "description": "Makes the request safe to repeat",
+        }
+        router.add_api_route(
+            f"/{kind.value}",
+            _command_endpoint(COMMANDS[kind], service),
+            methods=["POST"],
+            status_code=status,
+            response_model=answer,
+            response_description=description,
+            responses={202: unknown, **_problems(400, 401, 402, 403, 404, 409, 413, 415, 422, 500, 503)},
+            summary=f"{kind.value.capitalize()} a payment",
+            description=COMMANDS[kind].request.__doc__,
+            operation_id=kind.value,
+            openapi_extra={"requestBody": request_body, "parameters": [header]},
+        )
+    return router
+
+
+def _command_endpoint(command: Command, service: Callable[[], Service]) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    async def endpoint(request: Request) -> Response:
+        caller = caller_with(request, command.scope)
+        key = idempotency_key_of(request)
+        asked = validate(command.request, await json_of(request))
+        call = Call(
+            owner=caller.owner,
+            deadline=Deadline.in_s(request.scope["aws.context"].get_remaining_time_in_millis() / 1000),
+            idempotency_key=key,
+            traceparent=telemetry.traceparent_of(request.headers.get("traceparent")),
+        )
+        result = command.carry_out(asked, call, service())
+        telemetry.record_result(result)
+        return response_of(reply_to(result, request_id(request)))
+
+    return endpoint
+
+
+class ListQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    order_id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
+    status: PaymentStatus | None = None
+    created_from: Annotated[AwareDatetime | None, Field(description="Inclusive")] = None
+    created_to: Annotated[AwareDatetime | None, Field(description="Exclusive")] = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before")] = None
+
+
+def lookups_router(service: Callable[[], Service]) -> APIRouter:
+    router = APIRouter(prefix=PREFIX, route_class=CheckedRoute, responses=_problems(401, 403, 422, 500, 503))
+
+    def found(request: Request, find: Callable[[Service, Any, str], Found], id_: str) -> Response:
+        caller = caller_with(request, Scope.READ)
+        payment, refunds = find(service(), caller, id_)
+        return response_of(Reply(200, payment_body(payment, refunds=refunds, confidential=caller.sees_all)))
+
+    shape: dict[str, Any] = {"response_model": schemas.PaymentWithRefunds, "responses": _problems(404)}
+
+    @router.get("/payment/{payment_id}", summary="A payment by its id", operation_id="get_payment", **shape)
+    async def by_id(request: Request, payment_id: str) -> Response:
+        return found(request, lookups.payment_by_id, payment_id)
+
+    @router.get("/order/{order_id}", summary="An order's live payment, else its latest", operation_id="get_order", **shape)
+    async def by_order(request: Request, order_id: str) -> Response:
+        return found(request, lookups.payment_by_order, order_id)
+
+    @router.get("/transaction/{transaction_id}", summary="A payment by its transaction", operation_id="get_transaction", **shape)
+    async def by_transaction(request: Request, transaction_id: str) -> Response:
+        return found(request, lookups.payment_by_transaction, transaction_id)
+
+    @router.get(
+        "/payment/{payment_id}/history",
+        summary="A payment's status changes, oldest first",
+        operation_id="get_history",
+        response_model=schemas.History,
+        responses=_problems(404),
+    )
+    async def history(request: Request, payment_id: str) -> Response:
+        caller = caller_with(request, Scope.READ)
+        changes = lookups.history(service(), caller, payment_id)
+        data = [{"from": c.from_status, "to": c.to_status, "at": rfc3339(c.at), "reason": c.reason} for c in changes]
+        return response_of(Reply(200, {"data": data}))
+
+    @router.get(
+        "",
+        summary="Payments, newest first",
+        operation_id="list_payments",
+        response_model=schemas.PaymentList,
+    )
+    async def listed(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+        caller = caller_with(request, Scope.READ)
+        which = ListFilter(
+            order_id=query.order_id,
+            status=query.status,
+            created_from=query.created_from,
+            created_to=query.created_to,
+        )
+        page = lookups.list_payments(service(), caller, which, query.cursor, query.limit)
+        data = [payment_body(p, refunds=refunds, confidential=caller.sees_all) for p, refunds in page.payments]
+        body = {"data": data, "has_more": page.next_cursor is not None, "next_cursor": page.next_cursor}
+        return response_of(Reply(200, body))
+
+    return router
+
+
+def health_router(
+    service: Callable[[], Service], publisher: Callable[[], KafkaPublisher], version: Callable[[], str]
+) -> APIRouter:
+    router = APIRouter(route_class=CheckedRoute)
+
+    @router.get(
+        "/health",
+        summary="Whether the service runs; with `deep`, whether its database and broker answer",
+        operation_id="health",
+        response_model=schemas.Health,
+        responses={503: {"model": schemas.Health, "description": "A check failed"}, **_problems(422, 500)},
+    )
+    async def health(request: Request, deep: bool = False) -> Response:
+        body: dict[str, Any] = {"status": "ok", "version": version()}
+        if deep:
+            body["checks"] = deep_checks(service().db, publisher())
+            if not all(check["ok"] for check in body["checks"].values()):
+                body["status"] = "degraded"
+        # Not a problem document: the checks say which part is down, and monitors read them.
+        return JSONResponse(body, 200 if body["status"] == "ok" else 503, headers={"cache-control": "no-store"})
+
+    return router
+
+
+def app_of(*routers: APIRouter) -> FastAPI:
+    app = FastAPI(
+        title="Payments on Lambda",
+        version="1",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in routers:
+        app.include_router(router)
+    app.add_exception_handler(HTTPException, _as_api_gateway_says_it)
+    return app
+
+
+async def _as_api_gateway_says_it(request: Request, error: Exception) -> Response:
+    # API Gateway answers unknown routes itself; what gets here was invoked past it, and hears the same.
+    return JSONResponse({"message": "Not Found"}, status_code=404)
+
+
+def handler_of(app: FastAPI) -> Callable[[Any, Any], dict[str, Any]]:
+    """The Lambda handler of an app, for HTTP API events with payload version 2.0."""
+    return Mangum(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])

@@ -1,0 +1,127 @@
+"""What the API answers, for its documentation; tests hold every real answer against these models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from payments.domain.money import MAX_AMOUNT_MINOR
+from payments.domain.operation import RefundStatus
+from payments.domain.payment import PaymentStatus
+
+AmountMinor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR, description="In the currency's minor unit")]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Refund(_Answer):
+    refund_id: UUID
+    payment_id: UUID
+    transaction_id: str
+    amount: AmountMinor
+    currency: str
+    status: RefundStatus
+    reason: str | None
+    decline_code: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class RefundCreated(Refund):
+    payment_status: PaymentStatus
+    amount_refunded: AmountMinor
+
+
+class Payment(_Answer):
+    payment_id: UUID
+    order_id: str
+    status: PaymentStatus
+    amount: AmountMinor
+    currency: str
+    payment_method: Literal["credit_card", "debit_card", "paypal", "stripe"]
+    capture_method: Literal["automatic", "manual"]
+    amount_captured: AmountMinor
+    amount_refunded: AmountMinor
+    amount_refund_pending: AmountMinor
+    transaction_id: str | None
+    payment_intent_id: str | None
+    decline_code: str | None
+    error_message: str | None
+    customer_id: str | None
+    description: str | None
+    metadata: dict[str, str]
+    created_at: datetime
+    updated_at: datetime
+    authorized_at: datetime | None
+    captured_at: datetime | None
+    failed_at: datetime | None
+    voided_at: datetime | None
+    capture_before: datetime | None
+
+
+class PaymentWithRefunds(Payment):
+    refunds: list[Refund]
+
+
+class StatusChange(_Answer):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    from_: Annotated[PaymentStatus | None, Field(alias="from")]
+    to: PaymentStatus
+    at: datetime
+    reason: str
+
+
+class History(_Answer):
+    data: list[StatusChange]
+
+
+class PaymentList(_Answer):
+    data: list[PaymentWithRefunds]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Check(_Answer):
+    ok: bool
+    latency_ms: float
+    error: str | None = None
+
+
+class Health(_Answer):
+    status: Literal["ok", "degraded"]
+    version: str
+    checks: dict[Literal["database", "broker"], Check] | None = None
+
+
+class FieldError(_Answer):
+    location: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `code` is stable and meant for programs; `retryable` says whether the same request may succeed later."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    retryable: bool
+    payment_id: UUID | None = None
+    payment_status: PaymentStatus | None = None
+    transaction_id: str | None = None
+    payment_intent_id: str | None = None
+    refund_id: UUID | None = None
+    decline_code: str | None = None
+    advice_code: Literal["try_again_later"] | None = None
+    amount_available: AmountMinor | None = None
+    errors: list[FieldError] | None = None

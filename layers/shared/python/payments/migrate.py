@@ -1,0 +1,79 @@
+"""Apply migrations: each file once, in order of name, in a transaction of its own, one runner at a time.
+
+`DATABASE_OWNER_URL=postgresql://… python -m payments.migrate migrations/` is the command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from pg8000.core import CoreConnection
+from pg8000.exceptions import DatabaseError, InterfaceError
+
+from payments.store.connection import connection_options
+
+# Any constant will do; it only has to be the same for every runner. A session lock pins a proxied connection, so migrations
+# should reach the database itself, as its owner.
+LOCK_ID = 7_215_031_994
+
+STATEMENT_TIMEOUT = "15min"
+"""A migration may build an index on a large table; the service's own time-outs do not apply to the owner."""
+
+
+class MigrationError(Exception):
+    """A migration failed, or one that was applied has been edited since; the message names it."""
+
+
+def migrate(owner_url: str, folder: Path) -> list[str]:
+    """Apply what is in `folder` (`*.sql`) and not yet in `schema_migrations`; the names of what was applied.
+
+    Raises MigrationError. A failed migration leaves nothing of itself behind, and those before it stay applied.
+    """
+    applied = []
+    options = connection_options(owner_url)
+    with CoreConnection(**options) as connection:
+        connection._usock.settimeout(None)
+        run = connection.execute_simple
+        run(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
+        run(f"SELECT pg_advisory_lock({LOCK_ID})")
+        run(
+            "CREATE TABLE IF NOT EXISTS schema_migrations"
+            " (name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        known = dict(run("SELECT name, sha256 FROM schema_migrations").rows)
+        for path in sorted(folder.glob("*.sql")):
+            sql = path.read_text(encoding="utf-8")
+            digest = hashlib.sha256(sql.encode()).hexdigest()
+            if path.name in known:
+                if known[path.name] != digest:
+                    raise MigrationError(f"{path.name} was edited after it had been applied; write a new migration instead")
+                continue
+            try:
+                run("BEGIN")
+                run(sql)
+                run(f"INSERT INTO schema_migrations (name, sha256) VALUES ('{path.name}', '{digest}')")
+                run("COMMIT")
+            except Exception as error:
+                raise MigrationError(f"{path.name}: {error}") from error
+            applied.append(path.name)
+    return applied
+
+
+def main() -> int:
+    if len(sys.argv) != 2 or "DATABASE_OWNER_URL" not in os.environ:
+        print("usage: DATABASE_OWNER_URL=postgresql://… python -m payments.migrate FOLDER", file=sys.stderr)
+        return 2
+    try:
+        applied = migrate(os.environ["DATABASE_OWNER_URL"], Path(sys.argv[1]))
+    except (MigrationError, InterfaceError, DatabaseError, OSError, ValueError) as error:
+        print(f"migrate: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Refund what was captured: reserve first, then ask the gateway. What is reserved is released only on a definite decline."""
+
+from __future__ import annotations
+
+from payments.domain.errors import AmountTooLarge, PaymentStateConflict
+from payments.domain.money import format_amount
+from payments.domain.operation import Kind
+from payments.domain.payment import REFUNDABLE, Payment
+from payments.followup import follow_up, present_state
+from payments.requests import RefundRequest
+from payments.service import Call, Result, Service
+from payments.store import claims
+
+
+def refund(request: RefundRequest, call: Call, service: Service) -> Result:
+    """Give back `amount`, or all that is left and not reserved by another refund.
+
+    Raises PaymentNotFound, PaymentStateConflict, AmountTooLarge, IdempotencyKeyReused, IdempotencyKeyInUse, ServiceUnavailable.
+    """
+    refund_id = service.new_id()
+    return follow_up(
+        Kind.REFUND,
+        request,
+        call,
+        service,
+        claim=lambda new, lease_s: claims.claim_refund(service.db, new, refund_id, lease_s),
+        refusal=_refusal,
+        amount_minor=request.amount,
+        reason=request.reason,
+        refund_id=refund_id,
+    )
+
+
+def _refusal(payment: Payment) -> Exception:
+    if payment.status not in REFUNDABLE:
+        return PaymentStateConflict(
+            f"Only a captured payment can be refunded; this one is {payment.status}.", extra=present_state(payment)
+        )
+    available_minor = payment.captured_minor - payment.refunded_minor - payment.refund_reserved_minor
+    return AmountTooLarge(
+        f"At most {format_amount(available_minor, payment.currency)} is left to refund.",
+        extra=present_state(payment) | {"amount_available": available_minor},
+    )

@@ -1,0 +1,74 @@
+"""Scheduled: send to Kafka what the invocations left behind, in each payment's order; replay a range on demand."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from payments.domain.events import Event
+from payments.service import Deadline, Service
+from payments.store import outbox
+
+logger = logging.getLogger(__name__)
+
+BATCH = 200
+"""Enough that one acknowledgement covers many events, few enough that a batch is sent well within its lease."""
+
+SEND_TIMEOUT_S = 5.0
+"""More patient than an invocation with a caller waiting; a broker that needs longer is down."""
+
+LEASE_S = 15.0
+"""More than SEND_TIMEOUT_S and a mark, so that two relays never send one event at the same time."""
+
+RUN_RESERVE_S = SEND_TIMEOUT_S + 3.0
+"""No further batch is begun with less time left."""
+
+KEEP_DAYS = 7
+"""How long published events can be replayed: a weekend and a working week to notice that a consumer lost some."""
+
+
+@dataclass(slots=True)
+class Relayed:
+    """What one run did, and what is left: `unpublished` events, the oldest `lag_s` seconds old."""
+
+    published: int = 0
+    unpublished: int = 0
+    lag_s: float = 0.0
+
+
+def relay(service: Service, deadline: Deadline) -> Relayed:
+    """Publish until nothing is left, the broker stops acknowledging, or time is short."""
+    done = Relayed()
+    while deadline.remaining_s() > RUN_RESERVE_S:
+        events = outbox.claim_unpublished(service.db, BATCH, LEASE_S)
+        if not events:
+            break
+        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)
+        outbox.mark_published(service.db, acknowledged)
+        done.published += len(acknowledged)
+        if len(acknowledged) < len(events):
+            logger.warning("the broker acknowledged %d of %d events", len(acknowledged), len(events))
+            break
+    outbox.prune(service.db, KEEP_DAYS, 1000)
+    done.unpublished, done.lag_s = outbox.lag(service.db)
+    return done
+
+
+def replay(service: Service, deadline: Deadline, from_time: datetime, to_time: datetime) -> tuple[int, Event | None]:
+    """Send published events of [from_time, to_time) again, same ids; how many, and the last one when time ran out before the
+    end.
+    """
+    sent, last = 0, None
+    while True:
+        events = outbox.published_between(service.db, from_time, to_time, last, BATCH)
+        if not events:
+            return sent, None
+        if deadline.remaining_s() <= RUN_RESERVE_S:
+            return sent, last
+        # One payment's events may share a page; they are sent in order and acknowledged before the next page is read.
+        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)
+        sent += len(acknowledged)
+        if len(acknowledged) < len(events):
+            return sent, last
+        last = events[-1]

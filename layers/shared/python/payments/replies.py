@@ -1,0 +1,112 @@
+"""What a caller gets: the HTTP status and the body of every result and of every error, the same over HTTP and by direct
+invocation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from payments.domain import errors
+from payments.domain.declines import advice_code, public_decline_code, public_decline_message
+from payments.domain.events import payment_body, refund_body
+from payments.domain.operation import Kind, Outcome
+from payments.service import Result
+
+PROBLEM_TYPE = "application/problem+json"
+
+HTTP_STATUS: dict[type[errors.PaymentsError], int] = {
+    errors.MalformedJson: 400,
+    errors.IdempotencyKeyInvalid: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.PaymentNotFound: 404,
+    errors.OrderAlreadyPaid: 409,
+    errors.OrderInProgress: 409,
+    errors.PaymentStateConflict: 409,
+    errors.IdempotencyKeyInUse: 409,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.InvalidRequest: 422,
+    errors.CardDataNotAccepted: 422,
+    errors.AmountTooLarge: 422,
+    errors.IdempotencyKeyReused: 422,
+    errors.InternalError: 500,
+    errors.ServiceUnavailable: 503,
+}
+"""Every leaf of the error tree; a test fails when one is missing."""
+
+DECLINE_CODES = {
+    Kind.PROCESS: ("payment_declined", "The payment was declined"),
+    Kind.CAPTURE: ("capture_declined", "The capture was declined"),
+    Kind.VOID: ("void_declined", "The void was declined"),
+    Kind.REFUND: ("refund_declined", "The refund was declined"),
+}
+
+SUCCESS_STATUS = {Kind.PROCESS: 201, Kind.CAPTURE: 200, Kind.VOID: 200, Kind.REFUND: 201}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_problem(self) -> bool:
+        return self.status >= 400
+
+
+def reply_to(result: Result, request_id: str) -> Reply:
+    """201 or 200 with the payment or refund; 202 while the outcome is unknown; 402 with a problem for a decline."""
+    headers = {"Idempotent-Replayed": "true"} if result.replayed else {}
+    if result.outcome is Outcome.DECLINED:
+        code, title = DECLINE_CODES[result.kind]
+        payment = result.payment
+        decline_code = public_decline_code(result.decline_code)
+        advice = advice_code(decline_code)
+        body = problem(
+            402,
+            code,
+            title,
+            public_decline_message(result.decline_code, result.decline_message) or title,
+            request_id,
+            retryable=advice is not None,
+            payment_id=str(payment.payment_id),
+            payment_status=payment.status.value,
+            transaction_id=payment.transaction_id,
+            payment_intent_id=payment.payment_intent_id,
+            refund_id=str(result.refund.refund_id) if result.refund else None,
+            decline_code=decline_code,
+            advice_code=advice,
+        )
+        return Reply(402, body, headers)
+    status = 202 if result.outcome is Outcome.UNKNOWN else SUCCESS_STATUS[result.kind]
+    if result.refund is None:
+        return Reply(status, payment_body(result.payment), headers)
+    state = {"payment_status": result.payment.status.value, "amount_refunded": result.payment.refunded_minor}
+    return Reply(status, refund_body(result.refund) | state, headers)
+
+
+def reply_to_error(error: errors.PaymentsError, request_id: str) -> Reply:
+    status = HTTP_STATUS[type(error)]
+    body = problem(status, error.code, error.title, error.detail, request_id, retryable=error.retryable, **error.extra)
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
+    return Reply(status, body, headers)
+
+
+def problem(
+    status: int, code: str, title: str, detail: str, request_id: str, *, retryable: bool = False, **extra: object
+) -> dict[str, Any]:
+    """A problem document (RFC 9457). Members of `extra` that are None do not apply and are left out."""
+    members = {name: value for name, value in extra.items() if value is not None}
+    return {
+        "type": f"urn:payments:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
+        "retryable": retryable,
+        **members,
+    }

@@ -1,0 +1,71 @@
+"""The function's configuration: environment variables, declared in template.yaml, read once and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class SettingsError(ValueError):
+    """An environment variable is missing or wrong; the message says which one and what it must hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    database_url: str
+    kafka_bootstrap_servers: tuple[str, ...]
+    kafka_topic: str
+    gateway_success_rate: float
+    gateway_delay_ms: tuple[int, int]
+    gateway_seed: str
+    gateway_lost_reply_rate: float
+    direct_owner: str
+    retry_schedule_s: tuple[float, ...]
+    capture_window: timedelta
+    version: str
+
+
+def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the environment. Raises SettingsError."""
+
+    def required(name: str) -> str:
+        value = environment.get(name, "")
+        if not value:
+            raise SettingsError(f"{name} is not set")
+        return value
+
+    def rate(name: str, default: str) -> float:
+        text = environment.get(name) or default
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1:
+            raise SettingsError(f"{name} must be a number from 0 to 1, not {text!r}")
+        return value
+
+    def numbers(name: str, default: str, separator: str) -> list[float]:
+        text = environment.get(name) or default
+        try:
+            return [float(part) for part in text.split(separator)]
+        except ValueError:
+            raise SettingsError(f"{name} must hold numbers divided by {separator!r}, not {text!r}") from None
+
+    delay_ms = [int(number) for number in numbers("GATEWAY_DELAY_MS", "50-200", "-")]
+    if not 1 <= len(delay_ms) <= 2 or delay_ms[0] > delay_ms[-1]:
+        raise SettingsError("GATEWAY_DELAY_MS must be a range of milliseconds such as 50-200")
+    return Settings(
+        database_url=required("DATABASE_URL"),
+        kafka_bootstrap_servers=tuple(required("KAFKA_BOOTSTRAP_SERVERS").split(",")),
+        kafka_topic=environment.get("KAFKA_TOPIC") or "payments",
+        gateway_success_rate=rate("GATEWAY_SUCCESS_RATE", "0.95"),
+        gateway_delay_ms=(delay_ms[0], delay_ms[-1]),
+        gateway_seed=environment.get("GATEWAY_SEED") or "payments",
+        gateway_lost_reply_rate=rate("GATEWAY_LOST_REPLY_RATE", "0"),
+        direct_owner=environment.get("DIRECT_OWNER") or "order-service",
+        retry_schedule_s=tuple(numbers("RETRY_SCHEDULE_S", "30,120,600,3600,21600,72000", ",")),
+        capture_window=timedelta(seconds=numbers("CAPTURE_WINDOW_S", "604800", ",")[0]),
+        version=environment.get("SERVICE_VERSION") or "dev",
+    )

@@ -1,0 +1,93 @@
+"""What is owed to Kafka: marking what was sent, claiming what was left behind, replaying, pruning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from payments.domain.events import Event
+from payments.store.connection import Database, Statement
+
+EVENT_COLUMNS = (
+    "outbox.event_id, outbox.payment_id, outbox.sequence, outbox.type, outbox.data, outbox.created_at, outbox.traceparent"
+)
+
+MARK_PUBLISHED = Statement(
+    "UPDATE outbox SET published_at = now() WHERE event_id = ANY(:event_ids::uuid[]) AND published_at IS NULL"
+)
+
+# Only the oldest unpublished event of each payment, so that a payment's events leave in order whoever sends them.
+CLAIM_UNPUBLISHED = Statement(f"""
+    WITH heads AS (
+        SELECT event_id FROM outbox head
+        WHERE published_at IS NULL AND lease_until <= now()
+          AND NOT EXISTS (SELECT FROM outbox older WHERE older.payment_id = head.payment_id
+                          AND older.published_at IS NULL AND older.sequence < head.sequence)
+        ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE outbox SET lease_until = now() + make_interval(secs => :lease_s)
+    FROM heads WHERE outbox.event_id = heads.event_id
+    RETURNING {EVENT_COLUMNS}
+""")
+
+LAG = Statement("""
+    SELECT count(*), COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8 FROM outbox WHERE published_at IS NULL
+""")
+
+PUBLISHED_BETWEEN = Statement(f"""
+    SELECT {EVENT_COLUMNS} FROM outbox
+    WHERE published_at IS NOT NULL AND created_at >= :from_time AND created_at < :to_time
+      AND (created_at, payment_id, sequence) > (:after_time, :after_id, :after_sequence)
+    ORDER BY created_at, payment_id, sequence LIMIT :limit
+""")
+
+# In portions, so that no statement comes near the role's time-out however much has piled up.
+PRUNE = Statement("""
+    DELETE FROM outbox WHERE event_id IN (
+        SELECT event_id FROM outbox WHERE published_at < now() - make_interval(days => :days) LIMIT :limit)
+""")
+
+
+def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
+    ids = list(event_ids)
+    if ids:
+        db.run(MARK_PUBLISHED(event_ids=ids))
+
+
+def claim_unpublished(db: Database, limit: int, lease_s: float) -> list[Event]:
+    """Lease unpublished events that nobody is sending, at most one a payment, oldest first."""
+    events = [_event(row) for row in db.run(CLAIM_UNPUBLISHED(limit=limit, lease_s=lease_s))[0]]
+    return sorted(events, key=lambda event: event.created_at)
+
+
+def lag(db: Database) -> tuple[int, float]:
+    """How many events are unpublished, and the age of the oldest in seconds."""
+    count, age_s = db.run(LAG())[0][0]
+    return count, age_s
+
+
+def published_between(db: Database, from_time: datetime, to_time: datetime, after: Event | None, limit: int) -> list[Event]:
+    """A page of what was already published, oldest first and each payment's in order, that follows the event `after`."""
+    start = (after.created_at, after.payment_id, after.sequence) if after else (from_time, UUID(int=0), -1)
+    statement = PUBLISHED_BETWEEN(
+        from_time=from_time,
+        to_time=to_time,
+        after_time=start[0],
+        after_id=start[1],
+        after_sequence=start[2],
+        limit=limit,
+    )
+    return [_event(row) for row in db.run(statement)[0]]
+
+
+def prune(db: Database, days: int, limit: int) -> None:
+    """Delete up to `limit` events that were published more than `days` days ago."""
+    db.run(PRUNE(days=days, limit=limit))
+
+
+def _event(row: list[Any]) -> Event:
+    event_id, payment_id, sequence, type_, data, created_at, traceparent = row
+    return Event(event_id, payment_id, sequence, type_, json.loads(data), created_at, traceparent)
