@@ -206,6 +206,13 @@ REVOKE EXECUTE ON FUNCTION write_status_history() FROM PUBLIC;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO payments_service;
-GRANT SELECT, INSERT, UPDATE ON payments, refunds, operations, outbox TO payments_service;
+-- What was agreed on (owner, order, amount, currency, keys) is written once; only what moves may be updated.
+GRANT SELECT, INSERT ON payments, refunds, operations, outbox TO payments_service;
+GRANT UPDATE (status, status_reason, captured_minor, refunded_minor, refund_reserved_minor, transaction_id, payment_intent_id,
+              decline_code, error_message, updated_at, authorized_at, captured_at, failed_at, voided_at, capture_before, version,
+              event_sequence) ON payments TO payments_service;
+GRANT UPDATE (status, decline_code, updated_at) ON refunds TO payments_service;
+GRANT UPDATE (attempt, lease_until, next_attempt_at, outcome, reply, settled_at) ON operations TO payments_service;
+GRANT UPDATE (lease_until, published_at) ON outbox TO payments_service;
 GRANT DELETE ON outbox TO payments_service;
 GRANT SELECT ON payment_status_history TO payments_service;

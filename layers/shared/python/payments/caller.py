@@ -35,12 +35,18 @@ class Caller:
 
 
 def caller_of(event: Mapping[str, Any]) -> Caller:
-    """The caller of an HTTP API event (payload 2.0), from its JWT authorizer's claims. Raises Unauthenticated without them.
+    """The caller of an HTTP API event (payload 2.0), as its authorizer names it. Raises Unauthenticated when none does.
 
-    The owner is the claim `sub`: for client-credentials tokens that is the client, for people the person.
+    With a JWT authorizer the owner is the claim `sub`: for client-credentials tokens that is the client, for people the person.
+    With an IAM authorizer it is the role (or user), whatever its session is called; its policy has decided which routes it may call,
+    so it has every scope but the admin one.
     """
-    jwt = (event.get("requestContext", {}).get("authorizer") or {}).get("jwt") or {}
-    claims = jwt.get("claims") or {}
+    authorizer = event.get("requestContext", {}).get("authorizer") or {}
+    if iam := authorizer.get("iam"):
+        # arn:aws:sts::123456789012:assumed-role/order-service/session -> iam/123456789012/order-service
+        _, _, _, _, account, resource = str(iam["userArn"]).split(":", 5)
+        return Caller(f"iam/{account}/{resource.split('/')[:2][-1]}", frozenset(set(Scope) - {Scope.ADMIN}))
+    claims = (authorizer.get("jwt") or {}).get("claims") or {}
     owner = claims.get("sub")
     if not isinstance(owner, str) or not owner:
         raise Unauthenticated("Send a bearer token that names a subject.")

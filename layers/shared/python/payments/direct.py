@@ -25,8 +25,8 @@ class InvocationFailed(Exception):
 
 
 def is_http(event: Any) -> bool:
-    """Whether API Gateway sent the event: only its events have a request context."""
-    return isinstance(event, dict) and "requestContext" in event
+    """Whether API Gateway sent the event: only its events have a request context with an HTTP request."""
+    return isinstance(event, dict) and "http" in (event.get("requestContext") or {})
 
 
 def invoke(event: Any, context: Any, service: Service, owner: str, kinds: Collection[Kind], default: Kind) -> dict[str, Any]:

@@ -54,7 +54,10 @@ def follow_up(
     try:
         claimed = claim(new, lease_s(call))
     except UniqueViolation:
-        claimed = _claimed_before(service, call, operation_id)
+        claimed = None
+    if claimed is None or claimed.amount_minor is None:
+        # A claim that was committed before its answer got lost is refused by its own traces when it is sent again.
+        claimed = _claimed_before(service, call, operation_id) or claimed
     if claimed is None or claimed.amount_minor is None:
         # The key comes first: the retry of a capture that succeeded hears of its success, not that the payment is captured
         # already.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 }
 
 
+BACK_OFF_S = 3.0
+"""After a failure the broker is left alone this long, so that an outage costs one caller in a while 2 s and not every one."""
+
+
 class KafkaPublisher:
     """The Publisher of this process: one producer, made at the first event and made anew after anything went wrong with it."""
 
@@ -38,11 +43,12 @@ class KafkaPublisher:
         self._topic = topic
         self._options = PRODUCER_OPTIONS | {"bootstrap_servers": list(bootstrap_servers)} | options
         self._producer: Any = None
+        self._closed_at = -math.inf
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
         """Import, connect and fetch the topic's metadata in a thread, while the gateway is thinking."""
-        if self._producer is None:
+        if self._producer is None and not self._backing_off():
             threading.Thread(target=self._warm_up, name="kafka-warm-up", daemon=True).start()
 
     def _warm_up(self) -> None:
@@ -50,11 +56,14 @@ class KafkaPublisher:
             self._get().partitions_for(self._topic)
         except Exception as error:
             logger.info("the broker could not be reached while warming up: %s", type(error).__name__)
+            self.close()
 
     def publish(self, events: Sequence[Event], timeout_s: float) -> set[UUID]:
         """Send in the order given; the ids that were acknowledged within `timeout_s` seconds. Does not raise."""
         deadline = time.monotonic() + timeout_s
         acknowledged: set[UUID] = set()
+        if self._backing_off():
+            return acknowledged
         try:
             producer = self._get()
             futures = [(event, producer.send(self._topic, **_message(event))) for event in events]
@@ -86,8 +95,12 @@ class KafkaPublisher:
     def close(self) -> None:
         with self._lock:
             producer, self._producer = self._producer, None
+            self._closed_at = time.monotonic()
         if producer is not None:
             producer._sender.force_close()  # close() would first wait for what cannot be delivered
+
+    def _backing_off(self) -> bool:
+        return self._producer is None and time.monotonic() < self._closed_at + BACK_OFF_S
 
     def _get(self) -> Any:
         with self._lock:

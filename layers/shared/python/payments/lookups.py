@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from payments.caller import Caller
 from payments.domain.errors import InvalidRequest, PaymentNotFound
 from payments.domain.operation import Refund
 from payments.domain.payment import Payment
+from payments.requests import is_plain
 from payments.service import Service
 from payments.store import lookups as store
 from payments.store.lookups import ListFilter, StatusChange
@@ -73,8 +74,8 @@ def _visible(caller: Caller) -> str | None:
 
 
 def _can_exist(text: str) -> bool:
-    # PostgreSQL's text holds no NUL and no lone surrogate, so an id with one is not there to be found.
-    return len(text) <= MAX_ID_CHARACTERS and text.isprintable()
+    # No id longer or with such characters was ever accepted, and PostgreSQL would refuse the question.
+    return len(text) <= MAX_ID_CHARACTERS and is_plain(text)
 
 
 def _found(service: Service, payment: Payment | None, name: str) -> Found:
@@ -93,9 +94,10 @@ def _position(cursor: str) -> tuple[datetime, UUID]:
     try:
         at, payment_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         position = datetime.fromisoformat(at), UUID(payment_id)
+        position[0].astimezone(UTC)  # overflows at either end of the calendar
         if position[0].tzinfo is None:
             raise ValueError("a cursor's time has a zone")
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         error = {"location": "query.cursor", "message": "must be a next_cursor that this list gave out"}
         raise InvalidRequest("Begin the list anew without a cursor.", errors=[error]) from None
     return position

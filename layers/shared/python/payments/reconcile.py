@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 
 from payments.domain.errors import Refused
-from payments.domain.operation import Outcome
+from payments.domain.operation import Operation, Outcome
+from payments.domain.payment import Payment
 from payments.phases import GATEWAY_TIMEOUT_S, LEASE_MARGIN_S, SETTLE_RESERVE_S, carry_out
 from payments.requests import VoidRequest
 from payments.service import Call, Deadline, Service
@@ -17,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 ONE_OPERATION_S = GATEWAY_TIMEOUT_S + SETTLE_RESERVE_S
 """What one operation may take at worst; no further one is begun with less time left."""
+
+EXPIRIES_PER_RUN = 500
+"""More than a run has time for at the gateway's usual pace, so that time is the only bound."""
 
 EXPIRY_REASON = "the authorization ran out"
 
@@ -38,13 +42,27 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
         if not due:
             break
         for operation, payment in due:
-            refund = lookups.refund_by_id(service.db, operation.refund_id) if operation.refund_id else None
-            result = carry_out(service, operation, payment, refund, deadline)
-            if result.outcome is Outcome.UNKNOWN:
-                done.unknown += 1
-            else:
+            if _settle(service, operation, payment, deadline):
                 done.settled += 1
-    for owner, transaction_id in claims.authorizations_run_out(service.db, 20):
+            else:
+                done.unknown += 1
+    _void_what_ran_out(service, deadline, done)
+    return done
+
+
+def _settle(service: Service, operation: Operation, payment: Payment, deadline: Deadline) -> bool:
+    """Whether the operation has an outcome now."""
+    try:
+        refund = lookups.refund_by_id(service.db, operation.refund_id) if operation.refund_id else None
+        return carry_out(service, operation, payment, refund, deadline).outcome is not Outcome.UNKNOWN
+    except Exception:
+        # One operation that cannot be settled must not keep the others waiting; its lease makes it due again.
+        logger.exception("an operation could not be reconciled", extra={"operation_id": str(operation.operation_id)})
+        return False
+
+
+def _void_what_ran_out(service: Service, deadline: Deadline, done: Reconciled) -> None:
+    for owner, transaction_id in claims.authorizations_run_out(service.db, EXPIRIES_PER_RUN):
         if deadline.remaining_s() <= ONE_OPERATION_S:
             break
         try:
@@ -56,4 +74,3 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
             done.expired += 1
         except Refused:
             logger.info("the authorization was captured or voided meanwhile", extra={"transaction_id": transaction_id})
-    return done

@@ -23,8 +23,15 @@ MAX_ERRORS = 20
 """A body of 16 KB can be wrong in a thousand places; the first twenty are enough to mend it."""
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text is free of control characters, NUL and lone surrogates, which PostgreSQL or a terminal would choke on."""
+    return not any(
+        ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000 for character in text
+    )
+
+
 def _plain(text: str) -> str:
-    if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000 for character in text):
+    if not is_plain(text):
         raise PydanticCustomError("plain_text", "must hold no control characters, NUL or lone surrogates")
     return text
 
@@ -51,7 +58,7 @@ Text255 = Annotated[str, StringConstraints(min_length=1, max_length=255, strict=
 Text500 = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=True), Plain]
 MetadataValue = Annotated[str, StringConstraints(max_length=500, strict=True), Plain]
 Metadata = Annotated[dict[Text40, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)]
-Amount = Annotated[int, BeforeValidator(_an_amount), Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999])]
+Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999]), BeforeValidator(_an_amount)]
 Currency = Annotated[str, Field(min_length=3, max_length=3, examples=["USD"]), AfterValidator(_a_currency)]
 
 

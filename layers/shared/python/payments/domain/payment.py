@@ -159,7 +159,7 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
             )
         case Failed():
             after = replace(
-                _move(payment, S.FAILED, f"declined: {change.decline_code}"),
+                _move(payment, S.FAILED, "declined by the gateway"),
                 failed_at=at,
                 decline_code=change.decline_code,
                 error_message=change.error_message,

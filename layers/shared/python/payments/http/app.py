@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -23,7 +24,7 @@ from payments.http.route import CheckedRoute, caller_with, idempotency_key_of, j
 from payments.kafka import KafkaPublisher
 from payments.lookups import Found
 from payments.replies import PROBLEM_TYPE, Reply, reply_to
-from payments.requests import validate
+from payments.requests import Text64, validate
 from payments.service import Call, Deadline, Service
 from payments.store.lookups import ListFilter
 
@@ -93,13 +94,17 @@ def _command_endpoint(command: Command, service: Callable[[], Service]) -> Calla
     return endpoint
 
 
+# Years that stay in the calendar whatever the zone.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 2, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC))]
+
+
 class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    order_id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
+    order_id: Text64 | None = None
     status: PaymentStatus | None = None
-    created_from: Annotated[AwareDatetime | None, Field(description="Inclusive")] = None
-    created_to: Annotated[AwareDatetime | None, Field(description="Exclusive")] = None
+    created_from: Annotated[Moment | None, Field(description="Inclusive")] = None
+    created_to: Annotated[Moment | None, Field(description="Exclusive")] = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before")] = None
 

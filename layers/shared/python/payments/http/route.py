@@ -34,8 +34,8 @@ class CheckedRoute(APIRoute):
             try:
                 refuse_card_data(
                     [
-                        request.url.path.split("/"),
-                        dict(request.query_params),
+                        request.scope["path"].split("/"),
+                        [list(pair) for pair in request.query_params.multi_items()],
                         {name: value for name, value in request.headers.items() if name not in UNCHECKED_HEADERS},
                     ]
                 )
