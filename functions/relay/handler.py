@@ -16,8 +16,8 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     deadline = Deadline.in_s(context.get_remaining_time_in_millis() / 1000)
     if isinstance(event, dict) and "replay" in event:
         start, end = _moment(event, "from"), _moment(event, "to")
-        sent, stopped_at = replay(wiring.service(), deadline, start, end)
-        return {"replayed": sent, "stopped_at": rfc3339(stopped_at.created_at) if stopped_at else None}
+        sent, resume_at = replay(wiring.service(), deadline, start, end)
+        return {"replayed": sent, "resume_at": rfc3339(resume_at)}
     relayed = relay(wiring.service(), deadline)
     telemetry.record_relay(relayed)
     return {"published": relayed.published, "unpublished": relayed.unpublished, "lag_s": round(relayed.lag_s, 3)}

@@ -38,8 +38,8 @@ def caller_of(event: Mapping[str, Any]) -> Caller:
     """The caller of an HTTP API event (payload 2.0), as its authorizer names it. Raises Unauthenticated when none does.
 
     With a JWT authorizer the owner is the claim `sub`: for client-credentials tokens that is the client, for people the person.
-    With an IAM authorizer it is the role (or user), whatever its session is called; its policy has decided which routes it may call,
-    so it has every scope but the admin one.
+    With an IAM authorizer it is the role (or user), whatever its session is called; its policy has decided
+    which routes it may call, so it has every scope but the admin one.
     """
     authorizer = event.get("requestContext", {}).get("authorizer") or {}
     if iam := authorizer.get("iam"):

@@ -15,7 +15,7 @@ from payments.domain.errors import CardDataNotAccepted
 
 _EXEMPT = (
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-    r"|(?:txn|pi)_[0-9A-Za-z_]+"
+    r"|(?:txn|pi)_[0-9A-Za-z_]+(?![ -]?[0-9])"
     r"|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
     r"|Root=1-[0-9a-f]{8}-[0-9a-f]{24}[0-9A-Za-z=;:-]*"
 )
@@ -45,14 +45,19 @@ def refuse_card_data(value: object) -> None:
 def contains_card_number(text: str) -> bool:
     if len(text) < 13 or _IS_EXEMPT.fullmatch(text):
         return False
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)  # full-width digits and no-break spaces are how people paste card numbers
-    return any(_card_numbers(run) for run in _DIGITS.findall(text))
+    return any(_card_numbers(run) for run in _DIGITS.findall(_as_typed(text)))
 
 
 def redact(text: str) -> str:
     """The text with every card number replaced: the last step before a log line leaves the process."""
-    return _IN_TEXT.sub(lambda match: REMOVED if match["run"] and _card_numbers(match["run"]) else match[0], text)
+    typed = _as_typed(text)
+    cleaned = _IN_TEXT.sub(lambda match: REMOVED if match["run"] and _card_numbers(match["run"]) else match[0], typed)
+    return text if cleaned == typed else cleaned
+
+
+def _as_typed(text: str) -> str:
+    """The text with full-width digits, no-break spaces and long dashes, as people paste card numbers, turned into plain ones."""
+    return text if text.isascii() else re.sub("[\u2010-\u2015\u2212]", "-", unicodedata.normalize("NFKC", text))
 
 
 def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from payments.caller import Caller
@@ -61,6 +61,10 @@ def list_payments(service: Service, caller: Caller, which: ListFilter, cursor: s
     """A page of payments, newest first. Raises InvalidRequest for a cursor that no page has given out."""
     if cursor is not None:
         which = replace(which, after=_position(cursor))
+    if which.order_id is not None and not _can_exist(which.order_id):
+        return Page([], None)
+    _check_moment("query.created_from", which.created_from)
+    _check_moment("query.created_to", which.created_to)
     rows = store.list_payments(service.db, _visible(caller), which, limit + 1)  # one more tells whether there is a next page
     page = rows[:limit]
     refunds = store.refunds_of_all(service.db, [payment.payment_id for payment in page if payment.captured_minor])
@@ -94,10 +98,17 @@ def _position(cursor: str) -> tuple[datetime, UUID]:
     try:
         at, payment_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         position = datetime.fromisoformat(at), UUID(payment_id)
-        position[0].astimezone(UTC)  # overflows at either end of the calendar
         if position[0].tzinfo is None:
             raise ValueError("a cursor's time has a zone")
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError, AttributeError):
         error = {"location": "query.cursor", "message": "must be a next_cursor that this list gave out"}
         raise InvalidRequest("Begin the list anew without a cursor.", errors=[error]) from None
+    _check_moment("query.cursor", position[0])
     return position
+
+
+def _check_moment(location: str, moment: datetime | None) -> None:
+    # At either end of the calendar a change of zone overflows.
+    if moment is not None and not 1970 <= moment.year <= 9998:
+        error = {"location": location, "message": "must lie between the years 1970 and 9998"}
+        raise InvalidRequest("Mend the field that `errors` names and send the request again.", errors=[error])

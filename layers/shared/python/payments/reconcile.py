@@ -66,11 +66,11 @@ def _void_what_ran_out(service: Service, deadline: Deadline, done: Reconciled) -
         if deadline.remaining_s() <= ONE_OPERATION_S:
             break
         try:
-            void(
+            result = void(
                 VoidRequest(transaction_id=transaction_id, reason=EXPIRY_REASON),
                 Call(owner=owner, deadline=deadline),
                 service,
             )
-            done.expired += 1
+            done.expired += result.outcome is Outcome.SUCCEEDED
         except Refused:
             logger.info("the authorization was captured or voided meanwhile", extra={"transaction_id": transaction_id})

@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from payments.domain.events import Event
 from payments.service import Deadline, Service
 from payments.store import outbox
 
@@ -55,20 +54,20 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
     return done
 
 
-def replay(service: Service, deadline: Deadline, from_time: datetime, to_time: datetime) -> tuple[int, Event | None]:
-    """Send published events of [from_time, to_time) again, same ids; how many, and the last one when time ran out before the
-    end.
+def replay(service: Service, deadline: Deadline, from_time: datetime, to_time: datetime) -> tuple[int, datetime | None]:
+    """Send published events of [from_time, to_time) again, with their ids.
+
+    Returns how many were acknowledged and, when time ran out or the broker stopped acknowledging, the moment to go on from; None
+    when the end was reached. Going on from there sends a few events once more.
     """
     sent, last = 0, None
-    while True:
-        events = outbox.published_between(service.db, from_time, to_time, last, BATCH)
-        if not events:
-            return sent, None
+    while events := outbox.published_between(service.db, from_time, to_time, last, BATCH):
+        resume_at = last.created_at if last else from_time
         if deadline.remaining_s() <= RUN_RESERVE_S:
-            return sent, last
-        # One payment's events may share a page; they are sent in order and acknowledged before the next page is read.
+            return sent, resume_at
         acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)
         sent += len(acknowledged)
         if len(acknowledged) < len(events):
-            return sent, last
+            return sent, resume_at
         last = events[-1]
+    return sent, None

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+TEN_YEARS_S = 315_360_000
+"""Longer than any wait or window here can mean; what is above is a slip of the unit."""
+
 
 class SettingsError(ValueError):
     """An environment variable is missing or wrong; the message says which one and what it must hold."""
@@ -49,16 +52,25 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     def numbers(name: str, default: str, separator: str) -> list[float]:
         text = environment.get(name) or default
         try:
-            return [float(part) for part in text.split(separator)]
+            values = [float(part) for part in text.split(separator)]
         except ValueError:
-            raise SettingsError(f"{name} must hold numbers divided by {separator!r}, not {text!r}") from None
+            values = [-1.0]
+        if not all(0 <= value <= TEN_YEARS_S for value in values):  # which is False for NaN too
+            raise SettingsError(f"{name} must hold numbers of 0 and more, divided by {separator!r}, not {text!r}")
+        return values
 
     delay_ms = [int(number) for number in numbers("GATEWAY_DELAY_MS", "50-200", "-")]
+    capture_window_s = numbers("CAPTURE_WINDOW_S", "604800", ",")
+    if len(capture_window_s) != 1:
+        raise SettingsError("CAPTURE_WINDOW_S must be one number of seconds")
+    brokers = tuple(server.strip() for server in required("KAFKA_BOOTSTRAP_SERVERS").split(","))
+    if not all(brokers):
+        raise SettingsError("KAFKA_BOOTSTRAP_SERVERS must be host:port, divided by commas")
     if not 1 <= len(delay_ms) <= 2 or delay_ms[0] > delay_ms[-1]:
         raise SettingsError("GATEWAY_DELAY_MS must be a range of milliseconds such as 50-200")
     return Settings(
         database_url=required("DATABASE_URL"),
-        kafka_bootstrap_servers=tuple(required("KAFKA_BOOTSTRAP_SERVERS").split(",")),
+        kafka_bootstrap_servers=brokers,
         kafka_topic=environment.get("KAFKA_TOPIC") or "payments",
         gateway_success_rate=rate("GATEWAY_SUCCESS_RATE", "0.95"),
         gateway_delay_ms=(delay_ms[0], delay_ms[-1]),
@@ -66,6 +78,6 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         gateway_lost_reply_rate=rate("GATEWAY_LOST_REPLY_RATE", "0"),
         direct_owner=environment.get("DIRECT_OWNER") or "order-service",
         retry_schedule_s=tuple(numbers("RETRY_SCHEDULE_S", "30,120,600,3600,21600,72000", ",")),
-        capture_window=timedelta(seconds=numbers("CAPTURE_WINDOW_S", "604800", ",")[0]),
+        capture_window=timedelta(seconds=capture_window_s[0]),
         version=environment.get("SERVICE_VERSION") or "dev",
     )

@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from payments.domain.declines import public_decline_code
+
 
 class PaymentStatus(StrEnum):
     PENDING = "PENDING"
@@ -159,7 +161,7 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
             )
         case Failed():
             after = replace(
-                _move(payment, S.FAILED, "declined by the gateway"),
+                _move(payment, S.FAILED, f"declined: {public_decline_code(change.decline_code)}"),
                 failed_at=at,
                 decline_code=change.decline_code,
                 error_message=change.error_message,

@@ -58,10 +58,9 @@ class SimulatedGateway:
 
     def _decline(self, request: GatewayRequest) -> str | None:
         token = request.payment_token or ""
-        if token.removeprefix("tok_") in DECLINE_CODES:
-            return token.removeprefix("tok_")
         if token in SCENARIO_TOKENS:
-            return None
+            code = token.removeprefix("tok_")
+            return code if code in DECLINE_CODES else None
         if self._fraction("outcome", request.key) < self.success_rate:
             return None
         return DECLINE_CODES[int(self._fraction("decline", request.key) * len(DECLINE_CODES))]

@@ -35,7 +35,7 @@ class CheckedRoute(APIRoute):
                 refuse_card_data(
                     [
                         request.scope["path"].split("/"),
-                        [list(pair) for pair in request.query_params.multi_items()],
+                        [{name: value} for name, value in request.query_params.multi_items()],
                         {name: value for name, value in request.headers.items() if name not in UNCHECKED_HEADERS},
                     ]
                 )

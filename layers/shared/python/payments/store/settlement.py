@@ -33,7 +33,7 @@ SETTLE = Statement("""
         RETURNING payment_id
     ), settled AS (
         UPDATE operations
-        SET outcome = :outcome, reply = :reply::jsonb, settled_at = :updated_at, next_attempt_at = NULL
+        SET outcome = :outcome, reply = :reply::jsonb, settled_at = now(), next_attempt_at = NULL
         FROM paid WHERE operation_id = :operation_id
         RETURNING operation_id
     ), refunded AS (
