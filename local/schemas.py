@@ -1,4 +1,4 @@
-"""What the API answers, for its documentation; tests hold every real answer against these models."""
+"""What the API answers, as pydantic models: for its documents, and for tests that hold every real answer against them."""
 
 from __future__ import annotations
 
@@ -66,6 +66,12 @@ class Payment(_Answer):
 
 class PaymentWithRefunds(Payment):
     refunds: list[Refund]
+
+
+class PaymentRefunded(Payment):
+    """The value of a payment.refunded event."""
+
+    refund: Refund
 
 
 class StatusChange(_Answer):

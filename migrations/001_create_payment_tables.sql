@@ -158,7 +158,7 @@ CREATE TABLE outbox (
     published_at timestamptz,
     CONSTRAINT outbox_one_event_per_sequence UNIQUE (payment_id, sequence)
 );
-CREATE INDEX outbox_unpublished ON outbox (created_at) WHERE published_at IS NULL;
+CREATE INDEX outbox_unpublished ON outbox (lease_until) WHERE published_at IS NULL;
 CREATE INDEX outbox_unpublished_by_payment ON outbox (payment_id, sequence) WHERE published_at IS NULL;
 CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL;
 CREATE INDEX outbox_by_creation ON outbox (created_at, payment_id, sequence);

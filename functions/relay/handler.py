@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from payments import telemetry, wiring
+from payments.domain.errors import InvalidRequest
 from payments.domain.events import rfc3339
 from payments.relay import relay, replay
 from payments.service import Deadline
@@ -29,5 +30,5 @@ def _moment(event: dict[str, Any], name: str) -> datetime:
     except (KeyError, TypeError, ValueError):
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise ValueError(f"replay.{name} must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
+        raise InvalidRequest(f"replay.{name} must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
     return moment

@@ -32,9 +32,7 @@ REMOVED = "[card number removed]"
 
 
 def refuse_card_data(value: object) -> None:
-    """Raise CardDataNotAccepted when anything in a JSON value, keys included, looks like card data. It does not say where or
-    what.
-    """
+    """Raise CardDataNotAccepted when anything in a JSON value, keys included, looks like card data; it does not say where."""
     for name, text in _texts(value):
         if _FIELD_NAMES.fullmatch(re.sub(r"[^a-z0-9]", "", name.casefold())) or contains_card_number(text):
             raise CardDataNotAccepted(

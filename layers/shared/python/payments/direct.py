@@ -12,16 +12,12 @@ from typing import Any
 from payments import telemetry
 from payments.card_data import refuse_card_data
 from payments.commands import COMMANDS
-from payments.domain.errors import Fault, InvalidRequest, Refused
+from payments.domain.errors import InvalidRequest, Refused
 from payments.domain.operation import Kind
 from payments.json_body import check_value
 from payments.replies import reply_to, reply_to_error
 from payments.requests import check_idempotency_key, payload_key, validate
 from payments.service import Call, Deadline, Service
-
-
-class InvocationFailed(Exception):
-    """A fault, told to Lambda so that it invokes again; the message carries the problem code and no data."""
 
 
 def is_http(event: Any) -> bool:
@@ -33,7 +29,7 @@ def invoke(event: Any, context: Any, service: Service, owner: str, kinds: Collec
     """Carry out the command in a direct event.
 
     Returns {"outcome": succeeded | declined | unknown | refused, "status": the HTTP status that it would be, "replayed",
-    "body": the payment, the refund or the problem}. Raises InvocationFailed for a fault.
+    "body": the payment, the refund or the problem}. Raises Fault.
     """
     try:
         kind, request, key, traceparent = _read(event, kinds, default)
@@ -44,9 +40,6 @@ def invoke(event: Any, context: Any, service: Service, owner: str, kinds: Collec
         telemetry.record_refusal(error.code)
         reply = reply_to_error(error, context.aws_request_id)
         return {"outcome": "refused", "status": reply.status, "replayed": False, "body": reply.body}
-    except Fault as error:
-        telemetry.logger.exception("fault", extra={"code": error.code})
-        raise InvocationFailed(error.code) from None
     telemetry.record_result(result)
     reply = reply_to(result, context.aws_request_id)
     return {"outcome": result.outcome.value, "status": reply.status, "replayed": result.replayed, "body": reply.body}

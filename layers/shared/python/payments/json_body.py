@@ -33,9 +33,7 @@ def parse(body: bytes) -> Any:
 
 
 def check_value(value: object) -> None:
-    """The same limits for JSON that somebody else has parsed, as Lambda does with an event. Raises BodyTooLarge,
-    MalformedJson.
-    """
+    """The same limits for JSON that somebody else has parsed, as Lambda does. Raises BodyTooLarge, MalformedJson."""
     _check_depth(value)
     size = len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
     if size > MAX_BODY_BYTES:

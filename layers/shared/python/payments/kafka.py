@@ -64,16 +64,26 @@ class KafkaPublisher:
         acknowledged: set[UUID] = set()
         if self._backing_off():
             return acknowledged
-        try:
-            producer = self._get()
-            futures = [(event, producer.send(self._topic, **_message(event))) for event in events]
-            for event, future in futures:
+        sent: list[tuple[UUID, Any]] = []
+        failures: list[Exception] = []
+        for event in events:
+            if time.monotonic() > deadline:
+                break  # a partition without a leader holds up each send for max_block_ms
+            try:
+                sent.append((event.event_id, self._get().send(self._topic, **message_of(event))))
+            except Exception as error:
+                failures.append(error)
+        # Each by itself: one partition may be without a leader while the others acknowledge.
+        for event_id, future in sent:
+            try:
                 future.get(timeout=max(deadline - time.monotonic(), 0.001))
-                acknowledged.add(event.event_id)
-        except Exception as error:
-            # A producer that failed may still hold the message and send it late; dropping it keeps that window short, and a late
+                acknowledged.add(event_id)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            # A producer that failed may still hold a message and send it late; dropping it keeps that window short, and a late
             # duplicate has the same event_id.
-            logger.warning("the broker did not acknowledge: %s", type(error).__name__)
+            logger.warning("the broker did not acknowledge: %s", type(failures[0]).__name__, extra={"events": len(failures)})
             self.close()
         return acknowledged
 
@@ -111,7 +121,8 @@ class KafkaPublisher:
             return self._producer
 
 
-def _message(event: Event) -> dict[str, Any]:
+def message_of(event: Event) -> dict[str, Any]:
+    """The arguments of the producer's `send`: key, value and headers of an event (CloudEvents 1.0, Kafka binary mode)."""
     headers = {
         "ce_specversion": "1.0",
         "ce_id": str(event.event_id),

@@ -66,9 +66,8 @@ def lease_s(call: Call) -> float:
 
 
 def carry_out(service: Service, operation: Operation, payment: Payment, refund: Refund | None, deadline: Deadline) -> Result:
-    """Everything after the claim. Never raises for a gateway, a broker or a database that fails now: the operation is in the
-    books,
-    and reconcile or the relay will finish it, so the caller hears that the outcome is not known yet."""
+    """Everything after the claim. Never raises for a gateway, a broker or a database that fails now: the operation
+    is in the books, and reconcile or the relay will finish it, so the caller hears that the outcome is not known yet."""
     service.publisher.warm_up()
     reply = ask_gateway(service, operation, payment, deadline)
     try:
@@ -118,13 +117,12 @@ def ask_gateway(service: Service, operation: Operation, payment: Payment, deadli
 
 
 def give_back(service: Service, operation: Operation, reply: Unknown) -> None:
-    """End the lease; the next attempt follows the schedule, and after its last entry a person has to look."""
-    position = operation.attempt - 1
-    exhausted = position >= len(service.retry_schedule_s)
-    delay_s = None if exhausted else service.retry_schedule_s[position]
-    log = logger.error if exhausted else logger.warning
-    log("the outcome is not known: %s", reply.reason, extra=_ids(operation) | {"next_attempt_in_s": delay_s})
-    settlement.give_back(service.db, operation, delay_s, {"result": "unknown", "reason": reply.reason})
+    """End the lease; the next attempt is the schedule's next moment, and after its last one a person has to look."""
+    age_s = (service.clock() - operation.created_at).total_seconds()
+    next_s = next((moment_s for moment_s in service.retry_schedule_s if moment_s > age_s), None)
+    log = logger.error if next_s is None else logger.warning
+    log("the outcome is not known: %s", reply.reason, extra=_ids(operation) | {"next_attempt_at_age_s": next_s})
+    settlement.give_back(service.db, operation, next_s, {"result": "unknown", "reason": reply.reason})
 
 
 def settle(

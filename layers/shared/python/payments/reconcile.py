@@ -27,11 +27,13 @@ EXPIRY_REASON = "the authorization ran out"
 
 @dataclass(slots=True)
 class Reconciled:
-    """How many operations were settled, are still unknown, and how many authorizations were voided because they ran out."""
+    """How many operations were settled and are still unknown, how many authorizations were voided because they ran out, and how
+    many operations in all wait for a person (`exhausted`)."""
 
     settled: int = 0
     unknown: int = 0
     expired: int = 0
+    exhausted: int = 0
 
 
 def reconcile(service: Service, deadline: Deadline) -> Reconciled:
@@ -47,6 +49,7 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
             else:
                 done.unknown += 1
     _void_what_ran_out(service, deadline, done)
+    done.exhausted = claims.exhausted(service.db)
     return done
 
 

@@ -1,6 +1,4 @@
-"""What a caller gets: the HTTP status and the body of every result and of every error, the same over HTTP and by direct
-invocation.
-"""
+"""What a caller gets: the HTTP status and the body of every result and of every error, over HTTP and by direct invocation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What callers may ask for, over HTTP and by direct invocation alike: the fields, their limits, and what is said when they are
-wrong.
-"""
+"""What callers may ask for, over HTTP and by direct invocation alike: the fields, their limits, and what is said of wrong ones."""
 
 from __future__ import annotations
 
@@ -117,9 +115,7 @@ def validate(model: type[AnyRequest], value: object) -> AnyRequest:
 
 
 def invalid_request(errors: Sequence[Mapping[str, Any]], prefix: str = "body") -> InvalidRequest:
-    """Pydantic's errors as ours: where and what, never the input. A name that the caller made up is told only if it is a plain
-    word.
-    """
+    """Pydantic's errors as ours: where and what, never the input. Names that the caller made up are told only if plain."""
     told = []
     for error in errors[:MAX_ERRORS]:
         path = [str(part) for part in ((prefix, *error["loc"]) if prefix else error["loc"])]

@@ -33,9 +33,8 @@ class Service:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     new_id: Callable[[], UUID] = uuid7
     retry_schedule_s: Sequence[float] = (30, 120, 600, 3600, 21600, 72000)
-    """Seconds to wait before each further call for an unknown outcome: a gateway's hiccup is over in 30 s, an outage in
-    hours, and
-    after a day (gateways keep idempotency keys for 24 h) only a person can find out."""
+    """When to ask again about an unknown outcome, in seconds since the command was claimed: a gateway's hiccup is over in 30 s,
+    an outage in hours. The last one lies within GATEWAY_KEY_LIFETIME_S."""
     capture_window: timedelta = timedelta(days=7)
     """How long an authorization holds: what card networks promise for most cards."""
 
@@ -66,9 +65,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a command came to. `payment` and `refund` are as they are now, also when an earlier request with the key is
-    replayed.
-    """
+    """What a command came to. `payment` and `refund` are as they are now, also when a request is replayed."""
 
     kind: Kind
     outcome: Outcome

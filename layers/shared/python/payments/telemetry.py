@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import re
 from collections.abc import Callable
@@ -11,9 +10,11 @@ from typing import Any, cast
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from aws_lambda_powertools.logging.types import LogRecord
 from aws_lambda_powertools.metrics import MetricUnit
 
-from payments.card_data import redact
+from payments.card_data import REMOVED, contains_card_number, redact
+from payments.domain.errors import InternalError, PaymentsError
 from payments.domain.operation import Outcome
 from payments.reconcile import Reconciled
 from payments.relay import Relayed
@@ -23,10 +24,26 @@ TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-
 
 
 class CardFreeFormatter(LambdaPowertoolsFormatter):
-    """Powertools' formatter with the card filter behind it, so that it sees tracebacks and every extra field too."""
+    """Powertools' formatter with the card filter in its last step, so that it sees tracebacks and extra fields too.
 
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+    It filters before the text becomes JSON, whose escapes put letters beside digits, and after it, for what only then is text.
+    """
+
+    def serialize(self, log: LogRecord) -> str:
+        return redact(super().serialize(cast(LogRecord, _redacted(log))))
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {_redacted(key): _redacted(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_redacted(item) for item in value]
+        case int() if contains_card_number(str(value)):
+            return REMOVED
+    return value
 
 
 def traceparent_of(header: str | None) -> str:
@@ -37,8 +54,8 @@ def traceparent_of(header: str | None) -> str:
 
 
 logger = Logger(service="payments", logger_formatter=CardFreeFormatter())
-"""The parent of every module's logger here (`payments.…`), so that they all share its format, its request ids and the card
-filter.
+"""The parent of every module's logger here (`payments.…`), so that they all share its format, its request ids and the
+card filter.
 """
 
 metrics = Metrics(namespace="Payments", service="payments")
@@ -47,9 +64,15 @@ metrics = Metrics(namespace="Payments", service="payments")
 Handler = Callable[[Any, Any], Any]
 
 
+class InvocationFailed(Exception):
+    """A fault, told to Lambda so that it invokes again; the message carries a problem code and no data."""
+
+
 def instrumented(handler: Handler) -> Handler:
-    """Give a handler what every one needs: request ids on each log line, a cold-start metric, and its metrics flushed at the
-    end.
+    """Give a handler what every one needs.
+
+    That is request ids on each log line, a cold-start metric, its metrics flushed at the end, and exceptions logged here, behind
+    the card filter, before Lambda hears of them without their text (InvocationFailed).
     """
 
     @functools.wraps(handler)
@@ -57,7 +80,14 @@ def instrumented(handler: Handler) -> Handler:
         http = event.get("requestContext", {}).get("requestId") if isinstance(event, dict) else None
         logger.append_keys(correlation_id=http or context.aws_request_id)
         metrics.add_metric("Invocations", MetricUnit.Count, 1)
-        return handler(event, context)
+        try:
+            return handler(event, context)
+        except PaymentsError as error:
+            logger.exception("fault", extra={"code": error.code})
+            raise InvocationFailed(f"{error.code}: {error.detail}") from None
+        except Exception:
+            logger.exception("unexpected error")
+            raise InvocationFailed(InternalError.code) from None
 
     flushed = metrics.log_metrics(with_ids, capture_cold_start_metric=True)
     return cast(Handler, logger.inject_lambda_context(flushed, clear_state=True))
@@ -106,4 +136,5 @@ def record_relay(relayed: Relayed) -> None:
 def record_reconcile(reconciled: Reconciled) -> None:
     metrics.add_metric("OperationsReconciled", MetricUnit.Count, reconciled.settled)
     metrics.add_metric("OutcomesStillUnknown", MetricUnit.Count, reconciled.unknown)
+    metrics.add_metric("OutcomesExhausted", MetricUnit.Count, reconciled.exhausted)
     metrics.add_metric("AuthorizationsExpired", MetricUnit.Count, reconciled.expired)

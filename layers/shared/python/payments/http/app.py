@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -27,6 +28,9 @@ from payments.service import Call, Deadline, Service
 from payments.store.lookups import ListFilter
 
 PREFIX = "/api/v1/payments"
+
+# Mangum logs paths and tracebacks past our formatter; ours has said all there is to say.
+logging.getLogger("mangum").setLevel(logging.CRITICAL)
 
 
 def commands_router(service: Callable[[], Service], kinds: tuple[Kind, ...]) -> APIRouter:

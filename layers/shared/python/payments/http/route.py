@@ -23,9 +23,7 @@ UNCHECKED_HEADERS = frozenset({"authorization", "x-amzn-trace-id", "traceparent"
 
 
 class CheckedRoute(APIRoute):
-    """Refuses card data in path, query and headers before the endpoint runs, and turns every exception into a problem
-    document.
-    """
+    """Refuses card data in path, query and headers before the endpoint runs, and makes every exception a problem document."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

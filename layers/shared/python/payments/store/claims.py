@@ -151,11 +151,27 @@ def _claim(rows: list[list[object]]) -> Claim | None:
     return Claim(payment_of(row), amount_minor)
 
 
+GATEWAY_KEY_LIFETIME_S = 23 * 3600
+"""Gateways remember an idempotency key for 24 h. Asked later, "the same charge again" would be a second charge, so nothing older
+is ever asked about, whatever kept reconcile from its work; it is counted as exhausted instead."""
+
+EXHAUSTED = Statement("""
+    SELECT count(*) FROM operations
+    WHERE outcome IS NULL AND (next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s))
+""")
+
+
+def exhausted(db: Database) -> int:
+    """How many operations have no outcome and will not be asked about again: a person has to look."""
+    count: int = db.run(EXHAUSTED(key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0][0]
+    return count
+
+
 # The attempt that is counted here is what a settle compares: a worker whose lease ran out can no longer write.
 CLAIM_DUE = Statement(f"""
     WITH due AS (
         SELECT operation_id FROM operations
-        WHERE outcome IS NULL AND next_attempt_at <= now()
+        WHERE outcome IS NULL AND next_attempt_at <= now() AND created_at > now() - make_interval(secs => :key_lifetime_s)
         ORDER BY next_attempt_at LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     UPDATE operations
@@ -170,12 +186,12 @@ CLAIM_DUE = Statement(f"""
 
 def claim_due(db: Database, limit: int, lease_s: float) -> list[tuple[Operation, Payment]]:
     """Take operations whose outcome is unknown and whose next attempt is due, one attempt on, with their payments."""
-    rows = db.run(CLAIM_DUE(limit=limit, lease_s=lease_s))[0]
+    rows = db.run(CLAIM_DUE(limit=limit, lease_s=lease_s, key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0]
     return [(operation_of(row[:OPERATION_WIDTH]), payment_of(row[OPERATION_WIDTH:])) for row in rows]
 
 
-# An authorization whose void was declined is left alone for an hour, so that one that the gateway will not release is not
-# asked for at every tick.
+# An authorization whose void was declined is left alone for an hour, so that one that the gateway will not release is
+# not asked for at every tick.
 RUN_OUT = Statement("""
     SELECT owner, transaction_id FROM payments
     WHERE status = 'AUTHORIZED' AND capture_before <= now()

@@ -19,14 +19,15 @@ MARK_PUBLISHED = Statement(
     "UPDATE outbox SET published_at = now() WHERE event_id = ANY(:event_ids::uuid[]) AND published_at IS NULL"
 )
 
-# Only the oldest unpublished event of each payment, so that a payment's events leave in order whoever sends them.
+# Only the oldest unpublished event of each payment, so that a payment's events leave in order whoever sends them. In order of
+# the lease's end, so that what the broker refused goes behind what has not been tried.
 CLAIM_UNPUBLISHED = Statement(f"""
     WITH heads AS (
         SELECT event_id FROM outbox head
         WHERE published_at IS NULL AND lease_until <= now()
           AND NOT EXISTS (SELECT FROM outbox older WHERE older.payment_id = head.payment_id
                           AND older.published_at IS NULL AND older.sequence < head.sequence)
-        ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     UPDATE outbox SET lease_until = now() + make_interval(secs => :lease_s)
     FROM heads WHERE outbox.event_id = heads.event_id

@@ -1,6 +1,4 @@
-"""Rows to dataclasses and back. A dataclass names its fields as the table names its columns, so the column list is the
-dataclass.
-"""
+"""Rows to dataclasses and back. A dataclass names its fields as the table names its columns, so it is the column list."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Phase 3 of every flow: write the outcome, the payment after it and the event it owes, all or nothing; or give the lease
-back.
-"""
+"""Phase 3 of every flow: write the outcome, the payment after it and the event it owes, or give the lease back."""
 
 from __future__ import annotations
 
@@ -13,9 +11,9 @@ from payments.domain.payment import Payment
 from payments.store.connection import Database, Statement
 from payments.store.rows import values_of
 
-# Every part hangs on `held` and `paid`: the operation must still be ours (attempt) and without an outcome, and the payment
-# must be the one that `apply` started from (version). The last column says whether the event is the oldest unpublished one of
-# its payment.
+# Every part hangs on `held` and `paid`: the operation must still be ours (attempt) and without an outcome, and the
+# payment must be the one that `apply` started from (version). The last column says whether the event is the oldest
+# unpublished one of its payment.
 SETTLE = Statement("""
     WITH held AS (
         SELECT operation_id FROM operations
@@ -56,7 +54,7 @@ SETTLE = Statement("""
 
 GIVE_BACK = Statement("""
     UPDATE operations
-    SET lease_until = now(), next_attempt_at = now() + make_interval(secs => :delay_s), reply = :reply::jsonb
+    SET lease_until = now(), next_attempt_at = created_at + make_interval(secs => :next_s), reply = :reply::jsonb
     WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL
 """)
 
@@ -128,6 +126,6 @@ def settle(
     return Written(done, is_next)
 
 
-def give_back(db: Database, operation: Operation, delay_s: float | None, reply: dict[str, object]) -> None:
-    """End the lease of an operation whose outcome is unknown: next attempt in `delay_s` seconds, or never by itself (None)."""
-    db.run(GIVE_BACK(operation_id=operation.operation_id, attempt=operation.attempt, delay_s=delay_s, reply=json.dumps(reply)))
+def give_back(db: Database, operation: Operation, next_s: float | None, reply: dict[str, object]) -> None:
+    """End the lease of an operation whose outcome is unknown: next attempt when it is `next_s` seconds old, or none by itself."""
+    db.run(GIVE_BACK(operation_id=operation.operation_id, attempt=operation.attempt, next_s=next_s, reply=json.dumps(reply)))
