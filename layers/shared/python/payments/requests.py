@@ -1,4 +1,4 @@
-"""What callers may ask for, over HTTP and by direct invocation alike: the fields, their limits, and what is said of wrong ones."""
+"""What callers may ask for, over HTTP and by direct invocation: the fields, their limits, and what is said of wrong ones."""
 
 from __future__ import annotations
 
