@@ -49,9 +49,11 @@ def caller_of(event: Mapping[str, Any]) -> Caller:
     if not authorizer and os.environ.get("AWS_SAM_LOCAL") == "true":
         return Caller("local", ALL_BUT_ADMIN)  # `sam local` sets that variable and cannot run a JWT authorizer
     if iam := authorizer.get("iam"):
-        # arn:aws:sts::123456789012:assumed-role/order-service/session -> iam/123456789012/order-service
-        _, _, _, _, account, resource = str(iam["userArn"]).split(":", 5)
-        return Caller(f"iam/{account}/{resource.split('/')[:2][-1]}", ALL_BUT_ADMIN)
+        # arn:aws:sts::123456789012:assumed-role/order-service/session -> iam/123456789012/assumed-role/order-service
+        account, principal = str(iam["userArn"]).split(":", 5)[4:]
+        if principal.startswith("assumed-role/"):
+            principal = principal.rpartition("/")[0]
+        return Caller(f"iam/{account}/{principal}", ALL_BUT_ADMIN)
     claims = (authorizer.get("jwt") or {}).get("claims") or {}
     owner = claims.get("sub")
     if not isinstance(owner, str) or not owner:
