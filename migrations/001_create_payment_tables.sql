@@ -5,21 +5,21 @@
 -- The role that the functions connect as. It reads and writes rows; it cannot change the schema, cannot delete (but for what the
 -- relay prunes from the outbox) and cannot touch the status history, which a trigger writes. Whoever sets the server up gives it a
 -- way in: a password, or `GRANT rds_iam TO payments_service`.
+--
+-- Its time-outs belong to the role and not to the session, because SET would pin the connection at the proxy. A statement of ours takes
+-- milliseconds: 5 s is a stuck server. Two commands on one payment queue for one commit: 2 s is a stuck holder. No transaction
+-- is open during a network call, so one that idles 10 s has lost its owner.
 DO $$
 BEGIN
     CREATE ROLE payments_service LOGIN;
+    ALTER ROLE payments_service SET statement_timeout = '5s';
+    ALTER ROLE payments_service SET lock_timeout = '2s';
+    ALTER ROLE payments_service SET idle_in_transaction_session_timeout = '10s';
 EXCEPTION
-    -- A role belongs to the whole server: another database of it, or a migration running beside this one, may have made it.
+    -- A role belongs to the whole server: another database of it, or a migration running beside this one, made it with its time-outs.
     WHEN duplicate_object OR unique_violation THEN NULL;
 END
 $$;
-
--- Time-outs belong to the role and not to the session, because SET would pin the connection at the proxy. A statement of ours takes
--- milliseconds: 5 s is a stuck server. Two commands on one payment queue for one commit: 2 s is a stuck holder. No transaction
--- is open during a network call, so one that idles 10 s has lost its owner.
-ALTER ROLE payments_service SET statement_timeout = '5s';
-ALTER ROLE payments_service SET lock_timeout = '2s';
-ALTER ROLE payments_service SET idle_in_transaction_session_timeout = '10s';
 
 -- One row a payment attempt. `version` counts its changes and is what a writer compares before it sets; `event_sequence` counts the
 -- events it has owed so far.
