@@ -124,27 +124,24 @@ class ListFilter:
 
 def list_payments(db: Database, owner: str | None, which: ListFilter, limit: int) -> list[Payment]:
     """Payments newest first, at most `limit`. The position is a row's key, so rows inserted meanwhile shift nothing."""
-    conditions, values = [], dict[str, object](limit=limit)
-    if owner is not None:
-        conditions.append("owner = :owner")
-        values["owner"] = owner
-    if which.order_id is not None:
-        conditions.append("order_id = :order_id")
-        values["order_id"] = which.order_id
-    if which.status is not None:
-        conditions.append("status = :status")
-        values["status"] = which.status.value
-    if which.created_from is not None:
-        conditions.append("created_at >= :created_from")
-        values["created_from"] = which.created_from
-    if which.created_to is not None:
-        conditions.append("created_at < :created_to")
-        values["created_to"] = which.created_to
-    if which.after is not None:
-        conditions.append("(created_at, payment_id) < (:after_time, :after_id)")
-        values["after_time"], values["after_id"] = which.after
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    return [payment_of(row) for row in db.run(list_statement(owner, which, limit))[0]]
+
+
+def list_statement(owner: str | None, which: ListFilter, limit: int) -> Bound:
+    """The list's statement with only the conditions that are asked for, so that each combination finds its index."""
+    after_time, after_id = which.after or (None, None)
+    conditions: list[tuple[str, dict[str, object]]] = [
+        ("owner = :owner", {"owner": owner}),
+        ("order_id = :order_id", {"order_id": which.order_id}),
+        ("status = :status", {"status": which.status.value if which.status else None}),
+        ("created_at >= :created_from", {"created_from": which.created_from}),
+        ("created_at < :created_to", {"created_to": which.created_to}),
+        ("(created_at, payment_id) < (:after_time, :after_id)", {"after_time": after_time, "after_id": after_id}),
+    ]
+    asked = [(sql, values) for sql, values in conditions if None not in values.values()]
+    where = f"WHERE {' AND '.join(sql for sql, _ in asked)}" if asked else ""
+    values = {name: value for _, values in asked for name, value in values.items()}
     statement = Statement(
         f"SELECT {PAYMENT_COLUMNS} FROM payments {where} ORDER BY created_at DESC, payment_id DESC LIMIT :limit"
     )
-    return [payment_of(row) for row in db.run(statement(**values))[0]]
+    return statement(**values, limit=limit)
