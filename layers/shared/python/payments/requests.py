@@ -130,15 +130,18 @@ def _sentence(message: str) -> str:
 
 
 def request_hash(request: BaseModel) -> str:
-    """What tells whether two requests with one key are the same: the fields with their defaults, in a fixed order."""
-    return hashlib.sha256(request.model_dump_json(exclude_none=True).encode()).hexdigest()
+    """What tells whether two requests with one key are the same: the fields with their defaults, whatever their order."""
+    return _digest(request.model_dump(mode="json", exclude_none=True))
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def payload_key(payload: Mapping[str, Any]) -> str:
     """The idempotency key of a direct invocation that brings none: derived from the whole payload, which Lambda's retries and
     duplicates carry unchanged, and never from the request id."""
-    canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-    return "payload-" + hashlib.sha256(canonical.encode()).hexdigest()
+    return f"payload-{_digest(payload)}"
 
 
 def check_idempotency_key(key: str) -> str:
