@@ -43,7 +43,9 @@ def _redacted(value: Any) -> Any:
             return [_redacted(item) for item in value]
         case int() if contains_card_number(str(value)):
             return REMOVED
-    return value
+        case None | bool() | int() | float():
+            return value
+    return redact(str(value))  # what is no JSON would become text after the filter; an exception does, for one
 
 
 def traceparent_of(header: str | None) -> str:
