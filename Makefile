@@ -1,0 +1,78 @@
+.DEFAULT_GOAL := help
+
+# The first Python on the PATH that is new enough, unless PYTHON= names one.
+new_enough := import sys; sys.exit(sys.version_info < (3, 11))
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.14 python3.12 python3.11; do \
+	$$p -c '$(new_enough)' 2>/dev/null && echo $$p && break; done)
+endif
+python_version := $(if $(PYTHON),$(lastword $(shell $(PYTHON) -V 2>&1)))
+
+# An environment is made anew when its lock or the Python changes: the name of the stamp inside it, LOCK-CHECKSUM-VERSION, tells both.
+stamp = $(1)/$(2)-$(firstword $(shell cksum < requirements/$(2).txt))-$(python_version)
+run_env := $(call stamp,.venv-run,run)
+test_env := $(call stamp,.venv,test)
+sam_env := $(call stamp,.venv-sam,sam)
+
+.PHONY: help
+help: ## show this text
+	@echo 'make TARGET [PYTHON=python3.13] [ARGS="..."]'
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: $(run_env) ## start the whole service on http://127.0.0.1:8001 (PORT, DATA_DIR, DATABASE_URL, KAFKA_BOOTSTRAP_SERVERS)
+	@PYTHONPATH='$(CURDIR)/layers/shared/python' exec .venv-run/bin/python -m local $(ARGS)
+
+.PHONY: demo
+demo: $(run_env) ## send a batch of payments and refunds to the running service
+	@PYTHONPATH='$(CURDIR)/layers/shared/python' exec .venv-run/bin/python -m local.demo $(ARGS)
+
+.PHONY: test
+test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytest)
+	.venv/bin/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(test_env) $(sam_env) ## check format, lint, types, layers and the template
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	PYTHONPATH=layers/shared/python .venv/bin/lint-imports --no-logo
+	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region us-east-1
+
+.PHONY: lint
+lint: $(test_env) ## format the code and mend what can be mended
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+.PHONY: openapi
+openapi: $(test_env) ## write docs/openapi.json and docs/asyncapi.yaml
+	PYTHONPATH=layers/shared/python .venv/bin/python -m local.openapi
+	PYTHONPATH=layers/shared/python .venv/bin/python -m local.asyncapi
+
+# The other locks follow test.txt, so that what runs is what was tested.
+runtime := layers/shared/python/requirements.txt
+compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
+	--custom-compile-command 'make lock' $(ARGS)
+.PHONY: lock
+lock: ## renew requirements/*.txt; needs uv (ARGS=--upgrade takes newer versions)
+	$(compile) $(runtime) --group dev --output-file requirements/test.txt
+	$(compile) $(runtime) --group local --constraint requirements/test.txt --output-file requirements/run.txt
+	$(compile) $(runtime) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
+	$(compile) --group sam --output-file requirements/sam.txt
+
+.PHONY: clean
+clean: ## remove environments, caches and builds, but not the books in .local/
+	rm -rf .venv .venv-* .aws-sam .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --no-deps: a lock names everything, so pip need not look for more.
+$(run_env) $(test_env) $(sam_env):
+	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
+		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
+		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }
+	@echo 'Setting up $(@D) from requirements/$(firstword $(subst -, ,$(@F))).txt, once.'
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r requirements/$(firstword $(subst -, ,$(@F))).txt
+	@touch $@

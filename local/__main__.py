@@ -1,0 +1,296 @@
+"""`make run`: the whole service on this machine, from template.yaml, without AWS and without Docker.
+
+Environment:
+  PORT                     of the API, and of Lambda's Invoke API for boto3: 8001
+  DATA_DIR                 books, passwords, logs: .local/
+  DATABASE_URL             a PostgreSQL that is already there, as the owner, who applies the migrations
+  DATABASE_SERVICE_URL     the same, for the functions. Without it payments_service is tried with the owner's password, which
+                           is enough where local connections are trusted; else the functions connect as the owner
+  KAFKA_BOOTSTRAP_SERVERS  a Kafka that is already there and has the topic
+  KAFKA_TOPIC              payments
+A variable that template.yaml gives a function, GATEWAY_SUCCESS_RATE for example, takes the place of the template's value.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import uvicorn
+
+from local import events
+from local.http import Front
+from local.pool import Pool
+from local.schedules import tick
+from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect, fresh_log, write_private
+from local.template import Template, TemplateError, load_template
+from payments.migrate import migrate
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OWN_VARIABLES = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"}  # settings of the runner, which gives the functions their own values
+RETRY_SCHEDULE_S = "1,2,4,8,15,30"  # unknown outcomes settle while somebody watches, instead of over a day
+DRAIN_TIMEOUT_S = 3  # requests in flight may finish when the runner is stopped; the slowest scenario (tok_slow) takes 3 s
+
+
+class StartError(Exception):
+    """The run cannot start: the message says why and what to do."""
+
+
+def main() -> int:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m local", description=__doc__, formatter_class=formatter)
+    parser.add_argument("--template", type=Path, default=REPOSITORY / "template.yaml")
+    runner = Runner(parser.parse_args().template)
+    for number in SIGNALS:
+        signal.signal(number, runner.interrupt)
+    try:
+        with contextlib.ExitStack() as stack:
+            runner.run(stack)
+    except KeyboardInterrupt:
+        pass
+    except (StartError, ServerError, TemplateError) as error:
+        print(f"Cannot start: {error}", file=sys.stderr)
+        return 1
+    except PermissionError as error:
+        print(f"Cannot start: {error.filename} is another user's. Choose another DATA_DIR, or remove it.", file=sys.stderr)
+        return 1
+    say("Stopped.")
+    return 0
+
+
+class Runner:
+    def __init__(self, template: Path) -> None:
+        self._template = template
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()
+
+    def interrupt(self, *_: object) -> None:
+        """End the run, once: ending it is not interrupted by a second Ctrl-C."""
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)
+        if self._loop is None:
+            raise KeyboardInterrupt
+        self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def run(self, stack: contextlib.ExitStack) -> None:
+        """Start everything and serve until a signal comes; the stack ends what was started, last first."""
+        began = time.monotonic()
+        data_dir = stack.enter_context(data_folder(Path(os.environ.get("DATA_DIR") or REPOSITORY / ".local")))
+        listener = stack.enter_context(listen(os.environ.get("PORT") or "8001"))
+        topic = os.environ.get("KAFKA_TOPIC") or "payments"
+        postgres = None if os.environ.get("DATABASE_URL") else EmbeddedPostgres(data_dir, say)
+        broker = None if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") else EmbeddedBroker(data_dir, say, topic)
+        owner_url = postgres.url if postgres else os.environ["DATABASE_URL"]
+        service_url = postgres.service_url if postgres else os.environ.get("DATABASE_SERVICE_URL") or owner_url
+        bootstrap_servers = broker.bootstrap_servers if broker else os.environ["KAFKA_BOOTSTRAP_SERVERS"]
+
+        def declared() -> Template:
+            parameters = {
+                "DatabaseUrl": service_url,
+                "DatabaseOwnerUrl": owner_url,
+                "KafkaBootstrapServers": bootstrap_servers,
+                "KafkaTopic": topic,
+                "RetryScheduleSeconds": RETRY_SCHEDULE_S,
+            }
+            return load_template(self._template, parameters)
+
+        template = declared()  # before anything is started, so that a mistake in it shows at once
+        say("Starting the payment service from template.yaml")
+        for server in filter(None, (postgres, broker)):
+            stack.callback(server.stop)
+            server.start()
+        applied = apply_migrations(owner_url)
+        if not (broker or events.has_topic(bootstrap_servers, topic)):
+            raise StartError(f"the Kafka at {bootstrap_servers} does not answer, or has no topic {topic}: create it first")
+        say(f"  PostgreSQL  {_place(owner_url)}" + (f", data in {_short(data_dir / 'postgres')}" if postgres else ""))
+        say(f"  Kafka       {bootstrap_servers}, topic {topic}" + (", in memory only" if broker else ""))
+        say(f"  Migrations  {', '.join(applied) + ' applied' if applied else 'none to apply'}")
+        if postgres:
+            postgres.allow_service()
+        elif service_url == owner_url:
+            service_url = usable_service_url(owner_url)
+            template = declared()
+        facts: dict[str, str | int] = {
+            "url": f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "database_url": service_url,
+            "database_owner_url": owner_url,
+            "kafka_bootstrap_servers": bootstrap_servers,
+            "topic": topic,
+            "pid": os.getpid(),
+        }
+        tail = threading.Event()
+        stack.callback(tail.set)
+        threading.Thread(target=_show_events, args=(bootstrap_servers, topic, tail, broker), daemon=True).start()
+        asyncio.run(self._serve(template, listener, data_dir, facts, began))
+
+    async def _serve(
+        self, template: Template, listener: socket.socket, data_dir: Path, facts: dict[str, str | int], began: float
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        pools: dict[str, Pool] = {}
+        for name, function in template.functions.items():
+            log = data_dir / "logs" / f"{function.short_name}.log"
+            fresh_log(log)
+            given = {key: os.environ[key] for key in function.environment.keys() - OWN_VARIABLES if key in os.environ}
+            changed = dataclasses.replace(function, environment=function.environment | given)
+            pools[name] = Pool(changed, log, say)
+        for name in {route.function for route in template.routes}:
+            pools[name].add_worker()  # warm before the first request; more come when they are needed
+        app = Front(template, pools, REPOSITORY / "docs" / "openapi.json").app
+        config = uvicorn.Config(
+            app, lifespan="off", ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_TIMEOUT_S
+        )
+        server = _Server(config)
+        listener.listen()  # from here on requests wait for the server instead of being refused
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        ticking = [asyncio.create_task(tick(schedule, pools[schedule.function])) for schedule in template.schedules]
+        stopped = asyncio.create_task(self._stopped.wait())
+        run_file = data_dir / "run.json"
+        write_private(run_file, json.dumps(facts, indent=2))
+        _say_ready(str(facts["url"]), data_dir, template, time.monotonic() - began)
+        try:
+            await asyncio.wait([stopped, serving, *ticking], return_when=asyncio.FIRST_COMPLETED)
+            for task in (serving, *ticking):
+                if task.done():  # it should not be: this raises what went wrong
+                    task.result()
+            say("Stopping ...")
+        finally:
+            run_file.unlink(missing_ok=True)
+            server.should_exit = True
+            for task in ticking:
+                task.cancel()
+            await asyncio.gather(serving, *ticking, return_exceptions=True)
+            await asyncio.gather(*(pool.close() for pool in pools.values()))
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # signals are the runner's
+
+
+@contextlib.contextmanager
+def data_folder(path: Path) -> Iterator[Path]:
+    """The folder, made if need be, and held by this runner alone until it ends, however it ends."""
+    path = path.expanduser().resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / "lock").open("a")
+        (path / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"the data folder {path} cannot be written ({error.strerror}). Choose another: DATA_DIR=~/payments make run"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartError(
+                f"the service already runs on {path}{_other_run(path)}. Stop it with Ctrl-C where it runs, "
+                "or start a second one beside it: PORT=8002 DATA_DIR=.local-2 make run"
+            ) from None
+        yield path
+
+
+def _other_run(path: Path) -> str:
+    try:
+        run = json.loads((path / "run.json").read_text())
+        return f" as {run['url']} (pid {run['pid']})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def listen(port: str) -> socket.socket:
+    """The socket of the API, bound before anything is started."""
+    if not (port.isascii() and port.isdigit() and 0 <= int(port) <= 65535):
+        raise StartError(f"PORT must be a number from 0 (any free port) to 65535, not {port!r}: PORT=8002 make run")
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", int(port)))
+    except OSError as error:
+        listener.close()
+        reason = f"is taken by {_holder(int(port))}" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise StartError(f"port {port} {reason}. Choose another: PORT={(int(port) + 1) % 65536} make run") from error
+    return listener
+
+
+def _holder(port: int) -> str:
+    """Who listens there, as far as this user may know."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "another program"
+
+
+def apply_migrations(owner_url: str) -> list[str]:
+    try:
+        return migrate(owner_url, REPOSITORY / "migrations")
+    except Exception as error:
+        raise StartError(f"the migrations could not be applied: {error}") from error
+
+
+def usable_service_url(owner_url: str) -> str:
+    """The service role's URL on a server that was already there, or the owner's where that role cannot log in."""
+    parts = urlsplit(owner_url)
+    owner, _, place = parts.netloc.rpartition("@")
+    service_url = parts._replace(netloc=f"{SERVICE_ROLE}{owner[len(owner.partition(':')[0]) :]}@{place}").geturl()
+    try:
+        connect(service_url).close()
+    except Exception:  # whatever the reason, the owner's URL is known to work
+        say(f"  Role        {SERVICE_ROLE} cannot log in: the functions connect as the owner (see DATABASE_SERVICE_URL)")
+        return owner_url
+    return service_url
+
+
+def _show_events(bootstrap_servers: str, topic: str, stop: threading.Event, broker: EmbeddedBroker | None) -> None:
+    restarts = (lambda: broker.restarts) if broker else (lambda: 0)
+    for event in events.read(bootstrap_servers, topic, stop, from_beginning=broker is not None, restarts=restarts):
+        say(event.line())
+
+
+def _say_ready(url: str, data_dir: Path, template: Template, seconds: float) -> None:
+    names = ", ".join(function.short_name for function in template.functions.values())
+    body = """{"order_id": "order-'$(date +%s)'", "amount": 1999, "currency": "USD", "payment_method": "credit_card"}"""
+    say(f"  Functions   {names}")
+    say(f"  Logs        {_short(data_dir / 'logs')}")
+    say(f"Ready in {seconds:.1f} s: {url}   API documents: {url}/docs")
+    say(f"Try it:\n  curl -s {url}/api/v1/payments/process -H 'Content-Type: application/json' -w '\\n' -d '{body}'")
+    say("Ctrl-C ends everything. Events as they reach the topic:")
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def say(line: str = "") -> None:
+    """Print a line at once. A terminal that was closed does not keep the rest from ending in order."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

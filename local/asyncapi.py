@@ -1,0 +1,118 @@
+"""docs/asyncapi.yaml: the topic, its five messages and their CloudEvents headers. `python -m local.asyncapi` writes it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local import schemas
+from local.examples import EVENTS
+from local.openapi import schemas_of
+from payments.domain.events import Event
+from payments.kafka import SOURCE
+from payments.kafka import message_of
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
+
+INTRODUCTION = """\
+What other services hear of payments. Each message is a CloudEvent 1.0 in Kafka's binary mode: attributes are headers, and
+the value is the payment as it was right after the change.
+
+**At least once**: a message may come again with the same `ce_id`; consumers drop what they have seen. A payment's messages share
+its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps.
+"""
+
+SUMMARIES = {
+    "payment.successful": "The money was taken, at once or from an authorization",
+    "payment.failed": "The gateway declined the payment; it will not change any more",
+    "payment.refunded": "Some or all of the money was given back; `refund` is the refund that did it",
+    "payment.authorized": "The money is held until `capture_before`",
+    "payment.voided": "The authorization was released, on request or because it ran out",
+}
+
+TEXT: dict[str, Any] = {"type": "string"}
+HEADERS: dict[str, dict[str, Any]] = {
+    "ce_specversion": TEXT | {"const": "1.0"},
+    "ce_id": TEXT | {"format": "uuid", "description": "The event's id: the same whenever it is sent again"},
+    "ce_source": TEXT | {"const": SOURCE},
+    "ce_type": TEXT,
+    "ce_time": TEXT | {"format": "date-time", "description": "When the payment changed"},
+    "ce_subject": TEXT | {"format": "uuid", "description": "The payment's id, and the message's key"},
+    "ce_sequence": TEXT | {"pattern": "^[1-9][0-9]*$", "description": "Counts the payment's events from 1 without gaps"},
+    "content-type": TEXT | {"const": "application/json"},
+    "traceparent": TEXT | {"pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "description": "W3C trace context"},
+}
+"""`traceparent` is there when the change came of a request, and not when the service acted by itself."""
+
+
+def document() -> dict[str, Any]:
+    names = {type_: "".join(part.capitalize() for part in type_.split(".")) for type_ in EVENTS}
+    refs = {name: {"$ref": f"#/components/messages/{name}"} for name in names.values()}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Payments on Lambda: events", "version": "1", "description": INTRODUCTION},
+        "defaultContentType": "application/json",
+        "servers": {"kafka": {"host": "127.0.0.1:9092", "protocol": "kafka", "description": "Amazon MSK, or a local broker"}},
+        "channels": {
+            "payments": {
+                "address": "payments",
+                "description": "One topic for all payments; KAFKA_TOPIC names another.",
+                "messages": refs,
+                "bindings": {"kafka": {"topic": "payments", "bindingVersion": "0.5.0"}},
+            }
+        },
+        "operations": {
+            "publishPaymentEvents": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/payments"},
+                "messages": [{"$ref": f"#/channels/payments/messages/{name}"} for name in names.values()],
+            }
+        },
+        "components": {
+            "messages": {name: _message(EVENTS[type_]) for type_, name in names.items()},
+            "schemas": dict(sorted(schemas_of(schemas.Payment, schemas.PaymentRefunded).items())),
+        },
+    }
+
+
+def _message(event: Event) -> dict[str, Any]:
+    model = schemas.PaymentRefunded if event.type == "payment.refunded" else schemas.Payment
+    sent = message_of(event)
+    headers = {name: value.decode() for name, value in sent["headers"]}
+    return {
+        "name": event.type,
+        "summary": SUMMARIES[event.type],
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "properties": {
+                name: schema | ({"const": event.type} if name == "ce_type" else {}) for name, schema in HEADERS.items()
+            },
+            "required": [name for name in HEADERS if name != "traceparent"],
+        },
+        "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
+        "bindings": {"kafka": {"key": {"type": "string", "format": "uuid"}, "bindingVersion": "0.5.0"}},
+        "examples": [{"headers": headers, "payload": json.loads(sent["value"])}],
+    }
+
+
+class _Plain(yaml.SafeDumper):
+    """YAML without anchors, and long texts as blocks, so that people can read it."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - as PyYAML calls it
+        return True
+
+
+_Plain.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+def text() -> str:
+    return yaml.dump(document(), Dumper=_Plain, sort_keys=False, allow_unicode=True, width=130)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(text(), encoding="utf-8")

@@ -1,0 +1,229 @@
+"""`make demo`: sample payments, captures, voids and refunds against the running service, and the events that came of them.
+
+The service is the one of $DATA_DIR/run.json, or of URL, KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC when these are set. Ends with
+status 1 when a request went wrong, or an event that is owed did not reach a separate consumer process in time.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from local import events
+from payments.domain.money import format_amount
+
+AT_ONCE = 4  # payments in flight, so that the workers scale out
+SETTLE_TIMEOUT_S = 30  # an unknown outcome settles locally in 1 to 2 s; this allows for its whole schedule's first steps
+EVENTS_TIMEOUT_S = 20  # the relay sends what was left behind every second; a restarted broker is found again in a few
+REQUEST_TIMEOUT_S = 35  # longer than API Gateway would wait (30 s)
+
+# The event that a payment owes for each time it carries.
+EVENT_OF = {
+    "authorized_at": "payment.authorized",
+    "captured_at": "payment.successful",
+    "failed_at": "payment.failed",
+    "voided_at": "payment.voided",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    payment_method: str
+    amount: int  # in the currency's minor unit
+    currency: str
+    payment_token: str = "tok_ok"
+    capture_method: str = "automatic"
+    then: tuple[tuple[str, dict[str, Any]], ...] = ()  # further commands, each with its fields
+
+
+@dataclass
+class Result:
+    payment: dict[str, Any] = field(default_factory=dict)  # as looked up at the end
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def owed(self) -> Counter[str]:
+        refunds = [each for each in self.payment.get("refunds", ()) if each["status"] == "SUCCEEDED"]
+        return Counter([name for at, name in EVENT_OF.items() if self.payment.get(at)] + ["payment.refunded"] * len(refunds))
+
+
+FULL_REFUND = (("refund", {"reason": "returned"}),)
+TWO_REFUNDS = (("refund", {"amount": 500}), ("refund", {"amount": 250}))
+SAMPLES = [
+    Sample(method, amount, currency, then=then)
+    for method, then in (("credit_card", ()), ("debit_card", FULL_REFUND), ("paypal", TWO_REFUNDS), ("stripe", ()))
+    for amount, currency in ((1999, "USD"), (4950, "EUR"), (3000, "JPY"), (12500, "KWD"))
+] + [
+    Sample("credit_card", 25000, "USD", "tok_insufficient_funds"),
+    Sample("debit_card", 8900, "EUR", "tok_expired_card"),
+    Sample("credit_card", 120000, "JPY", "tok_stolen_card"),
+    Sample("stripe", 64000, "KWD", "tok_processing_error"),
+    Sample("credit_card", 7700, "EUR", "tok_timeout_then_captured"),
+    Sample("credit_card", 31500, "USD", capture_method="manual", then=(("capture", {}),)),
+    Sample("debit_card", 15000, "EUR", capture_method="manual", then=(("capture", {"amount": 9000}), *FULL_REFUND)),
+    Sample("credit_card", 9900, "USD", capture_method="manual", then=(("void", {"reason": "out of stock"}),)),
+]
+
+
+class Service:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())} if body is not None else {}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - the service's own URL
+        try:
+            with self._opener.open(request, timeout=REQUEST_TIMEOUT_S) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def run(self, sample: Sample, order_id: str) -> Result:
+        """Process the sample's payment, then its further commands."""
+        result = Result()
+        body = {key: value for key, value in vars(sample).items() if key != "then"} | {"order_id": order_id}
+        status, answer = self.call("POST", "/api/v1/payments/process", body)
+        if status not in (201, 202, 402):
+            result.problems.append(f"process: {status} {answer.get('code', answer)}")
+            return result
+        payment_path = f"/api/v1/payments/payment/{answer['payment_id']}"
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        while (payment := self.call("GET", payment_path)[1])["status"] == "PROCESSING" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for command, fields in sample.then:
+            body = {"transaction_id": payment["transaction_id"], **fields}
+            status, answer = self.call("POST", f"/api/v1/payments/{command}", body)
+            if status not in (200, 201):
+                result.problems.append(f"{command}: {status} {answer.get('code', answer)}")
+        result.payment = self.call("GET", payment_path)[1]
+        return result
+
+
+class Consumer:
+    """Another process that reads the topic, and what it has seen: {payment_id: {event_id: (type, sequence)}}."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        command = [sys.executable, "-m", "local.demo", "--consume", bootstrap_servers, topic]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.seen: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
+        assert self._process.stdout
+        self._process.stdout.readline()  # it says that it stands at the end of the topic
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self._process.stdout or ():
+            payment_id, event_id, kind, sequence = json.loads(line)
+            self.seen[payment_id][event_id] = (kind, sequence)
+
+    def types(self, payment_id: str) -> Counter[str]:
+        return Counter(kind for kind, _ in self.seen[payment_id].values())
+
+    def sequence(self, payment_id: str) -> list[int]:
+        return sorted(number for _, number in self.seen[payment_id].values())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def consume(bootstrap_servers: str, topic: str) -> None:
+    stop = threading.Event()
+
+    def stop_with_the_demo() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=stop_with_the_demo, daemon=True).start()
+    for event in events.read(bootstrap_servers, topic, stop, from_beginning=False, on_ready=lambda: print("ready", flush=True)):
+        print(json.dumps([event.payment["payment_id"], event.event_id, event.type, event.sequence]), flush=True)
+
+
+def running_service() -> tuple[str, str, str]:
+    """URL, bootstrap servers and topic."""
+    run: dict[str, Any] = {"topic": "payments"}
+    with contextlib.suppress(OSError, ValueError):
+        run |= json.loads((Path(os.environ.get("DATA_DIR") or ".local") / "run.json").read_text())
+    settings = (("URL", "url"), ("KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers"), ("KAFKA_TOPIC", "topic"))
+    url, bootstrap_servers, topic = (os.environ.get(variable) or run[key] for variable, key in settings)
+    Service(url).call("GET", "/health")
+    return url, bootstrap_servers, topic
+
+
+def main() -> int:
+    console = Console()
+    try:
+        url, bootstrap_servers, topic = running_service()
+    except (KeyError, OSError):
+        console.print("The service is not running here. Start it in another terminal: make run", style="red")
+        return 1
+    if not events.has_topic(bootstrap_servers, topic):
+        console.print(f"The Kafka at {bootstrap_servers} does not answer, or has no topic {topic}.", style="red")
+        return 1
+    service, consumer = Service(url), Consumer(bootstrap_servers, topic)
+    order = f"demo-{uuid.uuid4().hex[:6]}"
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        running = [threads.submit(service.run, sample, f"{order}-{n:02}") for n, sample in enumerate(SAMPLES, 1)]
+        results = [each.result() for each in track(running, "Payments", console=console)]
+    paid = [result for result in results if result.payment]
+    deadline = time.monotonic() + EVENTS_TIMEOUT_S
+    while time.monotonic() < deadline and any(r.owed - consumer.types(r.payment["payment_id"]) for r in paid):
+        time.sleep(0.1)
+    console.print(payments_table(results, consumer), events_table(paid, consumer))
+    consumer.close()
+    missing = [r for r in paid if r.owed - consumer.types(r.payment["payment_id"])]
+    gaps = [r for r in paid if consumer.sequence(r.payment["payment_id"]) != list(range(1, r.owed.total() + 1))]
+    problems = [problem for result in results for problem in result.problems]
+    if missing or gaps or problems:
+        console.print(f"{len(problems)} requests failed; of {len(paid)} payments, {len(missing)} lack an event", style="red")
+        console.print(f"after {EVENTS_TIMEOUT_S} s and {len(gaps)} have a gap in their events' numbers.", style="red")
+        return 1
+    console.print("Every payment's events arrived, numbered without a gap.", style="green")
+    return 0
+
+
+def payments_table(results: list[Result], consumer: Consumer) -> Table:
+    table = Table("", "method", "amount", "status", "refunded", "events", title="Payments", box=None)
+    for number, (sample, result) in enumerate(zip(SAMPLES, results, strict=True), 1):
+        payment = result.payment
+        refunded = payment.get("amount_refunded")
+        table.add_row(
+            str(number),
+            sample.payment_method,
+            format_amount(sample.amount, sample.currency),
+            " ".join([payment.get("status", ""), payment.get("decline_code") or "", *result.problems]),
+            format_amount(refunded, sample.currency) if refunded else "",
+            " ".join(f"#{each}" for each in consumer.sequence(payment.get("payment_id", ""))),
+        )
+    return table
+
+
+def events_table(paid: list[Result], consumer: Consumer) -> Table:
+    table = Table("type", "owed", "seen", title="Events that a separate consumer saw", box=None)
+    owed: Counter[str] = sum((result.owed for result in paid), Counter())
+    seen: Counter[str] = sum((consumer.types(result.payment["payment_id"]) for result in paid), Counter())
+    for kind in sorted(owed | seen):
+        table.add_row(kind, str(owed[kind]), str(seen[kind]))
+    return table
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--consume"]:
+        consume(*sys.argv[2:])
+    else:
+        sys.exit(main())

@@ -1,0 +1,268 @@
+"""Example answers, problems and events for the documents in docs/, made by the service's own code from fixed ids and times."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from payments.domain import errors
+from payments.domain.declines import DECLINE_MESSAGES
+from payments.domain.events import Event, event_for, payment_body, rfc3339
+from payments.domain.operation import Kind, Outcome, Refund, RefundStatus
+from payments.domain.payment import (
+    Authorized,
+    Captured,
+    Change,
+    Failed,
+    Payment,
+    PaymentStatus,
+    ProcessingStarted,
+    RefundSucceeded,
+    Voided,
+    apply,
+)
+from payments.replies import reply_to, reply_to_error
+from payments.service import Result
+
+_BEGAN = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+_PAYMENT_ID = UUID("019c139e-4c00-7a41-9b0f-2d6c31e0a7f1")
+_REFUND_ID = UUID("019c139f-b5d8-7c0e-8f4a-6b1d92c4e035")
+_EVENT_ID = UUID("019c139e-4c8a-7d13-b6e2-51f0c8a9d7e4")
+_TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRANSACTION_ID, _INTENT_ID = "txn_5c0d1e9b7a3f42e86d2b94f1", "pi_a41f7e03c9d2586bb7e1d04c"
+REQUEST_ID = "ZkJ3vTa0oAMEPvw="
+
+
+def _at(seconds: float) -> datetime:
+    return _BEGAN + timedelta(seconds=seconds)
+
+
+def _requested(capture_method: str) -> Payment:
+    return Payment(
+        payment_id=_PAYMENT_ID,
+        owner="shop",
+        order_id="order-1001",
+        status=PaymentStatus.PENDING,
+        status_reason="payment requested",
+        amount_minor=1999,
+        currency="USD",
+        payment_method="credit_card",
+        capture_method=capture_method,
+        customer_id="customer-7",
+        description="Two notebooks",
+        metadata={"channel": "web"},
+        created_at=_BEGAN,
+        updated_at=_BEGAN,
+        version=1,
+    )
+
+
+def _refund(amount_minor: int, status: RefundStatus) -> Refund:
+    return Refund(
+        refund_id=_REFUND_ID,
+        payment_id=_PAYMENT_ID,
+        owner="shop",
+        transaction_id=TRANSACTION_ID,
+        amount_minor=amount_minor,
+        currency="USD",
+        status=status,
+        reason="one notebook came back",
+        decline_code=None,
+        created_at=_at(90),
+        updated_at=_at(90) if status is RefundStatus.PENDING else _at(90.2),
+    )
+
+
+# One life with automatic capture, one with manual; each change is the one that the service applies.
+_CAPTURE = Captured(1999, TRANSACTION_ID, _INTENT_ID)
+_FAILURE = Failed("insufficient_funds", DECLINE_MESSAGES["insufficient_funds"], TRANSACTION_ID, _INTENT_ID)
+_AUTHORIZATION = Authorized(TRANSACTION_ID, _INTENT_ID, _at(7 * 86400))
+
+_processing = apply(_requested("automatic"), ProcessingStarted(), _BEGAN)
+_captured = apply(_processing, _CAPTURE, _at(0.12))
+_failed = apply(_processing, _FAILURE, _at(0.12))
+_authorized = apply(apply(_requested("manual"), ProcessingStarted(), _BEGAN), _AUTHORIZATION, _at(0.12))
+_captured_later = apply(_authorized, replace(_CAPTURE, amount_minor=1500), _at(3600))
+_voided = apply(_authorized, Voided("the customer cancelled"), _at(3600))
+_reserved = replace(_captured, refund_reserved_minor=500)
+_partly_refunded = apply(_reserved, RefundSucceeded(500), _at(90.2))
+_refunded = apply(replace(_captured, refund_reserved_minor=1999), RefundSucceeded(1999), _at(90.2))
+
+_refund_done, _refund_pending = _refund(500, RefundStatus.SUCCEEDED), _refund(500, RefundStatus.PENDING)
+_refund_of_all = _refund(1999, RefundStatus.SUCCEEDED)
+
+
+def _answer(kind: Kind, payment: Payment, outcome: Outcome = Outcome.SUCCEEDED, refund: Refund | None = None) -> dict[str, Any]:
+    return reply_to(Result(kind=kind, outcome=outcome, payment=payment, refund=refund), REQUEST_ID).body
+
+
+def _with_refunds(payment: Payment, *refunds: Refund) -> dict[str, Any]:
+    return payment_body(payment, refunds=refunds)
+
+
+def _change(before: str | None, after: str, seconds: float, reason: str) -> dict[str, Any]:
+    return {"from": before, "to": after, "at": rfc3339(_at(seconds)), "reason": reason}
+
+
+REQUESTS: Mapping[str, Mapping[str, Any]] = {
+    "process": {
+        "automatic": {
+            "order_id": "order-1001",
+            "amount": 1999,
+            "currency": "USD",
+            "payment_method": "credit_card",
+            "payment_token": "tok_ok",
+            "customer_id": "customer-7",
+            "description": "Two notebooks",
+            "metadata": {"channel": "web"},
+        },
+        "manual": {
+            "order_id": "order-1001",
+            "amount": 1999,
+            "currency": "USD",
+            "payment_method": "paypal",
+            "capture_method": "manual",
+        },
+    },
+    "capture": {
+        "all": {"transaction_id": TRANSACTION_ID},
+        "part": {"transaction_id": TRANSACTION_ID, "amount": 1500},
+    },
+    "void": {"void": {"transaction_id": TRANSACTION_ID, "reason": "the customer cancelled"}},
+    "refund": {
+        "all": {"transaction_id": TRANSACTION_ID},
+        "part": {"transaction_id": TRANSACTION_ID, "amount": 500, "reason": "one notebook came back"},
+    },
+}
+"""By operation id and a name."""
+
+ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
+    ("process", 201): {
+        "captured": _answer(Kind.PROCESS, _captured),
+        "authorized": _answer(Kind.PROCESS, _authorized),
+    },
+    ("process", 202): {"unknown": _answer(Kind.PROCESS, _processing, Outcome.UNKNOWN)},
+    ("capture", 200): {"captured": _answer(Kind.CAPTURE, _captured_later)},
+    ("capture", 202): {"unknown": _answer(Kind.CAPTURE, _authorized, Outcome.UNKNOWN)},
+    ("void", 200): {"voided": _answer(Kind.VOID, _voided)},
+    ("void", 202): {"unknown": _answer(Kind.VOID, _authorized, Outcome.UNKNOWN)},
+    ("refund", 201): {
+        "part": _answer(Kind.REFUND, _partly_refunded, refund=_refund_done),
+        "all": _answer(Kind.REFUND, _refunded, refund=_refund_of_all),
+    },
+    ("refund", 202): {"unknown": _answer(Kind.REFUND, _reserved, Outcome.UNKNOWN, _refund_pending)},
+    ("get_payment", 200): {
+        "partly_refunded": _with_refunds(_partly_refunded, _refund_done),
+        "failed": _with_refunds(_failed),
+        "voided": _with_refunds(_voided),
+    },
+    ("get_order", 200): {"captured": _with_refunds(_captured)},
+    ("get_transaction", 200): {"refunded": _with_refunds(_refunded, _refund_of_all)},
+    ("get_history", 200): {
+        "partly_refunded": {
+            "data": [
+                _change(None, "PENDING", 0, "payment requested"),
+                _change("PENDING", "PROCESSING", 0, _processing.status_reason),
+                _change("PROCESSING", "CAPTURED", 0.12, _captured.status_reason),
+                _change("CAPTURED", "PARTIALLY_REFUNDED", 90.2, _partly_refunded.status_reason),
+            ]
+        }
+    },
+    ("list_payments", 200): {
+        "page": {
+            "data": [_with_refunds(_partly_refunded, _refund_done)],
+            "has_more": True,
+            "next_cursor": "WyIyMDI2LTAxLTMxVDEyOjAwOjAwKzAwOjAwIiwgIjAxOWMxMzllNGMwMDdhNDE5YjBmMmQ2YzMxZTBhN2YxIl0",
+        },
+        "last_page": {"data": [_with_refunds(_captured)], "has_more": False, "next_cursor": None},
+    },
+    ("health", 200): {
+        "shallow": {"status": "ok", "version": "dev"},
+        "deep": {
+            "status": "ok",
+            "version": "dev",
+            "checks": {"database": {"ok": True, "latency_ms": 0.71}, "broker": {"ok": True, "latency_ms": 2.4}},
+        },
+    },
+    ("health", 503): {
+        "broker_down": {
+            "status": "degraded",
+            "version": "dev",
+            "checks": {
+                "database": {"ok": True, "latency_ms": 0.71},
+                "broker": {"ok": False, "latency_ms": 1500.3, "error": "TimeoutError"},
+            },
+        }
+    },
+}
+"""By operation id and status, then by a name."""
+
+_STATE = {"payment_id": str(_PAYMENT_ID), "payment_status": "CAPTURED"}
+_BAD_FIELD = {"location": "body.amount", "message": "must be a JSON integer from 1 to 999999999999 in the currency's minor unit"}
+
+
+def _declined(kind: Kind, payment: Payment, decline_code: str, refund: Refund | None = None) -> dict[str, Any]:
+    result = Result(
+        kind=kind,
+        outcome=Outcome.DECLINED,
+        payment=payment,
+        refund=refund,
+        decline_code=decline_code,
+        decline_message=DECLINE_MESSAGES[decline_code],
+    )
+    return reply_to(result, REQUEST_ID).body
+
+
+_ERRORS: tuple[errors.PaymentsError, ...] = (
+    errors.MalformedJson("Expecting ',' delimiter at line 3, column 5."),
+    errors.IdempotencyKeyInvalid("Send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a UUID."),
+    errors.Unauthenticated("Send a bearer token that names a subject."),
+    errors.Forbidden("The token needs the scope payments/write."),
+    errors.PaymentNotFound("No payment of yours has this transaction_id."),
+    errors.OrderAlreadyPaid("The order has a payment already; look it up instead of paying again.", extra=_STATE),
+    errors.OrderInProgress(
+        "Wait for the order's other payment to come to its end.",
+        retry_after_s=1,
+        extra=_STATE | {"payment_status": "PROCESSING"},
+    ),
+    errors.PaymentStateConflict("Only an AUTHORIZED payment can be captured; this one is CAPTURED.", extra=_STATE),
+    errors.IdempotencyKeyInUse("Wait for the first request with this Idempotency-Key to end, then ask again.", retry_after_s=5),
+    errors.BodyTooLarge("Send at most 16384 bytes; this body has 40000."),
+    errors.UnsupportedMediaType("Send the body as Content-Type: application/json."),
+    errors.InvalidRequest("Mend the fields that `errors` names and send the request again.", errors=[_BAD_FIELD]),
+    errors.CardDataNotAccepted(
+        "The request holds something that looks like a card number or a security code. Send a payment_token instead."
+    ),
+    errors.AmountTooLarge("At most 14.99 USD is left to refund.", extra=_STATE | {"amount_available": 1499}),
+    errors.IdempotencyKeyReused("Use a new Idempotency-Key for a new request; this one belongs to another."),
+    errors.InternalError("The error is in our log under this request_id; trying again is safe."),
+    errors.ServiceUnavailable("The books cannot be reached: ConnectionRefusedError.", retry_after_s=2),
+)
+
+PROBLEMS: Mapping[str, dict[str, Any]] = {error.code: reply_to_error(error, REQUEST_ID).body for error in _ERRORS} | {
+    "payment_declined": _declined(Kind.PROCESS, _failed, "processing_error"),
+    "capture_declined": _declined(Kind.CAPTURE, _authorized, "card_declined"),
+    "void_declined": _declined(Kind.VOID, _authorized, "card_declined"),
+    "refund_declined": _declined(Kind.REFUND, _captured, "card_declined", replace(_refund_done, status=RefundStatus.FAILED)),
+}
+"""A problem document for every code that the service knows."""
+
+
+def _event(change: Change, after: Payment, refund: Refund | None = None) -> Event:
+    event = event_for(change, after, refund, _EVENT_ID, _TRACEPARENT)
+    assert event is not None, "the change owes no event"
+    return event
+
+
+EVENTS: Mapping[str, Event] = {
+    event.type: event
+    for event in (
+        _event(_CAPTURE, _captured),
+        _event(_FAILURE, _failed),
+        _event(RefundSucceeded(500), _partly_refunded, _refund_done),
+        _event(_AUTHORIZATION, _authorized),
+        _event(Voided(_voided.status_reason), _voided),
+    )
+}
+"""An event of each type."""

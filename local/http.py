@@ -1,0 +1,257 @@
+"""API Gateway's HTTP API and Lambda's Invoke API on one port, and the interactive API documents.
+
+A request becomes an event in payload format 2.0 as API Gateway makes it ("AWS Lambda proxy integrations for HTTP APIs" in
+its guide), the function's answer becomes the response. Invoke is as in the Lambda API reference.
+"""
+
+import asyncio
+import base64
+import importlib.util
+import json
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, unquote
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, request_response
+from starlette.staticfiles import StaticFiles
+
+from local import template as sam
+from local.pool import Answer, Pool
+
+MAX_BODY_BYTES = 10_000_000  # API Gateway's quota for a payload
+MAX_INVOKE_BYTES = 6 << 20  # Lambda's quota for a synchronous payload
+INTEGRATION_TIMEOUT_S = 30  # API Gateway's own limit, whatever the function's timeout; the function goes on
+DEFAULT_OWNER = "local"
+DEFAULT_SCOPES = "payments/write payments/refund payments/read"
+
+_TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml)|application/javascript")
+
+
+class Front:
+    def __init__(self, template: sam.Template, pools: Mapping[str, Pool], openapi: Path) -> None:
+        """Pools are by the function's logical id; `openapi` is the document that /docs shows, once it exists."""
+        self._template = template
+        self._pools = pools
+        self._openapi = openapi
+        # A literal segment wins over {name}, which wins over {name+}: API Gateway's own choice of a route.
+        self._routes = [(_pattern(route.path), route) for route in sorted(template.routes, key=_openness)]
+        package = importlib.util.find_spec("fastapi_offline")  # found, not imported: only its copy of Swagger UI is wanted
+        assets = Path(package.origin).parent / "static" if package and package.origin else None
+        self.app = Starlette(
+            middleware=[Middleware(CORSMiddleware, **template.cors)] if template.cors else [],
+            routes=[
+                Route("/docs", self._docs),
+                Route("/openapi.json", self._document),
+                Mount("/docs/assets", StaticFiles(directory=assets)),
+                Route("/2015-03-31/functions/{name}/invocations", self._invoke, methods=["POST"]),
+            ],
+        )
+        # Not a Mount: its pattern does not match a line break, and every path that is not the runner's own is API Gateway's.
+        self.app.router.default = request_response(self._api_gateway)
+
+    async def _api_gateway(self, request: Request) -> Response:
+        path = request.scope["raw_path"].decode("latin-1")
+        for pattern, route in self._routes:
+            match = pattern.fullmatch(path)
+            if match and route.method in (request.method, "ANY"):
+                break
+        else:
+            return _message(404, "Not Found")
+        body = await _body(request, MAX_BODY_BYTES)
+        if body is None:
+            return _message(413, "Request Entity Too Large")
+        event = http_event(request, body, route, {name: unquote(value) for name, value in match.groupdict().items()})
+        try:
+            async with asyncio.timeout(INTEGRATION_TIMEOUT_S):
+                response = http_response(await self._pools[route.function].invoke(event))
+        except TimeoutError:
+            response = _message(503, "Service Unavailable")
+        response.headers["apigw-requestid"] = event["requestContext"]["requestId"]
+        return response
+
+    async def _invoke(self, request: Request) -> Response:
+        """Lambda's Invoke, so that boto3.client("lambda", endpoint_url="http://127.0.0.1:8001") works."""
+        # The name may be a whole ARN, and may have a qualifier behind it.
+        name = re.sub(r"^(arn:aws:lambda:[^:]*:\d*:)?(function:)?", "", request.path_params["name"]).partition(":")[0]
+        function = self._template.function(name)
+        if function is None:
+            return _lambda_error(404, "ResourceNotFoundException", f"Function not found: {sam.function_arn(name)}")
+        body = await _body(request, MAX_INVOKE_BYTES)
+        if body is None:
+            return _lambda_error(413, "RequestTooLargeException", f"Request must be smaller than {MAX_INVOKE_BYTES} bytes")
+        try:
+            event = json.loads(body or b"{}", parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
+            return _lambda_error(400, "InvalidRequestContentException", f"Could not parse request body into json: {error}")
+        pool, request_id = self._pools[function.name], str(uuid.uuid4())
+        headers = {"x-amzn-requestid": request_id, "x-amz-executed-version": "$LATEST"}
+        match request.headers.get("x-amz-invocation-type", "RequestResponse"):
+            case "DryRun":
+                return Response(None, 204, headers)
+            case "Event":
+                pool.invoke_later(event, request_id)
+                return Response(None, 202, headers)
+            case "RequestResponse":
+                answer = await pool.invoke(event, request_id)
+                failed = {"x-amz-function-error": "Unhandled"} if answer.failed else {}
+                return Response(json.dumps(answer.payload), 200, headers | failed, "application/json")
+            case other:
+                return _lambda_error(400, "InvalidParameterValueException", f"{other} is not an invocation type")
+
+    async def _document(self, _: Request) -> Response:
+        """The OpenAPI document with this server as its only one, so that "Try it out" asks the page's own origin."""
+        if not self._openapi.exists():
+            return _message(404, "docs/openapi.json does not exist yet")
+        return JSONResponse(json.loads(self._openapi.read_text(encoding="utf-8")) | {"servers": [{"url": "/"}]})
+
+    async def _docs(self, _: Request) -> Response:
+        return HTMLResponse(_DOCS)
+
+
+_DOCS = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Payments API</title>
+<link rel="icon" href="/docs/assets/favicon.png">
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+<div id="ui">docs/openapi.json does not exist yet.</div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script>
+  fetch("/openapi.json").then((answer) => answer.ok && SwaggerUIBundle(
+    {url: "/openapi.json", dom_id: "#ui", deepLinking: true, tryItOutEnabled: true, validatorUrl: "none"}));
+</script>
+</html>
+"""
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    greedy = re.sub(r"\\{(\w+)\\\+\\}", r"(?P<\1>.+)", re.escape(path))
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", greedy))
+
+
+def _openness(route: sam.Route) -> list[int]:
+    return [2 if part.endswith("+}") else 1 if part.startswith("{") else 0 for part in route.path.split("/")]
+
+
+async def _body(request: Request, limit_bytes: int) -> bytes | None:
+    """The whole body, or None as soon as it is over the limit."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            return None
+    return bytes(body)
+
+
+def http_event(request: Request, body: bytes, route: sam.Route, path_parameters: dict[str, str]) -> dict[str, Any]:
+    """The request in payload format 2.0. Path and path parameters are percent-decoded, as API Gateway delivers them."""
+    now = time.time()
+    host = request.headers.get("host", "127.0.0.1")
+    source_ip = request.client.host if request.client else "127.0.0.1"
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():  # names are lower case already
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    claims = {"sub": headers.pop("x-local-owner", DEFAULT_OWNER), "scope": headers.pop("x-local-scopes", DEFAULT_SCOPES)}
+    cookies = [part.strip() for part in headers.pop("cookie", "").split(";") if part.strip()]
+    headers.setdefault("x-amzn-trace-id", f"Root=1-{int(now):08x}-{uuid.uuid4().hex[:24]}")
+    headers["x-forwarded-for"] = ",".join(filter(None, (headers.get("x-forwarded-for"), source_ip)))
+    headers["x-forwarded-port"] = host.rpartition(":")[2] if ":" in host else "80"
+    headers["x-forwarded-proto"] = "http"
+    raw_query = request.scope["query_string"].decode("latin-1")
+    query: dict[str, str] = {}
+    for name, value in parse_qsl(raw_query, keep_blank_values=True):
+        query[name] = f"{query[name]},{value}" if name in query else value
+    path = unquote(request.scope["raw_path"].decode("latin-1"))
+    route_key = f"{route.method} {route.path}"
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route_key,
+        "rawPath": path,
+        "rawQueryString": raw_query,
+        "headers": headers,
+        "requestContext": {
+            "accountId": sam.ACCOUNT_ID,
+            "apiId": "local",
+            "domainName": host.partition(":")[0],
+            "domainPrefix": host.partition(":")[0].partition(".")[0],
+            "http": {
+                "method": request.method,
+                "path": path,
+                "protocol": f"HTTP/{request.scope['http_version']}",
+                "sourceIp": source_ip,
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": base64.urlsafe_b64encode(uuid.uuid4().bytes[:11]).decode(),  # 16 characters, as API Gateway's
+            "routeKey": route_key,
+            "stage": "$default",
+            "time": datetime.fromtimestamp(now, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),
+            "timeEpoch": int(now * 1000),
+        },
+        "isBase64Encoded": False,
+    }
+    if route.authorized:
+        event["requestContext"]["authorizer"] = {"jwt": {"claims": claims, "scopes": None}}
+    if cookies:
+        event["cookies"] = cookies
+    if query:
+        event["queryStringParameters"] = query
+    if path_parameters:
+        event["pathParameters"] = path_parameters
+    if body:
+        text = _as_text(body, headers.get("content-type", ""))
+        event["isBase64Encoded"] = text is None
+        event["body"] = base64.b64encode(body).decode() if text is None else text
+    return event
+
+
+def _as_text(body: bytes, content_type: str) -> str | None:
+    """The body as text when API Gateway would pass it as text, else None (it goes base64-encoded)."""
+    if content_type and not _TEXT.fullmatch(content_type.partition(";")[0].strip().lower()):
+        return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def http_response(answer: Answer) -> Response:
+    """The function's answer as API Gateway passes it on. A failed function, also one that ran out of time, is a 500."""
+    if answer.failed:
+        return _message(500, "Internal Server Error")
+    payload = answer.payload
+    if not isinstance(payload, dict) or "statusCode" not in payload:
+        return JSONResponse(payload)
+    try:
+        body = payload.get("body") or ""
+        content = base64.b64decode(body, validate=True) if payload.get("isBase64Encoded") else body.encode()
+        response = Response(content, int(payload["statusCode"]), media_type="text/plain;charset=UTF-8")
+        for name, value in (payload.get("headers") or {}).items():
+            response.headers[name] = str(value)
+        for cookie in payload.get("cookies") or ():
+            response.headers.append("set-cookie", cookie)
+    except (TypeError, ValueError, AttributeError):  # not a response by API Gateway's rules
+        return _message(500, "Internal Server Error")
+    return response
+
+
+def _message(status: int, text: str) -> JSONResponse:
+    return JSONResponse({"message": text}, status)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _lambda_error(status: int, kind: str, message: str) -> JSONResponse:
+    return JSONResponse({"Type": "User", "Message": message}, status, {"x-amzn-errortype": kind})

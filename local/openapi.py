@@ -1,0 +1,282 @@
+"""docs/openapi.json: the routes as FastAPI knows them, with what the shipped code does not carry: answers, problems, examples.
+
+`python -m local.openapi` writes it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from local import schemas
+from local.examples import ANSWERS, PROBLEMS, REQUESTS, TRANSACTION_ID
+from payments.caller import Scope
+from payments.commands import COMMANDS
+from payments.domain.currencies import MINOR_UNIT_DIGITS
+from payments.domain.operation import Kind
+from payments.http.app import app_of, commands_router, health_router, lookups_router
+from payments.replies import PROBLEM_TYPE
+from payments.wiring import publisher, service
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
+
+INTRODUCTION = """\
+Process, authorize, capture, void, refund and look up payments.
+
+**Amounts** are integers in the currency's minor unit: `1999` with `USD` is 19.99 dollars, with `JPY` 1999 yen.
+
+**Repeating a request is safe** with an `Idempotency-Key`: the same key and request move the money once and answer what became
+of it, with `Idempotent-Replayed: true`. Without one, an order is still paid only once.
+
+**202** says that the gateway's answer is not known yet. The service finds it out; look the payment up, or wait for its event.
+
+**Errors** are problem documents (RFC 9457). Programs read `code` and `retryable`. API Gateway answers some errors itself, as
+`{"message": …}`: 401 without a valid token, 404 for an unknown route, 500 and 503 when a function fails or takes too long.
+
+**Card numbers are never accepted**, in no field, header or path: send a `payment_token`.
+"""
+
+CONTROL_FREE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+"""JSON Schema's side of what requests.Plain checks; lone surrogates are no characters to it."""
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Makes the request safe to repeat. Visible ASCII characters without a comma, such as a UUID.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[!-+\--~]+$"},
+    "example": "5b0f7c1e-2f0a-4c86-9d0b-0f4a6f0f6a11",
+}
+
+HEADERS = {
+    "Idempotent-Replayed": {
+        "description": "`true` when an earlier request with the same Idempotency-Key was answered again",
+        "schema": {"const": "true"},
+    },
+    "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
+}
+
+PARAMETERS: Mapping[str, Mapping[str, Any]] = {
+    "path.payment_id": {"schema": {"format": "uuid"}, "example": "019c139e-4c00-7a41-9b0f-2d6c31e0a7f1"},
+    "path.order_id": {"schema": {"minLength": 1, "maxLength": 64}, "example": "order-1001"},
+    "path.transaction_id": {"schema": {"minLength": 1, "maxLength": 255}, "example": TRANSACTION_ID},
+    "query.order_id": {"schema": {"pattern": CONTROL_FREE}, "example": "order-1001"},
+    "query.cursor": {"schema": {"pattern": "^[A-Za-z0-9_-]*$"}},
+}
+"""What FastAPI does not know of parameters. An id in a path that breaks these rules is a 404 like any other that is not there."""
+
+ANYWHERE = ("card_data_not_accepted", "internal_error")
+LOOKUP = (*ANYWHERE, "unauthenticated", "forbidden", "service_unavailable")
+COMMAND = (
+    *LOOKUP,
+    *("malformed_json", "idempotency_key_invalid", "body_too_large", "unsupported_media_type", "invalid_request"),
+    *("idempotency_key_in_use", "idempotency_key_reused"),
+)
+FOLLOW_UP = (*COMMAND, "payment_not_found", "payment_state_conflict")
+WAITED_FOR = {"idempotency_key_in_use", "order_in_progress", "service_unavailable"}
+"""Problems that say with Retry-After when to try again."""
+
+UNKNOWN = "The outcome is not known yet; look the payment up later"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What the document says of one operation beyond its path and parameters."""
+
+    tag: str
+    summary: str
+    answers: Mapping[int, tuple[type[BaseModel], str]]
+    problems: tuple[str, ...]
+    scope: Scope | None
+    description: str = ""
+
+
+def _command(kind: Kind, tag: str, answer: tuple[int, type[BaseModel], str], problems: tuple[str, ...]) -> Operation:
+    status, model, description = answer
+    return Operation(
+        tag,
+        f"{kind.value.capitalize()} a payment",
+        {status: (model, description), 202: (model, UNKNOWN)},
+        (*problems, f"{'payment' if kind is Kind.PROCESS else kind.value}_declined"),
+        COMMANDS[kind].scope,
+        COMMANDS[kind].request.__doc__ or "",
+    )
+
+
+def _lookup(summary: str, model: type[BaseModel], *problems: str) -> Operation:
+    return Operation("Look-ups", summary, {200: (model, "Found")}, (*LOOKUP, *problems), Scope.READ)
+
+
+_CAPTURED = "The payment was captured, or authorized with `capture_method: manual`"
+
+OPERATIONS: Mapping[str, Operation] = {
+    "process": _command(
+        Kind.PROCESS, "Payments", (201, schemas.Payment, _CAPTURED), (*COMMAND, "order_already_paid", "order_in_progress")
+    ),
+    "capture": _command(
+        Kind.CAPTURE, "Payments", (200, schemas.Payment, "The authorization was captured"), (*FOLLOW_UP, "amount_too_large")
+    ),
+    "void": _command(Kind.VOID, "Payments", (200, schemas.Payment, "The authorization was voided"), FOLLOW_UP),
+    "refund": _command(
+        Kind.REFUND, "Refunds", (201, schemas.RefundCreated, "The refund succeeded"), (*FOLLOW_UP, "amount_too_large")
+    ),
+    "get_payment": _lookup("A payment by its id, with its refunds", schemas.PaymentWithRefunds, "payment_not_found"),
+    "get_order": _lookup("An order's live payment, else its latest", schemas.PaymentWithRefunds, "payment_not_found"),
+    "get_transaction": _lookup("A payment by its transaction", schemas.PaymentWithRefunds, "payment_not_found"),
+    "get_history": _lookup("A payment's status changes, oldest first", schemas.History, "payment_not_found"),
+    "list_payments": _lookup("Payments, newest first", schemas.PaymentList, "invalid_request"),
+    "health": Operation(
+        "Health",
+        "Whether the service runs; with `deep`, whether its database and broker answer",
+        {200: (schemas.Health, "All is well"), 503: (schemas.Health, "A check failed; `checks` says which")},
+        (*ANYWHERE, "invalid_request"),
+        scope=None,
+    ),
+}
+
+
+def document() -> dict[str, Any]:
+    app = app_of(commands_router(service, tuple(Kind)), lookups_router(service), health_router(service, publisher, str))
+    routes = get_openapi(title="Payments on Lambda", version=app.version, description=INTRODUCTION, routes=app.routes)
+    for path in routes["paths"].values():
+        for described in path.values():
+            _describe(described)
+    components = {
+        "schemas": _schemas(),
+        "examples": _examples(),
+        "headers": HEADERS,
+        "securitySchemes": {"jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+    }
+    tags = [{"name": name} for name in dict.fromkeys(operation.tag for operation in OPERATIONS.values())]
+    return {**routes, "tags": tags, "components": components}
+
+
+def _describe(described: dict[str, Any]) -> None:
+    """Add to FastAPI's description of an operation all that it does not know."""
+    id_ = described["operationId"]
+    operation = OPERATIONS[id_]
+    described.update(tags=[operation.tag], summary=operation.summary)
+    if operation.description:
+        described["description"] = operation.description
+    described["security"] = [{"jwt": [operation.scope.value]}] if operation.scope else []
+    for parameter in described.get("parameters", []):
+        known = PARAMETERS.get(f"{parameter['in']}.{parameter['name']}", {})
+        schema = _not_null(_without_titles(parameter["schema"])) | known.get("schema", {})
+        schema.pop("description", None)  # the parameter has it too
+        parameter.update({**known, "schema": schema})
+    if id_ in REQUESTS:
+        described["parameters"] = [IDEMPOTENCY_KEY]
+        examples = [f"{id_}.{name}" for name in REQUESTS[id_]]
+        model = COMMANDS[Kind(id_)].request
+        described["requestBody"] = {"required": True, "content": _content("application/json", model.__name__, examples)}
+    described["responses"] = dict(sorted(_responses(id_, operation).items()))
+
+
+def _responses(id_: str, operation: Operation) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, (model, description) in operation.answers.items():
+        examples = [f"{id_}.{status}.{name}" for name in ANSWERS[id_, status]]
+        content = _content("application/json", model.__name__, examples)
+        headers = {"Idempotent-Replayed"} if id_ in REQUESTS else set()
+        responses[str(status)] = {"description": description, "headers": _refs("headers", headers), "content": content}
+    for status, codes in _by_status(operation.problems).items():
+        description = "; ".join(f"`{code}`: {PROBLEMS[code]['title']}" for code in codes)
+        content = _content(PROBLEM_TYPE, "Problem", [f"problem.{code}" for code in codes])
+        if status == 401:
+            content |= _content("application/json", "Message", ["no_valid_token"])
+        headers = {"Idempotent-Replayed"} if status == 402 else {"Retry-After"} if WAITED_FOR & set(codes) else set()
+        responses[str(status)] = {"description": description, "headers": _refs("headers", headers), "content": content}
+    return {status: {key: value for key, value in response.items() if value} for status, response in responses.items()}
+
+
+def _by_status(codes: Iterable[str]) -> dict[int, list[str]]:
+    statuses: dict[int, list[str]] = {}
+    for code in codes:
+        statuses.setdefault(PROBLEMS[code]["status"], []).append(code)
+    return statuses
+
+
+def _content(media_type: str, schema: str, examples: Iterable[str]) -> dict[str, Any]:
+    names = {name.rpartition(".")[2]: name for name in examples}
+    refs = {short: {"$ref": f"#/components/examples/{name}"} for short, name in names.items()}
+    return {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}, "examples": refs}}
+
+
+def _refs(kind: str, names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/{kind}/{name}"} for name in names}
+
+
+def _examples() -> dict[str, Any]:
+    values = {f"{id_}.{name}": value for id_, requests in REQUESTS.items() for name, value in requests.items()}
+    values |= {f"{id_}.{status}.{name}": value for (id_, status), named in ANSWERS.items() for name, value in named.items()}
+    values |= {f"problem.{code}": value for code, value in PROBLEMS.items()}
+    values["no_valid_token"] = {"message": "Unauthorized"}
+    return {name: {"value": value} for name, value in values.items()}
+
+
+def _schemas() -> dict[str, Any]:
+    requests: list[type[BaseModel]] = [command.request for command in COMMANDS.values()]
+    answers = [model for operation in OPERATIONS.values() for model, _ in operation.answers.values()]
+    found = schemas_of(*requests, *answers, schemas.Problem)
+    for name, schema in found.items():
+        properties = schema.get("properties", {})
+        for field, value in properties.items():
+            if name in {model.__name__ for model in requests}:
+                _say_what_validators_check(field, value)
+            elif "default" in value:  # an answer leaves out what does not apply, so a null is never there to be read
+                properties[field] = _not_null(value)
+    found["Problem"]["properties"]["code"]["enum"] = sorted(PROBLEMS)
+    found["Message"] = {
+        "description": "An error that API Gateway answers by itself",
+        "type": "object",
+        "properties": {"message": {"type": "string"}},
+        "required": ["message"],
+    }
+    return dict(sorted(found.items()))
+
+
+def schemas_of(*models: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schemas of the models and of what they refer to, by name."""
+    modes: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in dict.fromkeys(models)]
+    _, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
+    return {name: _without_titles(schema) for name, schema in definitions["$defs"].items()}
+
+
+def _say_what_validators_check(field: str, schema: dict[str, Any]) -> None:
+    for part in (schema, *schema.get("anyOf", ())):
+        if field == "currency":
+            part["enum"] = sorted(MINOR_UNIT_DIGITS)
+        elif part.get("type") == "string" and "enum" not in part:
+            part["pattern"] = CONTROL_FREE
+        elif part.get("type") == "object":
+            part["propertyNames"]["pattern"] = part["additionalProperties"]["pattern"] = CONTROL_FREE
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an optional value without the null that stands for its absence in Python."""
+    if "anyOf" not in schema:
+        return schema
+    (kind,) = [part for part in schema["anyOf"] if part != {"type": "null"}]
+    return {key: value for key, value in (schema | kind).items() if key not in ("anyOf", "default")}
+
+
+def _without_titles(schema: Any) -> Any:
+    """Pydantic's titles repeat the names; a property that is called `title` stays."""
+    if isinstance(schema, list):
+        return [_without_titles(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_titles(part) for key, part in schema.items() if key != "title" or not isinstance(part, str)}
+
+
+def text() -> str:
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(text(), encoding="utf-8")

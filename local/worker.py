@@ -1,0 +1,84 @@
+"""One Lambda execution environment as a process: imports the handler, then handles one event at a time.
+
+pool.py runs it as `python -P local/worker.py HANDLER` with the function's folder, layers and environment, so it imports
+the standard library alone. Standard input and output are the runner's channel, one JSON value a line; what the handler
+prints goes to standard error, which is the function's log.
+  in:  {"event": any, "request_id": text, "deadline_s": seconds since the epoch}
+  out: {"ready": true} once; then for each event {"result": any}, or {"error": Lambda's error document}
+"""
+
+import importlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class LambdaContext:
+    aws_request_id: str
+    deadline_s: float
+    function_name: str = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+    function_version: str = "$LATEST"
+    invoked_function_arn: str = os.environ.get("LOCAL_FUNCTION_ARN", "")
+    memory_limit_in_mb: int = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"))
+    log_group_name: str = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
+    log_stream_name: str = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
+    identity: None = None
+    client_context: None = None
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self.deadline_s - time.time()) * 1000))
+
+
+def main() -> None:
+    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - a log line is one write, so workers do not mix theirs
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def receive() -> None:
+        for line in requests:
+            waiting.put(line)
+        os._exit(0)  # the runner closed the channel, or died: end now, even in the middle of an event
+
+    def answer(value: dict[str, Any]) -> None:
+        answers.write(json.dumps(value) + "\n")
+        answers.flush()
+
+    threading.Thread(target=receive, daemon=True).start()
+    module, _, function = sys.argv[1].replace("/", ".").rpartition(".")
+    try:
+        handler = getattr(importlib.import_module(module), function)
+    except BaseException as error:  # also SystemExit: whatever the import raised is the answer
+        answer({"error": _described(error, "")})
+        os._exit(1)
+    answer({"ready": True})
+    while True:
+        request = json.loads(waiting.get())
+        try:
+            context = LambdaContext(request["request_id"], request["deadline_s"])
+            answer({"result": handler(request["event"], context)})
+        except Exception as error:  # the caller gets whatever the handler raised, as from Lambda
+            answer({"error": _described(error, request["request_id"])})
+
+
+def _described(error: BaseException, request_id: str) -> dict[str, Any]:
+    traceback.print_exception(error)
+    frames = error.__traceback__.tb_next if error.__traceback__ else None  # without this module's own frame
+    return {
+        "errorMessage": str(error),
+        "errorType": type(error).__name__,
+        "requestId": request_id,
+        "stackTrace": traceback.format_tb(frames),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""One recognisable card number, the forms in which people write it, and the search for it afterwards."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import re
+import unicodedata
+
+from local.servers import connect
+from tests.servers import Database
+
+CARD = "4929123456789015"
+
+FORMS = {
+    "plain": CARD,
+    "spaces": "4929 1234 5678 9015",
+    "dashes": "4929-1234-5678-9015",
+    "wide": "".join(chr(ord(digit) - ord("0") + ord("\uff10")) for digit in CARD),
+    "no-break spaces": "4929\u00a01234\u00a05678\u00a09015",
+}
+
+
+def holds_card_number(text: str, card: str = CARD) -> bool:
+    """Whether the number is anywhere in a text, however divided, wide, or escaped for JSON."""
+    unescaped = re.sub(r"\\u[0-9a-fA-F]{4}", lambda match: codecs.decode(match[0], "unicode_escape"), text)
+    return card in re.sub(r"(?<=\d)[\s\-\u2010-\u2015]+(?=\d)", "", unicodedata.normalize("NFKC", unescaped))
+
+
+def rows_with_card_number(database: Database, card: str = CARD) -> list[str]:
+    """The tables that hold the number, once for each row, read as the owner, who sees everything."""
+    with contextlib.closing(connect(database.owner_url)) as connection:
+        tables = [name for (name,) in connection.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") or ()]
+        assert {"payments", "operations", "refunds", "outbox", "payment_status_history"} <= set(tables)
+        return [
+            table
+            for table in tables
+            for (row,) in connection.run(f"SELECT row_to_json(t)::text FROM {table} t") or ()
+            if holds_card_number(row, card)
+        ]

@@ -1,0 +1,114 @@
+"""A function in the real Lambda runtime: AWS's Runtime Interface Emulator, its runtime client, and our handler. No Docker."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from local.template import REGION, Function
+from tests.servers import free_port, wait_for_port
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 10.0
+"""The emulator listens within 0.1 s; it starts the function only at the first invocation."""
+
+REPLY_MARGIN_S = 10.0
+"""Added to the function's own time-out, which the emulator enforces: the start of the function comes on top."""
+
+
+def missing() -> str | None:
+    """Why no function can be started here, or None."""
+    if not importlib.util.find_spec("awslambdaric"):
+        return "awslambdaric, the runtime client of AWS Lambda, has wheels for Linux only"
+    if not emulator():
+        return "the Runtime Interface Emulator comes with aws-sam-cli in .venv-sam, which `make test` sets up"
+    return None
+
+
+def emulator() -> Path | None:
+    machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return next(ROOT.glob(f".venv-sam/lib/*/site-packages/samcli/local/rapid/aws-lambda-rie-{machine}"), None)
+
+
+@dataclass(frozen=True)
+class Invocation:
+    payload: Any
+    """The handler's answer, or after a fault Lambda's document with errorType and errorMessage."""
+    function_error: bool
+    logs: str
+    """What the function and the emulator wrote during it."""
+
+
+class LambdaRuntime:
+    """A function of the template in an environment of its own: started by the first event, it handles one at a time."""
+
+    def __init__(self, function: Function, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` comes on top of the template's; nothing of this process's own is passed on."""
+        self._function = function
+        self._environment = {
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
+            "AWS_LAMBDA_FUNCTION_NAME": function.name,
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(int(function.timeout_s)),
+            "AWS_REGION": REGION,
+            "LAMBDA_TASK_ROOT": str(function.code_folder),
+            "LANG": "en_US.UTF-8",
+            "PYTHONPATH": os.pathsep.join(str(folder) for folder in function.layer_folders),
+            "TZ": ":UTC",
+            **function.environment,
+            **(environment or {}),
+        }
+
+    def __enter__(self) -> LambdaRuntime:
+        program = emulator()
+        assert program, missing()
+        port = free_port()
+        self._url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+        addresses = (f"--runtime-interface-emulator-address=127.0.0.1:{port}", f"--runtime-api-address=127.0.0.1:{free_port()}")
+        self._log = tempfile.NamedTemporaryFile(prefix="lambda-", suffix=".log")  # closed in __exit__
+        self._process = psutil.Popen(
+            [program, *addresses, sys.executable, "-m", "awslambdaric", self._function.handler],
+            cwd=self._function.code_folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        wait_for_port(port, START_TIMEOUT_S, self._process, Path(self._log.name))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for process in (*self._process.children(recursive=True), self._process):
+            process.kill()
+        self._process.wait()
+        if error:
+            print(self.logs())  # pytest shows it with the failure
+        self._log.close()
+
+    def invoke(self, event: object) -> Invocation:
+        before = len(self.logs())
+        request = urllib.request.Request(self._url, json.dumps(event).encode())
+        with urllib.request.urlopen(request, timeout=self._function.timeout_s + REPLY_MARGIN_S) as response:
+            text = response.read().decode()
+        try:
+            payload = json.loads(text)
+        except ValueError:  # the emulator's own words, such as "Task timed out after 15.00 seconds"
+            payload = {"errorType": "Runtime", "errorMessage": text}
+        failed = isinstance(payload, dict) and payload.keys() >= {"errorType", "errorMessage"}
+        return Invocation(payload, failed, self.logs()[before:])
+
+    def logs(self) -> str:
+        """All that the function and the emulator have written so far."""
+        return Path(self._log.name).read_text(encoding="utf-8", errors="replace")

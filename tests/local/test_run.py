@@ -1,0 +1,195 @@
+"""`python -m local` as a developer meets it: what it prints, writes, refuses, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+from botocore.config import Config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE_S = 30
+
+
+def environment(**variables: str) -> dict[str, str]:
+    path = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "layers" / "shared" / "python")))
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": path, "PORT": "0", **variables}
+
+
+class Run:
+    def __init__(self, stack: Path, data_dir: Path, **variables: str) -> None:
+        command = [sys.executable, "-m", "local", "--template", str(stack)]
+        self.data_dir = data_dir
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(DATA_DIR=str(data_dir), **variables),
+        )
+        self.output = ""
+
+    def until(self, text: str) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.output += line
+            if text in line:
+                return
+        raise AssertionError(self.output)
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        self.output += self.process.communicate(timeout=PATIENCE_S)[0]
+        return self.process.returncode
+
+    def facts(self) -> dict[str, Any]:
+        return dict(json.loads((self.data_dir / "run.json").read_text()))
+
+    def call(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            f"{self.facts()['url']}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return json.load(answer)
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def data_dir(servers_folder: Path, tmp_path: Path) -> Path:
+    return servers_folder / f"run-{tmp_path.name}"
+
+
+@pytest.fixture
+def running(stack: Path, data_dir: Path) -> Iterator[Run]:
+    run = Run(stack, data_dir, RATE="0.5", TOPIC="from the shell")
+    run.until("Ready in")
+    yield run
+    if run.process.poll() is None:
+        run.end(signal.SIGTERM)
+    assert run.process.stdout
+    run.process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_serves_and_ends_with_all_it_started(running: Run, number: signal.Signals) -> None:
+    facts = running.facts()
+    assert set(facts) == {"url", "database_url", "database_owner_url", "kafka_bootstrap_servers", "topic", "pid"}
+    assert facts["pid"] == running.process.pid
+    assert (running.data_dir / "run.json").stat().st_mode & 0o777 == 0o600
+    answer = running.call("/echo", {"amount": 1999})
+    assert answer["environment"]["DATABASE_URL"] == facts["database_url"]
+    assert answer["environment"]["RATE"] == "0.5"  # the shell's value takes the place of the template's
+    os.kill(answer["pid"], signal.SIGKILL)
+    started = running.descendants()
+    names = set()
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            names.add(process.name())
+    assert {"postgres", "tansu"} <= names
+    began = time.monotonic()
+    assert running.end(number) == 0
+    assert time.monotonic() - began < 5
+    assert not psutil.wait_procs(started, timeout=1)[1]
+    assert not (running.data_dir / "run.json").exists()
+    assert "Traceback" not in running.output
+    assert running.output.endswith("Stopped.\n")
+
+
+def test_a_killed_run_leaves_nothing_and_the_next_one_starts(running: Run, stack: Path) -> None:
+    started = running.descendants()
+    running.process.kill()
+    assert not psutil.wait_procs(started, timeout=5)[1]
+    again = Run(stack, running.data_dir)
+    again.until("Ready in")
+    assert "Migrations  none to apply" in again.output
+    assert again.end(signal.SIGTERM) == 0
+
+
+def test_a_run_can_be_ended_while_it_starts(stack: Path, data_dir: Path) -> None:
+    run = Run(stack, data_dir)
+    run.until("Starting")
+    assert run.end(signal.SIGINT) == 0
+    assert "Traceback" not in run.output
+
+
+def test_boto3_invokes_a_function(running: Run) -> None:
+    client = boto3.client(
+        "lambda",
+        endpoint_url=running.facts()["url"],
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        config=Config(retries={"max_attempts": 0}),
+    )
+    answer = client.invoke(FunctionName="echo", Payload=b'{"order_id": "1"}')
+    assert json.load(answer["Payload"])["event"] == {"order_id": "1"}
+    failed = client.invoke(FunctionName="EchoFunction", Payload=b'{"todo": "raise"}')
+    assert failed["FunctionError"] == "Unhandled"
+    assert json.load(failed["Payload"])["errorMessage"] == "no such luck"
+    assert client.invoke(FunctionName="echo", InvocationType="Event", Payload=b"{}")["StatusCode"] == 202
+    assert client.invoke(FunctionName="echo", InvocationType="DryRun")["StatusCode"] == 204
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.invoke(FunctionName="nobody")
+
+
+def refused(**variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "local"],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_second_run_on_the_same_folder_is_refused(running: Run) -> None:
+    message = refused(DATA_DIR=str(running.data_dir))
+    assert f"already runs on {running.data_dir} as {running.facts()['url']} (pid {running.process.pid})" in message
+
+
+def test_a_taken_port_is_told_with_its_holder(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = refused(DATA_DIR=str(data_dir), PORT=str(port))
+    assert f"port {port} is taken by " in message
+    assert f"(pid {os.getpid()}). Choose another: PORT={(port + 1) % 65536} make run" in message
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "65536", "8001.0", "٨٠٠١"])
+def test_a_port_that_is_none_is_refused(data_dir: Path, port: str) -> None:
+    assert "PORT must be a number" in refused(DATA_DIR=str(data_dir), PORT=port)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "data", Path("/proc/payments")):
+        assert f"the data folder {folder} cannot be written" in refused(DATA_DIR=str(folder))
+
+
+def test_a_kafka_that_is_not_there_is_told(data_dir: Path) -> None:
+    assert "the Kafka at 127.0.0.1:1 does not answer" in refused(DATA_DIR=str(data_dir), KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+
+
+def test_a_database_that_is_not_there_is_told(data_dir: Path) -> None:
+    message = refused(DATA_DIR=str(data_dir), DATABASE_URL="postgresql://me:secret@127.0.0.1:1/db")
+    assert "the migrations could not be applied" in message
+    assert "secret" not in message

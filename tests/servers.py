@@ -1,0 +1,260 @@
+"""The real servers that the tests run on: PostgreSQL, PgBouncer in transaction mode, and a Kafka broker.
+
+They are started here, or named by DATABASE_URL (as the owner, with DATABASE_SERVICE_URL as the service's role) and
+KAFKA_BOOTSTRAP_SERVERS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import psutil
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from local.servers import EmbeddedBroker, EmbeddedPostgres, Server, connect
+from payments.migrate import migrate
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+PARTITIONS = 3
+"""Several, so that a test which relies on order across payments fails."""
+
+POOL_SIZE = 2
+"""Fewer server connections than any concurrent test has clients, so that they do get each other's."""
+
+START_TIMEOUT_S = 10.0
+"""PgBouncer starts in milliseconds; this only ends the wait for one that never will."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database with the migrations applied, as its owner sees it and as the service's role does."""
+
+    owner_url: str
+    service_url: str
+
+
+class Postgres:
+    """A PostgreSQL server, and new databases on it: each is a copy, in about 0.1 s, of one that was migrated."""
+
+    def __init__(self, owner_url: str, service_url: str) -> None:
+        self.owner_url, self.service_url = owner_url, service_url
+        self._names = f"payments_test_{secrets.token_hex(4)}"
+        self._count = 0
+        self._template: str | None = None
+
+    def new_database(self) -> Database:
+        if self._template is None:
+            self._template = self._create("template1")
+            migrate(with_database(self.owner_url, self._template), MIGRATIONS)
+        name = self._create(self._template)
+        return Database(with_database(self.owner_url, name), with_database(self.service_url, name))
+
+    def drop_databases(self) -> None:
+        for number in range(1, self._count + 1):
+            self._run(f"DROP DATABASE IF EXISTS {self._names}_{number} WITH (FORCE)")
+
+    def _create(self, template: str) -> str:
+        self._count += 1
+        name = f"{self._names}_{self._count}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def _run(self, sql: str) -> None:
+        with contextlib.closing(connect(self.owner_url)) as connection:
+            connection._usock.settimeout(None)  # dropping a database waits for a checkpoint, on a busy disk for long
+            connection.run(sql)
+
+
+class PgBouncer:
+    """PgBouncer in transaction mode, as near to RDS Proxy as a laptop gets: two server connections for any number of clients."""
+
+    @staticmethod
+    def program() -> str | None:
+        return shutil.which("pgbouncer", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
+
+    def __init__(self, server_url: str, *, pool_size: int = POOL_SIZE) -> None:
+        """`server_url` is the service's role on the server behind; every database of that server is reached through this."""
+        program = self.program()
+        assert program, "PgBouncer is not installed"
+        server = urlsplit(server_url)
+        # It refuses to run as root, and nobody must be able to read its files.
+        nobody = "nobody" if os.geteuid() == 0 else None
+        self.port = free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
+        users, settings = self._folder / "users.txt", self._folder / "pgbouncer.ini"
+        users.write_text(f'"{server.username}" "{unquote(server.password or "")}"\n')
+        settings.write_text(
+            "\n".join(
+                [
+                    "[databases]",
+                    f"* = host={server.hostname} port={server.port}",
+                    "[pgbouncer]",
+                    "listen_addr = 127.0.0.1",
+                    f"listen_port = {self.port}",
+                    "unix_socket_dir =",
+                    "auth_type = trust",
+                    f"auth_file = {users}",
+                    f"admin_users = {server.username}",
+                    "pool_mode = transaction",
+                    f"default_pool_size = {pool_size}",
+                    "max_client_conn = 500",
+                ]
+            )
+        )
+        if nobody:
+            for path in (self._folder, users, settings):
+                shutil.chown(path, nobody)
+        self._log = self._folder.with_suffix(".log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen([program, settings], stderr=log, user=nobody, cwd="/")
+        wait_for_port(self.port, START_TIMEOUT_S, self._process, self._log)
+
+    def url(self, service_url: str) -> str:
+        """The same database through the pool."""
+        return with_address(service_url, "127.0.0.1", self.port)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder)
+        self._log.unlink()
+
+
+class Broker:
+    """A Kafka broker, and new topics on it."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+
+    def new_topic(self, partitions: int = PARTITIONS) -> str:
+        name = f"payments-test-{secrets.token_hex(4)}"
+        # A broker that was just killed is asked again soon, and not after up to 30 s.
+        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap_servers, reconnect_backoff_max_ms=200)
+        with contextlib.closing(admin):
+            admin.create_topics([NewTopic(name, partitions, 1)])
+        return name
+
+
+class ProxiedBroker(EmbeddedBroker):
+    """A broker that tells clients to come through a proxy's port, as Kafka's clients go where the broker says it is."""
+
+    advertised_port: int
+
+    def command(self) -> list[str]:
+        command = super().command()
+        command[command.index("--advertised-listener-url") + 1] = f"tcp://127.0.0.1:{self.advertised_port}"
+        return command
+
+
+@contextlib.contextmanager
+def running_postgres(folder: Path) -> Iterator[Postgres]:
+    """The server that DATABASE_URL names, else an embedded one in `folder`."""
+    if owner_url := os.environ.get("DATABASE_URL"):
+        postgres = Postgres(owner_url, os.environ["DATABASE_SERVICE_URL"])
+        try:
+            yield postgres
+        finally:
+            postgres.drop_databases()
+        return
+    server = embedded_postgres(folder)
+    server.start()
+    try:
+        yield prepared(server)
+    finally:
+        server.stop()
+
+
+def embedded_postgres(folder: Path) -> EmbeddedPostgres:
+    """PostgreSQL that writes as it pleases: the tests kill processes, never the machine, so what it wrote is not lost."""
+    return EmbeddedPostgres(folder, report=lambda line: None, fsync="off", full_page_writes="off")
+
+
+def embedded_broker(folder: Path) -> EmbeddedBroker:
+    return EmbeddedBroker(folder, report=lambda line: None)
+
+
+def prepared(server: EmbeddedPostgres) -> Postgres:
+    """With the service's role, which the migrations make, allowed in."""
+    postgres = Postgres(server.url, server.service_url)
+    postgres.new_database()
+    server.allow_service()
+    return postgres
+
+
+@contextlib.contextmanager
+def running_broker(folder: Path) -> Iterator[Broker]:
+    """The broker that KAFKA_BOOTSTRAP_SERVERS names, else an embedded one."""
+    if bootstrap_servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield Broker(bootstrap_servers)
+        return
+    server = embedded_broker(folder)
+    server.start()
+    try:
+        yield Broker(server.bootstrap_servers)
+    finally:
+        server.stop()
+
+
+def kill(server: Server) -> None:
+    """End it as if the machine had died; its supervisor brings it back by itself, the first time within a second."""
+    for process in _processes(server):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@contextlib.contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """Meanwhile it accepts connections and answers nothing, as a machine that hangs."""
+    processes = _processes(server)
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def _processes(server: Server) -> list[psutil.Process]:
+    assert server._process, "it was never started"
+    process = psutil.Process(server._process.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def with_database(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+def with_address(url: str, host: str, port: int) -> str:
+    """The same URL, of the same user, at another address."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user}{at}{host}:{port}").geturl()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, timeout_s: float, process: subprocess.Popen[bytes] | psutil.Popen, log: Path) -> None:
+    """Until the process listens. Raises AssertionError with the end of its log when it ends or never does."""
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"nothing listens on port {port}:\n{log.read_text(errors='replace')[-2000:]}")

@@ -1,0 +1,88 @@
+"""The repository's own rules: one list of runtime dependencies, locks that can be trusted anywhere, thin handlers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIME = ROOT / "layers" / "shared" / "python" / "requirements.txt"
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def direct(path: Path) -> list[Requirement]:
+    lines = (line.partition("  #")[0] for line in path.read_text().splitlines())
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Version by name. A lock holds a name twice where it needs different versions for different Pythons."""
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", path.read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def group(name: str) -> list[Requirement]:
+    found = []
+    for entry in PROJECT["dependency-groups"][name]:
+        found += [Requirement(entry)] if isinstance(entry, str) else group(entry["include-group"])
+    return found
+
+
+def test_runtime_dependencies_are_pinned_and_read_from_one_place() -> None:
+    assert PROJECT["project"]["dynamic"] == ["dependencies"]
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["dependencies"]["file"] == [str(RUNTIME.relative_to(ROOT))]
+    assert all(re.fullmatch(r"==[^*]+", str(requirement.specifier)) for requirement in direct(RUNTIME))
+
+
+@pytest.mark.parametrize(
+    ("lock", "groups", "runtime"),
+    [("run", ["local"], True), ("test", ["dev"], True), ("bench", ["bench"], True), ("sam", ["sam"], False)],
+)
+def test_a_lock_holds_what_its_group_asks_for(lock: str, groups: list[str], runtime: bool) -> None:
+    versions = locked(ROOT / "requirements" / f"{lock}.txt")
+    wanted = [requirement for name in groups for requirement in group(name)] + (direct(RUNTIME) if runtime else [])
+    missing = [str(one) for one in wanted if not one.specifier.contains(versions.get(canonicalize_name(one.name), "0"))]
+    assert missing == [], "run `make lock`"
+
+
+def test_what_runs_is_what_was_tested() -> None:
+    tested = locked(ROOT / "requirements" / "test.txt")
+    for lock in ("run", "bench"):
+        versions = locked(ROOT / "requirements" / f"{lock}.txt")
+        assert {name: version for name, version in versions.items() if tested.get(name, version) != version} == {}
+
+
+def test_the_layer_leaves_the_aws_sdk_out() -> None:
+    assert not {"boto3", "botocore"} & locked(ROOT / "requirements" / "run.txt").keys()
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_every_pin_has_hashes_and_none_an_address(lock: Path) -> None:
+    text = lock.read_text()
+    entries = re.split(r"^(?=[A-Za-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
+    assert [entry for entry in entries if entry.strip() and "--hash=sha256:" not in entry] == []
+    assert re.findall(r"://| @ |^--?(?:index|extra|find|trusted|i|f)\b.*", text, re.MULTILINE) == []
+
+
+def test_no_file_names_a_package_index() -> None:
+    """Whoever installs this has an index of their own, which is theirs to configure."""
+    hosts = "files.pythonhosted.org|pypi.org|deb.debian.org|registry.npmjs.org"
+    options = ["--no-index", "--exclude-standard", "--files-with-matches", "--extended-regexp"]
+    found = subprocess.run(["git", "grep", *options, hosts], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.stdout.split(), found.stderr) == ([str(Path(__file__).relative_to(ROOT))], "")
+
+
+@pytest.mark.parametrize("handler", sorted(ROOT.glob("functions/*/handler.py")), ids=lambda path: path.parent.name)
+def test_handlers_are_thin(handler: Path) -> None:
+    text = handler.read_text()
+    assert len(text.splitlines()) <= 60
+    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", text, re.MULTILINE))
+    assert imported <= sys.stdlib_module_names | {"payments"}
