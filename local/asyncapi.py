@@ -10,8 +10,7 @@ from local import schemas
 from local.examples import EVENTS
 from local.openapi import schemas_of
 from payments.domain.events import Event
-from payments.kafka import SOURCE
-from payments.kafka import message_of
+from payments.kafka import SOURCE, message_of
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
 

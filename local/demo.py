@@ -103,17 +103,26 @@ class Service:
         if status not in (201, 202, 402):
             result.problems.append(f"process: {status} {answer.get('code', answer)}")
             return result
-        payment_path = f"/api/v1/payments/payment/{answer['payment_id']}"
-        deadline = time.monotonic() + SETTLE_TIMEOUT_S
-        while (payment := self.call("GET", payment_path)[1])["status"] == "PROCESSING" and time.monotonic() < deadline:
-            time.sleep(0.2)
+        payment_id = answer["payment_id"]
+        payment = self.settled(payment_id)
         for command, fields in sample.then:
-            body = {"transaction_id": payment["transaction_id"], **fields}
+            body = {"transaction_id": payment.get("transaction_id"), **fields}
             status, answer = self.call("POST", f"/api/v1/payments/{command}", body)
             if status not in (200, 201):
                 result.problems.append(f"{command}: {status} {answer.get('code', answer)}")
-        result.payment = self.call("GET", payment_path)[1]
+        result.payment = self.settled(payment_id)
         return result
+
+    def settled(self, payment_id: str) -> dict[str, Any]:
+        """The payment once it is not PROCESSING any more, as far as that is known in time."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        while True:
+            status, payment = self.call("GET", f"/api/v1/payments/payment/{payment_id}")
+            if status == 200 and (payment["status"] != "PROCESSING" or time.monotonic() > deadline):
+                return payment
+            if time.monotonic() > deadline:
+                return {}
+            time.sleep(0.2)
 
 
 class Consumer:
@@ -177,9 +186,13 @@ def main() -> int:
         return 1
     service, consumer = Service(url), Consumer(bootstrap_servers, topic)
     order = f"demo-{uuid.uuid4().hex[:6]}"
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        running = [threads.submit(service.run, sample, f"{order}-{n:02}") for n, sample in enumerate(SAMPLES, 1)]
-        results = [each.result() for each in track(running, "Payments", console=console)]
+    try:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            running = [threads.submit(service.run, sample, f"{order}-{n:02}") for n, sample in enumerate(SAMPLES, 1)]
+            results = [each.result() for each in track(running, "Payments", console=console)]
+    except OSError as error:
+        console.print(f"The service went away: {error}", style="red")
+        return 1
     paid = [result for result in results if result.payment]
     deadline = time.monotonic() + EVENTS_TIMEOUT_S
     while time.monotonic() < deadline and any(r.owed - consumer.types(r.payment["payment_id"]) for r in paid):

@@ -270,6 +270,8 @@ class EmbeddedBroker(Server):
         return [self._program, "broker", *listen, "--storage-engine", "memory://tansu/"]
 
     def connect(self) -> None:
+        # `topic create` takes 22 s to give up on a port that nobody listens on yet, so that is asked first.
+        socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         create = [self._program, "topic", "create", self._topic, "--broker", self._url, "--partitions", str(PARTITIONS)]
         done = subprocess.run(create, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
         if done.returncode != 0 and "already exists" not in done.stdout + done.stderr:

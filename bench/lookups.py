@@ -1,0 +1,132 @@
+"""Look-ups on a small and on a large table, in turn: `python -m bench.lookups [ROWS]`.
+
+The figure is the ratio of the p99 times, measured in one run, because this machine's speed drifts and its ratio does not.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bench.books import OWNERS, fill
+from local.servers import EmbeddedPostgres, connect
+from payments.domain.payment import PaymentStatus
+from payments.migrate import migrate
+from payments.store import lookups
+from payments.store.connection import Database
+from payments.store.lookups import ListFilter
+
+SMALL_ROWS = 20_000
+CALLS = 2_000
+
+Ask = Callable[[Database, "Keys"], object]
+
+
+class Keys:
+    """What there is to ask for in one of the tables, drawn at random, so that caches are as warm as many callers keep them."""
+
+    def __init__(self, owner_url: str, rows: int) -> None:
+        self.rows = rows
+        self._random = random.Random(7)
+        sample = connect(owner_url).run(
+            "SELECT payment_id, owner, order_id, transaction_id, created_at FROM payments TABLESAMPLE SYSTEM (5)"
+        )
+        self._sample = list(sample or [])
+
+    def draw(self) -> tuple[object, ...]:
+        return tuple(self._random.choice(self._sample))
+
+    def moment(self) -> datetime:
+        return datetime.now(UTC) - timedelta(days=self._random.uniform(1, 360))
+
+
+def _list(**which: object) -> Ask:
+    def ask(db: Database, keys: Keys) -> object:
+        payment_id, owner, _, _, created_at = keys.draw()
+        asked = dict(which)
+        if asked.pop("after", False):
+            asked["after"] = (created_at, payment_id)
+        if asked.pop("day", False):
+            day = keys.moment()
+            asked |= {"created_from": day, "created_to": day + timedelta(days=1)}
+        owned = owner if asked.pop("owned", True) else None
+        return lookups.list_payments(db, owned, ListFilter(**asked), 21)  # type: ignore[arg-type]
+
+    return ask
+
+
+def _by(find: Callable[..., object], column: int, *, owned: bool = True) -> Ask:
+    def ask(db: Database, keys: Keys) -> object:
+        row = keys.draw()
+        found = find(db, row[1] if owned else None, row[column])
+        assert found is not None
+        return found
+
+    return ask
+
+
+ASKS: dict[str, Ask] = {
+    "payment by id": _by(lookups.payment_by_id, 0),
+    "payment by order": _by(lookups.payment_by_order, 2),
+    "payment by order, admin": _by(lookups.payment_by_order, 2, owned=False),
+    "payment by transaction": _by(lookups.payment_by_transaction, 3),
+    "history": lambda db, keys: lookups.history_of(db, keys.draw()[0]),  # type: ignore[arg-type]
+    "refunds": lambda db, keys: lookups.refunds_of(db, keys.draw()[0]),  # type: ignore[arg-type]
+    "first page": _list(),
+    "page in the middle": _list(after=True),
+    "page of a status": _list(status=PaymentStatus.REFUNDED),
+    "page of a status, in the middle": _list(status=PaymentStatus.FAILED, after=True),
+    "page of a status that nobody has": _list(status=PaymentStatus.VOIDED),
+    "page of a day": _list(day=True),
+    "first page, admin": _list(owned=False),
+    "page of a status, admin, in the middle": _list(owned=False, status=PaymentStatus.REFUNDED, after=True),
+}
+
+
+def main(large_rows: int) -> int:
+    with tempfile.TemporaryDirectory(prefix="payments-bench-") as folder:
+        Path(folder).chmod(0o755)
+        server = EmbeddedPostgres(Path(folder))
+        server.start()
+        try:
+            return _measure(server, large_rows)
+        finally:
+            server.stop()
+
+
+def _measure(server: EmbeddedPostgres, large_rows: int) -> int:
+    connections: dict[int, tuple[Database, Keys]] = {}
+    for rows in (SMALL_ROWS, large_rows):
+        connect(server.url).run(f"CREATE DATABASE books_{rows}")
+        owner_url = server.url.rpartition("/")[0] + f"/books_{rows}"
+        migrate(owner_url, Path("migrations"))
+        server.allow_service()
+        begun = time.monotonic()
+        fill(owner_url, rows)
+        print(f"{rows:>9,} payments of {OWNERS} owners written in {time.monotonic() - begun:.0f} s", flush=True)
+        service_url = server.service_url.rpartition("/")[0] + f"/books_{rows}"
+        connections[rows] = (Database.at(service_url), Keys(owner_url, rows))
+    print(f"\n{'milliseconds':<42}{'p50 small':>10}{'p50 large':>10}{'p99 small':>10}{'p99 large':>10}{'p99 ratio':>10}")
+    worst = 0.0
+    for name, ask in ASKS.items():
+        times: dict[int, list[float]] = {rows: [] for rows in connections}
+        for _ in range(CALLS):
+            for rows, (db, keys) in connections.items():
+                begun = time.perf_counter()
+                ask(db, keys)
+                times[rows].append((time.perf_counter() - begun) * 1000)
+        small, large = (sorted(times[rows][CALLS // 10 :]) for rows in connections)  # the first tenth warms the caches
+        p50s, p99s = [t[len(t) // 2] for t in (small, large)], [t[len(t) * 99 // 100] for t in (small, large)]
+        worst = max(worst, p99s[1] / p99s[0])
+        print(f"{name:<42}{p50s[0]:>10.2f}{p50s[1]:>10.2f}{p99s[0]:>10.2f}{p99s[1]:>10.2f}{p99s[1] / p99s[0]:>10.2f}", flush=True)
+    print(f"\nworst ratio of p99: {worst:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000))

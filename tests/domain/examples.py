@@ -1,0 +1,60 @@
+"""A payment and a refund as they may stand in the books, in whichever status a test needs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from payments.domain.operation import Refund, RefundStatus
+from payments.domain.payment import Payment, PaymentStatus
+
+NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+PAYMENT_ID = UUID("019c1234-5678-7abc-8def-0123456789ab")
+REFUND_ID = UUID("019c1234-5678-7abc-8def-0123456789ac")
+
+MONEY = {
+    PaymentStatus.CAPTURED: {"captured_minor": 1999},
+    PaymentStatus.PARTIALLY_REFUNDED: {"captured_minor": 1999, "refunded_minor": 500},
+    PaymentStatus.REFUNDED: {"captured_minor": 1999, "refunded_minor": 1999},
+}
+WITHOUT_GATEWAY_IDS = (PaymentStatus.PENDING, PaymentStatus.PROCESSING)
+
+
+def payment(status: PaymentStatus = PaymentStatus.PENDING, **changes: Any) -> Payment:
+    """19.99 USD in the given status, with the money that the status implies."""
+    ids = {} if status in WITHOUT_GATEWAY_IDS else {"transaction_id": "txn_1", "payment_intent_id": "pi_1"}
+    fields: dict[str, Any] = {
+        "payment_id": PAYMENT_ID,
+        "owner": "shop",
+        "order_id": "order-1",
+        "status": status,
+        "status_reason": "as the test needs it",
+        "amount_minor": 1999,
+        "currency": "USD",
+        "payment_method": "credit_card",
+        "payment_token": "tok_ok",
+        "capture_method": "automatic",
+        "metadata": {},
+        "created_at": NOON,
+        "updated_at": NOON,
+        "version": 1,
+    }
+    return Payment(**fields | ids | MONEY.get(status, {}) | changes)
+
+
+def refund(**changes: Any) -> Refund:
+    fields: dict[str, Any] = {
+        "refund_id": REFUND_ID,
+        "payment_id": PAYMENT_ID,
+        "owner": "shop",
+        "transaction_id": "txn_1",
+        "amount_minor": 500,
+        "currency": "USD",
+        "status": RefundStatus.SUCCEEDED,
+        "reason": "too small",
+        "decline_code": None,
+        "created_at": NOON,
+        "updated_at": NOON,
+    }
+    return Refund(**fields | changes)

@@ -1,0 +1,542 @@
+"""The connection that the store stands on: one flush a phase, and what becomes of a phase when the connection fails."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from local.servers import EmbeddedPostgres, connect
+from payments.domain.errors import InternalError, ServiceUnavailable
+from payments.domain.operation import Kind, Operation
+from payments.domain.payment import PaymentStatus, ProcessingStarted, apply
+from payments.ids import uuid7
+from payments.store.claims import claim_process
+from payments.store.connection import (
+    READ_TIMEOUT_S,
+    SQLSTATE_ERRORS,
+    Bound,
+    Connection,
+    ConnectionLost,
+    Database,
+    Statement,
+    UniqueViolation,
+    connection_options,
+)
+from payments.store.rows import values_of
+from tests import servers
+from tests.domain.examples import NOON, payment
+from tests.faults import FaultProxy
+
+ProxyBefore = Callable[..., FaultProxy]
+
+PID = Statement("SELECT pg_backend_pid()")
+NOTE = Statement("INSERT INTO notes (number) VALUES (:number)")
+
+
+@pytest.fixture(scope="module")
+def scratch(postgres: servers.Postgres) -> servers.Database:
+    """A database where the service's role writes to `notes` and counts with `tries`, which counts also what is rolled back."""
+    database = postgres.new_database()
+    with contextlib.closing(connect(database.owner_url)) as owner:
+        owner.run("CREATE TABLE notes (number int CONSTRAINT notes_number_key UNIQUE DEFERRABLE INITIALLY IMMEDIATE)")
+        owner.run("CREATE SEQUENCE tries")
+        owner.run("GRANT ALL ON notes, tries TO payments_service")
+    return database
+
+
+@pytest.fixture
+def notes(scratch: servers.Database) -> servers.Database:
+    """The same with `notes` empty and the role's and the database's settings as the migrations made them."""
+    with contextlib.closing(connect(scratch.owner_url)) as owner:
+        [[name]] = owner.run("SELECT current_database()")
+        owner.run("DELETE FROM notes")
+        owner.run(f"ALTER ROLE payments_service IN DATABASE {name} RESET ALL")
+        owner.run(f"ALTER DATABASE {name} RESET ALL")
+    return scratch
+
+
+@pytest.fixture
+def proxied(notes: servers.Database, fault_proxy: ProxyBefore) -> Iterator[tuple[Database, FaultProxy]]:
+    """The books through a proxy, connected already."""
+    proxy = fault_proxy(notes.service_url)
+    db = Database.at(servers.with_address(notes.service_url, "127.0.0.1", proxy.port))
+    db.run(PID())
+    yield db, proxy
+    db.close()
+
+
+def pid(db: Database) -> int:
+    return int(db.run(PID())[0][0][0])
+
+
+def noted(notes: servers.Database) -> list[int]:
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        return [number for (number,) in owner.run("SELECT number FROM notes ORDER BY number")]
+
+
+def test_any_number_of_statements_is_one_write_one_round_trip_and_one_commit(proxied: tuple[Database, FaultProxy]) -> None:
+    db, proxy = proxied
+    for number in (1, 2, 7):
+        before = (proxy.writes.count, proxy.postgres.round_trips, proxy.postgres.commits)
+        db.run(*(NOTE(number=number * 10 + place) for place in range(number)))
+        after = (proxy.writes.count, proxy.postgres.round_trips, proxy.postgres.commits)
+        assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1]
+
+
+def test_each_statement_has_its_own_rows(db: Database) -> None:
+    rows = db.run(
+        Statement("SELECT :a::int, :b::text")(a=1, b="x"),
+        Statement("SELECT n FROM generate_series(1, 3) n")(),
+        Statement("SELECT 1 WHERE false")(),
+        Statement("CREATE TEMP TABLE IF NOT EXISTS t (a int)")(),
+        Statement("INSERT INTO t SELECT generate_series(1, 2)")(),
+        Statement("UPDATE t SET a = a + 1 RETURNING a")(),
+        Statement("DROP TABLE t")(),
+        Statement("SELECT NULL::text")(),
+    )
+    assert rows == [[[1, "x"]], [[1], [2], [3]], [], [], [], [[2], [3]], [], [[None]]]
+
+
+def test_statements_of_one_run_are_one_transaction(notes: servers.Database) -> None:
+    db = Database.at(notes.service_url)
+    ids = db.run(*(Statement("SELECT pg_current_xact_id()::text")() for _ in range(3)))
+    assert ids[0] == ids[1] == ids[2]
+    for failing in (NOTE(number=1), Statement("SELECT 1 / :zero::int")(zero=0)):
+        with pytest.raises((UniqueViolation, InternalError)):
+            db.run(NOTE(number=1), failing, NOTE(number=3))
+    assert noted(notes) == []
+    db.close()
+
+
+def test_an_error_at_the_commit_itself_rolls_back_and_is_told(notes: servers.Database) -> None:
+    db = Database.at(notes.service_url)
+    later = Statement("SET CONSTRAINTS ALL DEFERRED")
+    with pytest.raises(UniqueViolation, match="notes_number_key"):
+        db.run(later(), NOTE(number=1), NOTE(number=1), NOTE(number=2))
+    assert noted(notes) == []
+    assert db.run(NOTE(number=1)) == [[]]
+    db.close()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_after_a_servers_error_the_same_connection_goes_on(db: Database, place: int) -> None:
+    before = pid(db)
+    statements = [PID(), PID(), PID()]
+    statements[place] = Statement("SELECT 1 / :zero::int")(zero=0)
+    for _ in range(3):
+        with pytest.raises(InternalError, match="SQLSTATE 22012"):
+            db.run(*statements)
+        assert db.run(Statement("SELECT :a::text")(a="fine")) == [[["fine"]]]
+    assert pid(db) == before
+
+
+VALUES: list[tuple[str, object, object]] = [
+    ("text", None, None),
+    ("text", "", ""),
+    ("text", "注文 7 😀 o'; DROP TABLE payments -- \\ \" {}", "注文 7 😀 o'; DROP TABLE payments -- \\ \" {}"),
+    ("text", "x" * 100_000, "x" * 100_000),
+    ("bigint", 999_999_999_999, 999_999_999_999),
+    ("int", -1, -1),
+    ("boolean", True, True),
+    ("float8", 2.5, 2.5),
+    ("uuid", UUID(int=5), UUID(int=5)),
+    ("uuid[]", [UUID(int=5), UUID(int=6)], [UUID(int=5), UUID(int=6)]),
+    ("jsonb", '{"a": ["b", null, "ü"]}', {"a": ["b", None, "ü"]}),
+    ("timestamptz", NOON, NOON),
+    ("timestamptz", NOON + timedelta(microseconds=1), NOON + timedelta(microseconds=1)),
+]
+
+
+@pytest.mark.parametrize(("kind", "sent", "read"), VALUES, ids=lambda value: repr(value)[:60])
+def test_a_value_comes_back_as_it_was_sent(db: Database, kind: str, sent: object, read: object) -> None:
+    assert db.run(Bound(f"SELECT $1::{kind}", (sent,))) == [[[read]]]
+
+
+def test_times_are_utc_whatever_zone_the_server_shows(notes: servers.Database) -> None:
+    moments = [
+        datetime(2026, 7, 1, 12, tzinfo=UTC),
+        datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC),
+        datetime(1890, 1, 1, tzinfo=UTC),
+    ]
+    for zone in ("UTC", "Asia/Kolkata", "America/St_Johns", "Europe/Amsterdam"):  # +5:30, -2:30, and +0:19:32 in 1890
+        with contextlib.closing(connect(notes.owner_url)) as owner:
+            [[name]] = owner.run("SELECT current_database()")
+            owner.run(f"ALTER DATABASE {name} SET timezone = '{zone}'")
+        db = Database.at(notes.service_url)
+        assert db.run(Statement("SHOW timezone")()) == [[[zone]]]
+        rows = db.run(*(Bound("SELECT $1::timestamptz", (moment,)) for moment in moments))
+        assert [row[0][0] for row in rows] == moments
+        assert all(row[0][0].tzinfo is UTC for row in rows)
+        db.close()
+
+
+def test_nothing_connects_before_the_first_use() -> None:
+    db = Database.at("postgresql://nobody@127.0.0.1:1/nowhere")
+    db.close()
+
+
+# What is lost, and what of it is sent again
+
+
+def test_a_connection_that_died_while_idle_is_made_anew(notes: servers.Database) -> None:
+    db = Database.at(notes.service_url)
+    before = pid(db)
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        owner.run("SELECT pg_terminate_backend(:pid, 5000)", pid=before)
+    db.run(NOTE(number=1))
+    assert pid(db) != before
+    assert noted(notes) == [1]
+    db.close()
+
+
+def test_nothing_is_sent_on_a_connection_that_is_known_to_be_dead(notes: servers.Database) -> None:
+    flushed: list[Connection] = []
+
+    class Recorded(Connection):
+        def flush(self, statements: Sequence[Bound]) -> list[list[list[Any]]]:
+            flushed.append(self)
+            return super().flush(statements)
+
+    db = Database(lambda: Recorded(**connection_options(notes.service_url)))
+    first = pid(db)
+    assert not flushed[0].is_stale()
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        owner.run("SELECT pg_terminate_backend(:pid, 5000)", pid=first)
+    while not flushed[0].is_stale():
+        pass
+    db.run(NOTE(number=1))
+    assert len(flushed) == 2
+    assert flushed[0] is not flushed[1]
+    db.close()
+
+
+def test_a_connection_that_was_cut_while_idle_is_made_anew(proxied: tuple[Database, FaultProxy], notes: servers.Database) -> None:
+    db, proxy = proxied
+    before = pid(db)
+    proxy.cut()
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        while owner.run("SELECT 1 FROM pg_stat_activity WHERE pid = :pid", pid=before):  # up to then it may pass on what comes
+            pass
+    db.run(NOTE(number=1))
+    assert noted(notes) == [1]
+
+
+def test_a_phase_whose_server_process_ends_in_the_middle_is_sent_once_more(notes: servers.Database) -> None:
+    db = Database.at(notes.service_url)
+    first = pid(db)
+    sleeping = Statement("INSERT INTO notes SELECT :number::int FROM pg_sleep(0.5) RETURNING pg_backend_pid()")
+
+    def end_it() -> None:
+        with contextlib.closing(connect(notes.owner_url)) as owner:
+            while owner.run("SELECT state FROM pg_stat_activity WHERE pid = :pid AND wait_event = 'PgSleep'", pid=first) == []:
+                pass
+            owner.run("SELECT pg_terminate_backend(:pid)", pid=first)
+
+    ending = threading.Thread(target=end_it)
+    ending.start()
+    second = db.run(sleeping(number=1))[0][0][0]
+    ending.join()
+    assert second != first
+    assert noted(notes) == [1]
+    db.close()
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before the server got it", "after the server had carried it out"])
+def test_a_phase_that_was_cut_off_is_sent_once_more(
+    proxied: tuple[Database, FaultProxy], notes: servers.Database, answered: bool
+) -> None:
+    db, proxy = proxied
+    proxy.writes.fail(1, answered=answered)
+    if answered:
+        # The second sending finds the traces of the first: a refusal that tells the flow to look what is there.
+        with pytest.raises(UniqueViolation, match="notes_number_key"):
+            db.run(NOTE(number=1), NOTE(number=2))
+    else:
+        db.run(NOTE(number=1), NOTE(number=2))
+    assert proxy.writes.failed
+    assert noted(notes) == [1, 2]
+
+
+@pytest.mark.parametrize("after_bytes", [0, 1, 5, 20, 40])
+def test_a_reply_that_breaks_off_anywhere_is_a_lost_one(
+    proxied: tuple[Database, FaultProxy], notes: servers.Database, after_bytes: int
+) -> None:
+    db, proxy = proxied
+    proxy.lose_reply(after_bytes)
+    with pytest.raises(UniqueViolation):
+        db.run(NOTE(number=1), NOTE(number=2))
+    assert noted(notes) == [1, 2]
+    assert db.run(Statement("SELECT :a::text")(a="in step")) == [[["in step"]]]
+
+
+def test_a_claim_whose_reply_was_lost_is_there_once(database: servers.Database, fault_proxy: ProxyBefore) -> None:
+    proxy = fault_proxy(database.service_url)
+    db = Database.at(servers.with_address(database.service_url, "127.0.0.1", proxy.port))
+    db.run(PID())
+    payment_id = uuid7()
+    pending = payment(payment_id=payment_id, order_id=str(payment_id))
+    operation = Operation(
+        operation_id=uuid7(),
+        owner="shop",
+        kind=Kind.PROCESS,
+        payment_id=payment_id,
+        amount_minor=1999,
+        request_hash="h",
+        gateway_key=f"pay-{payment_id}",
+        created_at=NOON,
+    )
+    proxy.lose_reply()
+    with pytest.raises(UniqueViolation):
+        claim_process(db, pending, apply(pending, ProcessingStarted(), NOON), operation, 60)
+    read = Statement("SELECT status, version FROM payments WHERE payment_id = :id")
+    assert db.run(read(id=payment_id)) == [[[PaymentStatus.PROCESSING, 2]]]
+    read = Statement("SELECT operation_id, attempt FROM operations WHERE payment_id = :id")
+    assert db.run(read(id=payment_id)) == [[[operation.operation_id, 1]]]
+    db.close()
+
+
+def test_a_server_that_cannot_be_reached_is_told_with_a_time_to_wait(
+    proxied: tuple[Database, FaultProxy], notes: servers.Database
+) -> None:
+    db, proxy = proxied
+    with proxy.refusing(), pytest.raises(ServiceUnavailable, match="cannot be reached") as error:
+        db.run(PID())
+    assert error.value.retry_after_s == 2
+    db.run(NOTE(number=1))
+    assert noted(notes) == [1]
+
+
+def test_a_server_is_used_again_after_a_restart_and_after_a_crash(
+    outage_postgres: EmbeddedPostgres, outage_database: servers.Database
+) -> None:
+    db = Database.at(outage_database.service_url)
+    db.run(PID())
+    outage_postgres.stop()
+    with pytest.raises(ServiceUnavailable):
+        db.run(PID())
+    outage_postgres.start()
+    before = pid(db)
+    servers.kill(outage_postgres)
+    while True:  # its supervisor brings it back; up to then every error is the one that says "later"
+        with contextlib.suppress(ServiceUnavailable):
+            assert pid(db) != before
+            break
+    db.close()
+
+
+def test_a_time_out_is_not_sent_again_and_the_connection_is_not_used_again(notes: servers.Database) -> None:
+    def impatient() -> Connection:
+        connection = Connection(**connection_options(notes.service_url))
+        connection._usock.settimeout(0.2)
+        return connection
+
+    db = Database(impatient)
+    before = pid(db)
+    slow = "INSERT INTO notes SELECT $1::int FROM pg_sleep(1)"
+    with pytest.raises(ServiceUnavailable, match="in time") as error:
+        db.run(Bound(slow, (1,)))
+    assert error.value.retry_after_s == 2
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        at_it = "SELECT pid FROM pg_stat_activity WHERE query = :query AND state = 'active'"
+        assert owner.run(at_it, query=slow) == [[before]], "the one that was sent, and no other"
+        assert pid(db) != before
+        while owner.run(at_it, query=slow):
+            pass
+    assert noted(notes) == [1], "which is why it is not sent again"
+    db.close()
+
+
+def test_a_connection_is_waited_for_longer_than_the_server_works_on_a_statement(db: Database) -> None:
+    """So that a slow statement ends as the server's error, and not as a torn stream."""
+    db.run(PID())
+    assert db._connection is not None
+    [[[timeout_s]]] = db.run(Statement("SELECT EXTRACT(EPOCH FROM current_setting('statement_timeout')::interval)::float8")())
+    assert timeout_s < db._connection._usock.gettimeout() == READ_TIMEOUT_S < 2 * timeout_s
+
+
+def test_a_statement_that_waits_too_long_for_a_lock_is_given_up(notes: servers.Database) -> None:
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        [[name]] = owner.run("SELECT current_database()")
+        owner.run(f"ALTER ROLE payments_service IN DATABASE {name} SET lock_timeout = '50ms'")
+        owner.run("BEGIN")
+        owner.run("LOCK TABLE notes")
+        db = Database.at(notes.service_url)
+        with pytest.raises(ServiceUnavailable, match="55P03") as error:
+            db.run(NOTE(number=1))
+        assert error.value.retry_after_s == 2
+        owner.run("ROLLBACK")
+    db.run(NOTE(number=1))
+    db.close()
+
+
+def test_a_statement_that_takes_too_long_is_given_up(notes: servers.Database) -> None:
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        [[name]] = owner.run("SELECT current_database()")
+        owner.run(f"ALTER ROLE payments_service IN DATABASE {name} SET statement_timeout = '50ms'")
+    db = Database.at(notes.service_url)
+    with pytest.raises(ServiceUnavailable, match="57014"):
+        db.run(NOTE(number=1), Statement("SELECT pg_sleep(60)")())
+    assert noted(notes) == []
+    db.close()
+
+
+# What a server's error means
+
+MEANING: dict[str, tuple[type[Exception], int]] = {
+    # SQLSTATE: what the flow hears, and how often the statement was sent
+    "57P01": (ServiceUnavailable, 2),
+    "57P02": (ServiceUnavailable, 2),
+    "57P03": (ServiceUnavailable, 1),
+    "57014": (ServiceUnavailable, 1),
+    "55P03": (ServiceUnavailable, 1),
+    "40001": (ServiceUnavailable, 2),
+    "40P01": (ServiceUnavailable, 2),
+    "25P03": (ServiceUnavailable, 2),
+    "25006": (ServiceUnavailable, 2),
+    "08006": (ServiceUnavailable, 2),
+    "08P01": (ServiceUnavailable, 2),
+    "53300": (ServiceUnavailable, 1),
+    "53100": (ServiceUnavailable, 1),
+    "28000": (ServiceUnavailable, 1),
+    "28P01": (ServiceUnavailable, 1),
+    "3D000": (ServiceUnavailable, 1),
+    "23505": (UniqueViolation, 1),
+    "23514": (InternalError, 1),
+    "22001": (InternalError, 1),
+    "42501": (InternalError, 1),
+    "42P01": (InternalError, 1),
+    "XX000": (InternalError, 1),
+    "P0001": (InternalError, 1),
+}
+
+
+def test_every_sqlstate_that_means_something_is_in_the_table() -> None:
+    assert all(any(state.startswith(known) for state in MEANING) for known in SQLSTATE_ERRORS)
+
+
+@pytest.mark.parametrize("state", MEANING)
+def test_a_servers_error_is_told_as_the_table_says(notes: servers.Database, state: str) -> None:
+    kind, times = MEANING[state]
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        owner.run("SELECT setval('tries', 1, false)")
+        db = Database.at(notes.service_url)
+        failing = f"DO $$ BEGIN PERFORM nextval('tries'); RAISE EXCEPTION 'row-canary' USING ERRCODE = '{state}'; END $$"
+        with pytest.raises(kind) as error:
+            db.run(Bound(failing, ()))
+        assert "row-canary" not in "".join(traceback.format_exception(error.value))
+        assert owner.run("SELECT last_value FROM tries") == [[times]]
+    if isinstance(error.value, ServiceUnavailable):
+        assert error.value.retry_after_s == 2
+        assert ConnectionLost.__name__ not in error.value.detail
+    assert db.run(Statement("SELECT :a::text")(a="in step")) == [[["in step"]]]
+    db.close()
+
+
+def test_no_error_quotes_the_row_that_caused_it(db: Database) -> None:
+    names, marks = [*values_of(payment())], [f"${place + 1}" for place in range(len(values_of(payment())))]
+    insert = f"INSERT INTO payments ({', '.join(names)}) VALUES ({', '.join(marks)})"
+    row: dict[str, Any] = {
+        "payment_id": uuid7(),
+        "order_id": "order-canary",
+        "payment_token": "tok_canary",
+        "customer_id": "customer-canary",
+    }
+
+    def write(**changes: Any) -> None:
+        db.run(Bound(insert, tuple(values_of(payment(**row | changes)).values())))
+
+    write()
+    wrongs: list[dict[str, Any]] = [
+        {"payment_id": uuid7()},  # the order is taken: DETAIL quotes the key
+        {"payment_id": uuid7(), "order_id": "canary-2", "amount_minor": 0},  # a CHECK: DETAIL quotes the row
+        {"payment_id": uuid7(), "order_id": None, "description": "canary"},  # NOT NULL: DETAIL quotes the row
+        {"payment_id": "canary"},  # not a UUID: the message quotes the value
+        {"payment_id": uuid7(), "order_id": "canary-3\0"},  # cannot be stored
+    ]
+    for wrong in wrongs:
+        with pytest.raises((UniqueViolation, InternalError)) as error:
+            write(**wrong)
+        assert "canary" not in "".join(traceback.format_exception(error.value)), wrong
+        assert error.value.__suppress_context__
+
+
+# The address
+
+BASE = {"user": "me", "password": None, "host": "db", "port": 5432, "database": "payments", "timeout": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("url", "changes"),
+    [
+        ("postgresql://me@db/payments", {}),
+        ("postgres://me@db/payments", {}),
+        ("postgresql://me:pw@db:6543/payments", {"password": "pw", "port": 6543}),
+        ("postgresql://m%40e:p%2Fw%25@db/pay%20ments", {"user": "m@e", "password": "p/w%", "database": "pay ments"}),
+        ("postgresql://me:@db/payments", {"password": ""}),
+        ("postgresql://me@db", {"database": "me"}),
+        ("postgresql://me@[::1]:5432/payments?sslmode=verify-full", {"host": "::1"}),
+    ],
+)
+def test_a_url_becomes_arguments(url: str, changes: dict[str, Any]) -> None:
+    options = connection_options(url)
+    assert isinstance(options.pop("ssl_context"), ssl.SSLContext), "whoever does not ask for less gets TLS"
+    assert options == BASE | changes
+
+
+@pytest.mark.parametrize(
+    ("url", "encrypted"),
+    [
+        ("postgresql://me@db/payments", True),
+        ("postgresql://me@db/payments?sslmode=verify-full", True),
+        ("postgresql://me@db/payments?sslmode=disable", False),
+        ("postgresql://me@127.0.0.1/payments", False),
+        ("postgresql://me@localhost/payments", False),
+        ("postgresql://me@[::1]/payments", False),
+        ("postgresql://me@127.0.0.1/payments?sslmode=verify-full", True),
+        ("postgresql://me@127.0.0.1.example.com/payments", True),
+    ],
+)
+def test_tls_checks_the_servers_name_or_is_off(url: str, encrypted: bool) -> None:
+    context = connection_options(url)["ssl_context"]
+    if encrypted:
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    else:
+        assert context is False, "None would fall back to plain text where the server has no TLS"
+
+
+def test_the_servers_authority_can_be_named(tmp_path: Path) -> None:
+    url = f"postgresql://me@db/payments?sslmode=verify-full&sslrootcert={tmp_path}/missing.pem"
+    with pytest.raises(OSError, match="No such file"):
+        connection_options(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "payments",
+        "mysql://me@db/payments",
+        "postgresql://db/payments",
+        "postgresql://me@/payments",
+        "postgresql://me@db:port/payments",
+        "postgresql://me@db:99999/payments",
+        "postgresql://me@db/payments?sslmode=require",
+        "postgresql://me@db/payments?sslmode=prefer",
+        "postgresql://me@db/payments?application_name=x",
+        "postgresql://me@db/payments?sslmode",
+    ],
+)
+def test_a_url_that_says_anything_else_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r".") as error:
+        connection_options(url.replace("me@", "me:pw-canary@"))
+    assert not re.search("canary", str(error.value))

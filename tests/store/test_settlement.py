@@ -1,0 +1,128 @@
+"""A settle writes once, and only for whoever holds the operation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from payments.domain.events import event_for
+from payments.domain.operation import Kind, Operation, Outcome
+from payments.domain.payment import Captured, Payment, PaymentStatus, ProcessingStarted, apply
+from payments.ids import uuid7
+from payments.store.claims import claim_process
+from payments.store.connection import Database, Statement
+from payments.store.settlement import Written, give_back, settle
+from tests.domain.examples import NOON, payment
+
+LATER = NOON + timedelta(seconds=1)
+
+
+@pytest.fixture
+def claimed(db: Database) -> tuple[Operation, Payment]:
+    """A payment that is being processed, and its operation."""
+    payment_id = uuid7()
+    pending = payment(payment_id=payment_id, order_id=str(payment_id))
+    processing = apply(pending, ProcessingStarted(), NOON)
+    operation = Operation(
+        operation_id=uuid7(),
+        owner="shop",
+        kind=Kind.PROCESS,
+        payment_id=payment_id,
+        amount_minor=1999,
+        request_hash="h",
+        gateway_key=f"pay-{payment_id}",
+        created_at=NOON,
+    )
+    claim_process(db, pending, processing, operation, 60)
+    return operation, processing
+
+
+def rows(db: Database, operation: Operation) -> list[Any]:
+    """Everything there is of the operation's payment."""
+    return db.run(
+        Statement("SELECT * FROM payments WHERE payment_id = :id")(id=operation.payment_id),
+        Statement("SELECT * FROM operations WHERE payment_id = :id")(id=operation.payment_id),
+        Statement("SELECT * FROM outbox WHERE payment_id = :id")(id=operation.payment_id),
+        Statement("SELECT * FROM payment_status_history WHERE payment_id = :id")(id=operation.payment_id),
+    )
+
+
+def captured(db: Database, operation: Operation, before: Payment) -> Written:
+    change = Captured(1999, f"txn_{before.payment_id}", "pi_1")
+    after = apply(before, change, LATER)
+    event = event_for(change, after, None, uuid7(), None)
+    return settle(db, operation, Outcome.SUCCEEDED, {"result": "approved"}, before, after, None, event, 6)
+
+
+def declined(db: Database, operation: Operation, before: Payment) -> Written:
+    """As a declined capture: it changes nothing about the payment."""
+    return settle(db, operation, Outcome.DECLINED, {"result": "declined"}, before, before, None, None, 6)
+
+
+def test_a_settle_writes_all_and_a_second_one_nothing(db: Database, claimed: tuple[Operation, Payment]) -> None:
+    operation, before = claimed
+    assert captured(db, operation, before) == Written(done=True, is_next=True)
+    written = rows(db, operation)
+    assert written[0][0][3] == PaymentStatus.CAPTURED
+    assert [len(table) for table in written] == [1, 1, 1, 3]
+    assert not captured(db, operation, before).done
+    assert not declined(db, operation, apply(before, Captured(1999, f"txn_{before.payment_id}", "pi_1"), LATER)).done
+    assert rows(db, operation) == written
+
+
+def test_an_outcome_is_never_replaced_although_the_payment_is_as_it_was(db: Database, claimed: tuple[Operation, Payment]) -> None:
+    operation, before = claimed
+    assert declined(db, operation, before).done
+    written = rows(db, operation)
+    assert not captured(db, operation, before).done
+    assert not declined(db, operation, before).done
+    assert rows(db, operation) == written
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        lambda operation, before: (replace(operation, attempt=2), before),
+        lambda operation, before: (replace(operation, attempt=0), before),
+        lambda operation, before: (replace(operation, operation_id=uuid7()), before),
+        lambda operation, before: (operation, replace(before, version=before.version - 1)),
+        lambda operation, before: (operation, replace(before, version=before.version + 1)),
+    ],
+    ids=["a later attempt", "an earlier attempt", "another operation", "an older payment", "a newer payment"],
+)
+def test_whoever_does_not_hold_the_operation_as_it_is_writes_nothing(
+    db: Database, claimed: tuple[Operation, Payment], stale: Any
+) -> None:
+    written = rows(db, claimed[0])
+    assert not captured(db, *stale(*claimed)).done
+    assert rows(db, claimed[0]) == written
+
+
+def test_the_lease_of_another_attempt_is_not_given_back(db: Database, claimed: tuple[Operation, Payment]) -> None:
+    operation, before = claimed
+    written = rows(db, operation)
+    for attempt in (0, 2):
+        give_back(db, replace(operation, attempt=attempt), 30, {"result": "unknown"})
+        assert rows(db, operation) == written
+    give_back(db, operation, 30, {"result": "unknown"})
+    assert rows(db, operation) != written
+    assert captured(db, operation, before).done, "its outcome may still be written, until somebody takes it over"
+    written = rows(db, operation)
+    give_back(db, operation, 30, {"result": "unknown"})
+    assert rows(db, operation) == written, "a known outcome stays known"
+
+
+def test_an_event_is_next_when_no_older_one_of_its_payment_waits(db: Database, claimed: tuple[Operation, Payment]) -> None:
+    operation, before = claimed
+    for state, is_next in [("now()", True), ("NULL", False)]:
+        db.run(Statement("DELETE FROM outbox WHERE payment_id = :id")(id=operation.payment_id))
+        db.run(
+            Statement(
+                "INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)"
+                f" VALUES (:event_id, :id, 0, 't', '{{}}', now(), now(), {state})"
+            )(event_id=uuid7(), id=operation.payment_id)
+        )
+        assert declined(db, replace(operation, attempt=99), replace(before, event_sequence=1)).is_next is is_next
