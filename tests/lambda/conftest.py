@@ -1,0 +1,83 @@
+"""The functions of template.yaml in the real Lambda runtime, over a database and a topic of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from local.template import Template, load_template
+from tests.lambda_runtime import LambdaRuntime
+from tests.servers import Broker, Database, Postgres
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+
+Start = Callable[..., LambdaRuntime]
+Functions = Callable[[str], LambdaRuntime]
+
+
+@pytest.fixture(scope="session")
+def runtime_database(postgres: Postgres) -> Database:
+    return postgres.new_database()
+
+
+@pytest.fixture(scope="session")
+def runtime_topic(broker: Broker) -> str:
+    return broker.new_topic()
+
+
+@pytest.fixture(scope="session")
+def template(runtime_database: Database, broker: Broker, runtime_topic: str) -> Template:
+    """With the environment that it declares, but for what a deployment would set too."""
+    parameters = {
+        "DatabaseUrl": runtime_database.service_url,
+        "DatabaseOwnerUrl": runtime_database.owner_url,
+        "KafkaBootstrapServers": broker.bootstrap_servers,
+        "KafkaTopic": runtime_topic,
+        "JwtIssuer": "https://issuer.example.com",
+        "GatewaySuccessRate": "1",
+        "GatewayDelayMs": "0-0",
+    }
+    return load_template(ROOT / "template.yaml", parameters)
+
+
+def _starter(stack: contextlib.ExitStack, template: Template, runtime: type[LambdaRuntime]) -> Start:
+    def start(name: str, environment: Mapping[str, str] | None = None, *, before: str | None = None) -> LambdaRuntime:
+        function = template.function(name)
+        assert function is not None
+        extra = dict(environment or {})
+        if before:
+            extra["PROBED_HANDLER"] = str(function.code_folder / "handler.py")
+            function = dataclasses.replace(function, code_folder=HERE / before)
+        return stack.enter_context(runtime(function, extra))
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def start(template: Template, lambda_runtime: type[LambdaRuntime]) -> Iterator[Start]:
+    """`start("process", {"NAME": "value"}, before="probe")`: the function in an environment of its own, until the module ends.
+
+    `before` names a folder of this one whose handler.py stands before, or in place of, the function's.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _starter(stack, template, lambda_runtime)
+
+
+@pytest.fixture(scope="session")
+def functions(template: Template, lambda_runtime: type[LambdaRuntime]) -> Iterator[Functions]:
+    """`functions("process")`: one environment of each function, started when it is first asked for and kept warm."""
+    running: dict[str, LambdaRuntime] = {}
+    with contextlib.ExitStack() as stack:
+        start = _starter(stack, template, lambda_runtime)
+
+        def function(name: str) -> LambdaRuntime:
+            if name not in running:
+                running[name] = start(name)
+            return running[name]
+
+        yield function
