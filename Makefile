@@ -13,6 +13,7 @@ stamp = $(1)/$(2)-$(firstword $(shell cksum < requirements/$(2).txt))-$(python_v
 run_env := $(call stamp,.venv-run,run)
 test_env := $(call stamp,.venv,test)
 sam_env := $(call stamp,.venv-sam,sam)
+cli_env := $(call stamp,.venv-cli,cli)
 
 .PHONY: help
 help: ## show this text
@@ -26,6 +27,10 @@ run: $(run_env) ## start the whole service on http://127.0.0.1:8001 (PORT, DATA_
 .PHONY: demo
 demo: $(run_env) ## send a batch of payments and refunds to the running service
 	@PYTHONPATH='$(CURDIR)/layers/shared/python' exec .venv-run/bin/python -m local.demo $(ARGS)
+
+.PHONY: cli
+cli: $(cli_env) ## look payments up, take and refund them: make cli ARGS="show order-1042" (see also `pipx install ./cli`)
+	@PYTHONPATH='$(CURDIR)/cli' exec .venv-cli/bin/python -m payments_cli $(ARGS)
 
 .PHONY: test
 test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytest)
@@ -58,7 +63,57 @@ lock: ## renew requirements/*.txt; needs uv (ARGS=--upgrade takes newer versions
 	$(compile) $(runtime) --group dev --output-file requirements/test.txt
 	$(compile) $(runtime) --group local --constraint requirements/test.txt --output-file requirements/run.txt
 	$(compile) $(runtime) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
+	$(compile) cli/pyproject.toml --constraint requirements/test.txt --output-file requirements/cli.txt
 	$(compile) --group sam --output-file requirements/sam.txt
+
+.PHONY: up
+up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply the migrations (Docker; then `make sam-local`)
+	docker compose up --detach --wait
+	@PYTHONPATH='$(CURDIR)/layers/shared/python' DATABASE_OWNER_URL=postgresql://postgres:local@127.0.0.1:$${POSTGRES_PORT:-5432}/payments \
+		.venv-run/bin/python -m payments.migrate migrations
+
+.PHONY: down
+down: ## end those containers (ARGS=--volumes forgets the books and the topic too)
+	docker compose down $(ARGS)
+
+# `sam build` wants the functions' own Python on the PATH, and so does their bytecode. A pyenv shim may be there and not work.
+python313 = $(shell for p in python3.13 "$$(uv python find 3.13 2>/dev/null)" $(HOME)/.pyenv/versions/3.13.*/bin/python3.13; do \
+	"$$p" -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
+sam = SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
+
+# Bytecode that is not checked against its source: without it every cold start compiles the layer, which is read-only on AWS.
+define sam_build
+	@test -x '$(python313)' || { echo >&2 'sam build needs Python 3.13, the version that the functions run on: put a python3.13 on the PATH.'; exit 1; }
+	PATH="$(patsubst %/,%,$(dir $(python313))):$$PATH" $(sam) build --parameter-overrides Architecture=$(1) --build-dir $(2) --cache-dir $(2)-cache
+	$(python313) -m compileall -q --invalidation-mode unchecked-hash $(2)
+endef
+
+.PHONY: build
+build: $(sam_env) ## build functions and layer for AWS into .aws-sam/build, for `sam deploy` (ARCHITECTURE=arm64)
+	$(call sam_build,$(or $(ARCHITECTURE),arm64),.aws-sam/build)
+
+# In a folder of its own, because a laptop's architecture is often not that of the deployed functions.
+machine := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
+# (sam looks for samconfig.toml beside the template.)
+sam_local = $(sam) local $(1) --config-file '$(CURDIR)/samconfig.toml' --template .aws-sam/local/template.yaml --parameter-overrides Architecture=$(machine)
+
+.PHONY: local-build
+local-build: $(sam_env)
+	$(call sam_build,$(machine),.aws-sam/local)
+
+.PHONY: sam-local
+sam-local: local-build ## serve the API on http://127.0.0.1:8001 from AWS's containers, next to `make up` (ARGS go to sam local start-api)
+	$(call sam_local,start-api) $(ARGS)
+
+.PHONY: sam-lambda
+sam-lambda: local-build ## serve Lambda's Invoke API on http://127.0.0.1:3001 from AWS's containers (ARGS go to sam local start-lambda)
+	$(call sam_local,start-lambda) $(ARGS)
+
+# events/README.md says which function an event is for.
+FUNCTION = $(shell sed -n 's/^| `$(basename $(notdir $(EVENT)))` | \([A-Za-z]*\) |.*/\1/p' events/README.md)
+.PHONY: invoke
+invoke: local-build ## send a sample event to its function in AWS's container (EVENT=events/process_approved.json)
+	@$(call sam_local,invoke) --event $(EVENT) $(ARGS) $(FUNCTION)
 
 .PHONY: clean
 clean: ## remove environments, caches and builds, but not the books in .local/
@@ -66,7 +121,7 @@ clean: ## remove environments, caches and builds, but not the books in .local/
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names everything, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

@@ -101,7 +101,7 @@ class Service:
         body = {key: value for key, value in vars(sample).items() if key != "then"} | {"order_id": order_id}
         status, answer = self.call("POST", "/api/v1/payments/process", body)
         if status not in (201, 202, 402):
-            result.problems.append(f"process: {status} {answer.get('code', answer)}")
+            result.problems.append(f"process: {status} {answer.get('code', answer.get('message'))}")
             return result
         payment_id = answer["payment_id"]
         payment = self.settled(payment_id)
@@ -109,7 +109,7 @@ class Service:
             body = {"transaction_id": payment.get("transaction_id"), **fields}
             status, answer = self.call("POST", f"/api/v1/payments/{command}", body)
             if status not in (200, 201):
-                result.problems.append(f"{command}: {status} {answer.get('code', answer)}")
+                result.problems.append(f"{command}: {status} {answer.get('code', answer.get('message'))}")
         result.payment = self.settled(payment_id)
         return result
 
@@ -197,7 +197,7 @@ def main() -> int:
     deadline = time.monotonic() + EVENTS_TIMEOUT_S
     while time.monotonic() < deadline and any(r.owed - consumer.types(r.payment["payment_id"]) for r in paid):
         time.sleep(0.1)
-    console.print(payments_table(results, consumer), events_table(paid, consumer))
+    console.print(payments_table(results, consumer), "", events_table(paid, consumer), "")
     consumer.close()
     missing = [r for r in paid if r.owed - consumer.types(r.payment["payment_id"])]
     gaps = [r for r in paid if consumer.sequence(r.payment["payment_id"]) != list(range(1, r.owed.total() + 1))]
@@ -227,7 +227,7 @@ def payments_table(results: list[Result], consumer: Consumer) -> Table:
 
 
 def events_table(paid: list[Result], consumer: Consumer) -> Table:
-    table = Table("type", "owed", "seen", title="Events that a separate consumer saw", box=None)
+    table = Table("event", "owed", "seen by a separate consumer", box=None)
     owed: Counter[str] = sum((result.owed for result in paid), Counter())
     seen: Counter[str] = sum((consumer.types(result.payment["payment_id"]) for result in paid), Counter())
     for kind in sorted(owed | seen):

@@ -27,7 +27,7 @@ PROBLEM = "application/problem+json"
 FORMATS = FormatChecker()
 
 
-@FormatChecker.checks(FORMATS, "date-time", raises=ValueError)
+@FORMATS.checks("date-time", raises=ValueError)
 def _is_rfc3339(value: object) -> bool:
     return not isinstance(value, str) or (value.endswith("Z") and datetime.fromisoformat(value).tzinfo is not None)
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from local.template import REGION, Function
-from tests.servers import free_port, wait_for_port
+from tests.servers import ending_with_us, free_port, wait_for_port
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 10.0
@@ -79,7 +79,7 @@ class LambdaRuntime:
         addresses = (f"--runtime-interface-emulator-address=127.0.0.1:{port}", f"--runtime-api-address=127.0.0.1:{free_port()}")
         self._log = tempfile.NamedTemporaryFile(prefix="lambda-", suffix=".log")  # closed in __exit__
         self._process = psutil.Popen(
-            [program, *addresses, sys.executable, "-m", "awslambdaric", self._function.handler],
+            ending_with_us(program, *addresses, sys.executable, "-m", "awslambdaric", self._function.handler),
             cwd=self._function.code_folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,

@@ -83,8 +83,11 @@ class PgBouncer:
     def program() -> str | None:
         return shutil.which("pgbouncer", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
 
-    def __init__(self, server_url: str, *, pool_size: int = POOL_SIZE) -> None:
-        """`server_url` is the service's role on the server behind; every database of that server is reached through this."""
+    def __init__(self, server_url: str, *, pool_size: int = POOL_SIZE, **more: str) -> None:
+        """`server_url` is the service's role on the server behind; every database of that server is reached through this.
+
+        `more` are settings of PgBouncer's own, over those that stand here.
+        """
         program = self.program()
         assert program, "PgBouncer is not installed"
         server = urlsplit(server_url)
@@ -94,30 +97,25 @@ class PgBouncer:
         self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
         users, settings = self._folder / "users.txt", self._folder / "pgbouncer.ini"
         users.write_text(f'"{server.username}" "{unquote(server.password or "")}"\n')
-        settings.write_text(
-            "\n".join(
-                [
-                    "[databases]",
-                    f"* = host={server.hostname} port={server.port}",
-                    "[pgbouncer]",
-                    "listen_addr = 127.0.0.1",
-                    f"listen_port = {self.port}",
-                    "unix_socket_dir =",
-                    "auth_type = trust",
-                    f"auth_file = {users}",
-                    f"admin_users = {server.username}",
-                    "pool_mode = transaction",
-                    f"default_pool_size = {pool_size}",
-                    "max_client_conn = 500",
-                ]
-            )
-        )
+        own = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": str(self.port),
+            "unix_socket_dir": "",
+            "auth_type": "trust",
+            "auth_file": str(users),
+            "admin_users": str(server.username),
+            "pool_mode": "transaction",
+            "default_pool_size": str(pool_size),
+            "max_client_conn": "500",
+        }
+        lines = [f"{name} = {value}" for name, value in (own | more).items()]
+        settings.write_text("\n".join(["[databases]", f"* = host={server.hostname} port={server.port}", "[pgbouncer]", *lines]))
         if nobody:
             for path in (self._folder, users, settings):
                 shutil.chown(path, nobody)
         self._log = self._folder.with_suffix(".log")
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen([program, settings], stderr=log, user=nobody, cwd="/")
+            self._process = subprocess.Popen(ending_with_us(program, settings), stderr=log, user=nobody, cwd="/")
         wait_for_port(self.port, START_TIMEOUT_S, self._process, self._log)
 
     def url(self, service_url: str) -> str:
@@ -242,6 +240,11 @@ def with_address(url: str, host: str, port: int) -> str:
     parts = urlsplit(url)
     user, at, _ = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{user}{at}{host}:{port}").geturl()
+
+
+def ending_with_us(*command: str | Path) -> list[str | Path]:
+    """The command so that it ends when this process does, also when that is killed. Only Linux can do that."""
+    return ["setpriv", "--pdeathsig=KILL", *command] if shutil.which("setpriv") else [*command]
 
 
 def free_port() -> int:

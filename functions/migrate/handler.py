@@ -1,4 +1,4 @@
-"""Invoked by hand after a deployment: applies what is new in migrations/, which is shipped with this function."""
+"""Invoked by hand after a deployment: applies what is new in migrations/, which ships with it, and makes a missing topic."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from payments import wiring
+from payments.aws_auth import password_by
+from payments.kafka import create_topic, security_by
 from payments.migrate import migrate
 from payments.telemetry import instrumented
 
@@ -14,4 +17,13 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 @instrumented
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
-    return {"applied": migrate(os.environ["DATABASE_OWNER_URL"], MIGRATIONS)}
+    settings = wiring.settings()
+    applied = migrate(
+        os.environ["DATABASE_OWNER_URL"],
+        MIGRATIONS,
+        password_by(os.environ.get("DATABASE_OWNER_AUTH") or "url"),
+        grant_rds_iam=os.environ.get("GRANT_RDS_IAM") == "true",
+    )
+    partitions = int(os.environ.get("KAFKA_TOPIC_PARTITIONS") or 12)
+    made = create_topic(settings.kafka_bootstrap_servers, settings.kafka_topic, partitions, security_by(settings.kafka_auth))
+    return {"applied": applied, "topic_made": made}

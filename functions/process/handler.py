@@ -25,3 +25,6 @@ def http() -> Callable[[Any, Any], Any]:
     from payments.http.app import app_of, commands_router, handler_of  # 280 ms that a direct invocation does not pay
 
     return handler_of(app_of(commands_router(wiring.service, KINDS)))
+
+
+wiring.before_snapshot(http)

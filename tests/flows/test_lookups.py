@@ -198,6 +198,7 @@ def pages(
 ) -> list[Page]:
     read = [list_payments(shop.service, caller, which, None, limit)]
     while cursor := read[-1].next_cursor:
+        assert cursor not in [page.next_cursor for page in read[:-1]], "it would never end"
         after_each()
         read.append(list_payments(shop.service, caller, which, cursor, limit))
     return read

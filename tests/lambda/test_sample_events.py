@@ -109,7 +109,7 @@ CASES: dict[str, Http | Direct | Scheduled] = {
     "direct_refund_without_key": Direct("refund", "refund", "refused", 422, {"code": "invalid_request"}, directly_paid),
     "relay_schedule": Scheduled("relay", {"published", "unpublished", "lag_s"}),
     "relay_replay": Scheduled("relay", {"replayed", "resume_at"}),
-    "reconcile_schedule": Scheduled("reconcile", {"settled", "unknown", "expired", "exhausted"}),
+    "reconcile_schedule": Scheduled("reconcile", {"settled", "unknown", "expired", "exhausted", "oldest_unknown_s"}),
 }
 
 

@@ -7,10 +7,11 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
+from payments import aws_auth
 from payments.domain.events import Event, rfc3339
 
 logger = logging.getLogger(__name__)
@@ -36,11 +37,57 @@ BACK_OFF_S = 3.0
 """After a failure the broker is left alone this long, so that an outage costs one caller in a while 2 s and not every one."""
 
 
+Security = Callable[[], dict[str, Any]]
+"""Makes the options of one client that say how it encrypts and logs in."""
+
+
+def security_by(auth: str) -> Security:
+    """What KAFKA_AUTH asks for: `iam`, the ARN of a secret with username and password, or `none`: plain text."""
+    match auth:
+        case "iam":
+            return lambda: token_over_tls(aws_auth.msk_token)
+        case "none":
+            return dict
+    return lambda: _password_over_tls(aws_auth.secret(auth))
+
+
+def token_over_tls(new_token: Callable[[], str]) -> dict[str, Any]:
+    """Log in with a token, a new one whenever the client needs one: at each connection, and on it before the last has run out."""
+    from kafka.net.sasl.oauth import AbstractTokenProvider
+
+    class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # no type information
+        def token(self) -> str:
+            return new_token()
+
+    return {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": TokenProvider()}
+
+
+def _password_over_tls(secret: dict[str, str]) -> dict[str, Any]:
+    login = {"sasl_plain_username": secret["username"], "sasl_plain_password": secret["password"]}
+    return {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512"} | login
+
+
+def create_topic(bootstrap_servers: Sequence[str], topic: str, partitions: int, security: Security) -> bool:
+    """Whether the topic was made; False when it was there. Raises KafkaError."""
+    from kafka.admin import KafkaAdminClient, NewTopic
+    from kafka.errors import TopicAlreadyExistsError
+
+    admin = KafkaAdminClient(bootstrap_servers=list(bootstrap_servers), **security())
+    try:
+        admin.create_topics([NewTopic(topic, partitions, -1)])  # as many replicas as the cluster makes by default
+    except TopicAlreadyExistsError:
+        return False
+    finally:
+        admin.close()
+    return True
+
+
 class KafkaPublisher:
     """The Publisher of this process: one producer, made at the first event and made anew after anything went wrong with it."""
 
-    def __init__(self, bootstrap_servers: Sequence[str], topic: str, **options: Any) -> None:
+    def __init__(self, bootstrap_servers: Sequence[str], topic: str, security: Security = dict, **options: Any) -> None:
         self._topic = topic
+        self._security = security
         self._options = PRODUCER_OPTIONS | {"bootstrap_servers": list(bootstrap_servers)} | options
         self._producer: Any = None
         self._closed_at = -math.inf
@@ -117,7 +164,7 @@ class KafkaPublisher:
             if self._producer is None:
                 from kafka import KafkaProducer  # 145 ms of import, paid by whoever publishes and not by a look-up
 
-                self._producer = KafkaProducer(**self._options)
+                self._producer = KafkaProducer(**self._options | self._security())
             return self._producer
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, InterfaceError
 
-from payments.store.connection import connection_options
+from payments.aws_auth import Password
+from payments.store.connection import connection_options, logged_in
 
 # Any constant will do; it only has to be the same for every runner. A session lock pins a proxied connection, so migrations
 # should reach the database itself, as its owner.
@@ -27,14 +28,19 @@ class MigrationError(Exception):
     """A migration failed, or one that was applied has been edited since; the message names it."""
 
 
-def migrate(owner_url: str, folder: Path) -> list[str]:
+def migrate(owner_url: str, folder: Path, password: Password | None = None, *, grant_rds_iam: bool = False) -> list[str]:
     """Apply what is in `folder` (`*.sql`) and not yet in `schema_migrations`; the names of what was applied.
+
+    `grant_rds_iam` lets payments_service log in with IAM tokens, and from then on not with a password.
 
     Raises MigrationError. A failed migration leaves nothing of itself behind, and those before it stay applied.
     """
     applied = []
-    options = connection_options(owner_url)
-    with CoreConnection(**options) as connection:
+    paths = sorted(folder.glob("*.sql"))
+    if not paths:
+        raise MigrationError(f"{folder} holds no migrations")
+    options = connection_options(owner_url, needs_tls=password is not None)
+    with CoreConnection(**logged_in(options, password)) as connection:
         connection._usock.settimeout(None)
         run = connection.execute_simple
         run(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
@@ -44,7 +50,7 @@ def migrate(owner_url: str, folder: Path) -> list[str]:
             " (name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         known = dict(run("SELECT name, sha256 FROM schema_migrations").rows)
-        for path in sorted(folder.glob("*.sql")):
+        for path in paths:
             sql = path.read_text(encoding="utf-8")
             digest = hashlib.sha256(sql.encode()).hexdigest()
             if path.name in known:
@@ -59,6 +65,8 @@ def migrate(owner_url: str, folder: Path) -> list[str]:
             except Exception as error:
                 raise MigrationError(f"{path.name}: {error}") from error
             applied.append(path.name)
+        if grant_rds_iam:
+            run("GRANT rds_iam TO payments_service")
     return applied
 
 

@@ -27,13 +27,14 @@ EXPIRY_REASON = "the authorization ran out"
 
 @dataclass(slots=True)
 class Reconciled:
-    """How many operations were settled and are still unknown, how many authorizations were voided because they ran out, and how
-    many operations in all wait for a person (`exhausted`)."""
+    """How many operations were settled and are still unknown, and how many authorizations were voided because they ran out; and
+    of all operations how many wait for a person (`exhausted`) and how old the oldest without an outcome is."""
 
     settled: int = 0
     unknown: int = 0
     expired: int = 0
     exhausted: int = 0
+    oldest_unknown_s: float = 0.0
 
 
 def reconcile(service: Service, deadline: Deadline) -> Reconciled:
@@ -49,7 +50,7 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
             else:
                 done.unknown += 1
     _void_what_ran_out(service, deadline, done)
-    done.exhausted = claims.exhausted(service.db)
+    done.exhausted, done.oldest_unknown_s = claims.unknown_outcomes(service.db)
     return done
 
 

@@ -18,7 +18,9 @@ class SettingsError(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     database_url: str
+    database_auth: str
     kafka_bootstrap_servers: tuple[str, ...]
+    kafka_auth: str
     kafka_topic: str
     gateway_success_rate: float
     gateway_delay_ms: tuple[int, int]
@@ -37,6 +39,12 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         value = environment.get(name, "")
         if not value:
             raise SettingsError(f"{name} is not set")
+        return value
+
+    def auth(name: str, default: str) -> str:
+        value = environment.get(name) or default
+        if value not in ("iam", default) and not value.startswith("arn:"):
+            raise SettingsError(f"{name} must be iam, {default} or the ARN of a secret")
         return value
 
     def rate(name: str, default: str) -> float:
@@ -70,7 +78,9 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError("GATEWAY_DELAY_MS must be a range of milliseconds such as 50-200")
     return Settings(
         database_url=required("DATABASE_URL"),
+        database_auth=auth("DATABASE_AUTH", "url"),
         kafka_bootstrap_servers=brokers,
+        kafka_auth=auth("KAFKA_AUTH", "none"),
         kafka_topic=environment.get("KAFKA_TOPIC") or "payments",
         gateway_success_rate=rate("GATEWAY_SUCCESS_RATE", "0.95"),
         gateway_delay_ms=(delay_ms[0], delay_ms[-1]),

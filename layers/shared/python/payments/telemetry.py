@@ -139,4 +139,5 @@ def record_reconcile(reconciled: Reconciled) -> None:
     metrics.add_metric("OperationsReconciled", MetricUnit.Count, reconciled.settled)
     metrics.add_metric("OutcomesStillUnknown", MetricUnit.Count, reconciled.unknown)
     metrics.add_metric("OutcomesExhausted", MetricUnit.Count, reconciled.exhausted)
+    metrics.add_metric("OldestUnknownOutcome", MetricUnit.Seconds, reconciled.oldest_unknown_s)
     metrics.add_metric("AuthorizationsExpired", MetricUnit.Count, reconciled.expired)

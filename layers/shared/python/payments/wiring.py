@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
+from payments.aws_auth import password_by
 from payments.gateway.simulated import SimulatedGateway
-from payments.kafka import KafkaPublisher
+from payments.kafka import KafkaPublisher, security_by
 from payments.service import Service
 from payments.settings import Settings, settings_from
 from payments.store.connection import Database
+
+
+def before_snapshot(load: Callable[[], object]) -> None:
+    """Have SnapStart's snapshot hold what is otherwise imported when it is first needed.
+
+    After a restore nothing needs to be refreshed: until the first event there is no connection, no token and no random number.
+    """
+    with suppress(ImportError):  # only Lambda's runtime has it
+        from snapshot_restore_py import register_before_snapshot
+
+        register_before_snapshot(load)
 
 
 @cache
@@ -18,14 +32,15 @@ def settings() -> Settings:
 
 @cache
 def publisher() -> KafkaPublisher:
-    return KafkaPublisher(settings().kafka_bootstrap_servers, settings().kafka_topic)
+    configured = settings()
+    return KafkaPublisher(configured.kafka_bootstrap_servers, configured.kafka_topic, security_by(configured.kafka_auth))
 
 
 @cache
 def service() -> Service:
     configured = settings()
     return Service(
-        db=Database.at(configured.database_url),
+        db=Database.at(configured.database_url, password_by(configured.database_auth)),
         gateway=SimulatedGateway(
             success_rate=configured.gateway_success_rate,
             delay_ms=configured.gateway_delay_ms,

@@ -83,11 +83,11 @@ def lookups_router(service: Callable[[], Service]) -> APIRouter:
     async def by_id(request: Request, payment_id: str) -> Response:
         return found(request, lookups.payment_by_id, payment_id)
 
-    @router.get("/order/{order_id}", operation_id="get_order")
+    @router.get("/order/{order_id:path}", operation_id="get_order")
     async def by_order(request: Request, order_id: str) -> Response:
         return found(request, lookups.payment_by_order, order_id)
 
-    @router.get("/transaction/{transaction_id}", operation_id="get_transaction")
+    @router.get("/transaction/{transaction_id:path}", operation_id="get_transaction")
     async def by_transaction(request: Request, transaction_id: str) -> Response:
         return found(request, lookups.payment_by_transaction, transaction_id)
 

@@ -155,16 +155,18 @@ GATEWAY_KEY_LIFETIME_S = 23 * 3600
 """Gateways remember an idempotency key for 24 h. Asked later, "the same charge again" would be a second charge, so nothing older
 is ever asked about, whatever kept reconcile from its work; it is counted as exhausted instead."""
 
-EXHAUSTED = Statement("""
-    SELECT count(*) FROM operations
-    WHERE outcome IS NULL AND (next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s))
+UNKNOWN_OUTCOMES = Statement("""
+    SELECT count(*) FILTER (WHERE next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s)),
+           COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8
+    FROM operations WHERE outcome IS NULL
 """)
 
 
-def exhausted(db: Database) -> int:
-    """How many operations have no outcome and will not be asked about again: a person has to look."""
-    count: int = db.run(EXHAUSTED(key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0][0]
-    return count
+def unknown_outcomes(db: Database) -> tuple[int, float]:
+    """How many operations will not be asked about again by themselves, so that a person has to look, and the age in seconds of
+    the oldest operation that has no outcome."""
+    exhausted, oldest_s = db.run(UNKNOWN_OUTCOMES(key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0]
+    return exhausted, oldest_s
 
 
 # The attempt that is counted here is what a settle compares: a worker whose lease ran out can no longer write.

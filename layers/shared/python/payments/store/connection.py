@@ -37,6 +37,7 @@ from pg8000.core import (
 )
 from pg8000.exceptions import DatabaseError, InterfaceError
 
+from payments.aws_auth import Password
 from payments.domain.errors import InternalError, ServiceUnavailable
 
 CONNECT_TIMEOUT_S = 3.0
@@ -136,11 +137,12 @@ def _bind(params: Sequence[str | None]) -> bytes:
     return bytes(message + H_pack(0))
 
 
-def connection_options(url: str) -> dict[str, Any]:
+def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
     """pg8000's arguments from `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`.
 
     `sslmode` is `disable` or `verify-full` (the default, unless the host is this machine's loopback): what lies between would
-    encrypt without knowing for whom. Raises ValueError for a URL that says anything else.
+    encrypt without knowing for whom. Raises ValueError for a URL that says anything else, and for one without TLS that
+    `needs_tls` because a token or a secret will travel.
     """
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
@@ -151,6 +153,8 @@ def connection_options(url: str) -> dict[str, Any]:
     sslmode = query.get("sslmode", "disable" if parts.hostname in ("127.0.0.1", "localhost", "::1") else "verify-full")
     if sslmode not in ("disable", "verify-full"):
         raise ValueError("sslmode in DATABASE_URL must be disable or verify-full")
+    if needs_tls and sslmode == "disable":
+        raise ValueError("DATABASE_URL must say sslmode=verify-full: tokens and secrets do not travel in plain text")
     return {
         "user": unquote(parts.username),
         "password": unquote(parts.password) if parts.password is not None else None,
@@ -162,6 +166,11 @@ def connection_options(url: str) -> dict[str, Any]:
     }
 
 
+def logged_in(options: dict[str, Any], password: Password | None) -> dict[str, Any]:
+    """The options with a password made for this one connection; as they are when there is none to make."""
+    return options | {"password": password(options["host"], options["port"], options["user"])} if password else options
+
+
 class Database:
     """The one connection of this process, made at first use and made anew after anything that left it out of step."""
 
@@ -170,9 +179,9 @@ class Database:
         self._connection: Connection | None = None
 
     @classmethod
-    def at(cls, url: str) -> Database:
-        options = connection_options(url)
-        return cls(lambda: Connection(**options))
+    def at(cls, url: str, password: Password | None = None) -> Database:
+        options = connection_options(url, needs_tls=password is not None)
+        return cls(lambda: Connection(**logged_in(options, password)))
 
     def run(self, *statements: Bound) -> list[list[Row]]:
         """Run statements in one transaction and one round trip; the rows of each statement.

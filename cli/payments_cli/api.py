@@ -1,0 +1,178 @@
+"""The service's HTTP interface: requests that are safely tried again, and failures as problem documents with exit codes."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+
+from payments_cli import __version__
+from payments_cli.deployment import Deployment
+
+PREFIX = "/api/v1/payments"
+# API Gateway answers within 30 s, be it with its own 503; connecting takes a round trip or two.
+TIMEOUT = httpx2.Timeout(35, connect=5)
+RETRY_DELAYS_S = (0.5, 1, 2, 4)  # long enough for a database failover's first seconds, short enough to wait for
+MAX_RETRY_AFTER_S = 15  # a service that asks for more is better asked by a person
+PAGE_SIZE = 100
+
+
+class Exit(IntEnum):
+    REFUSED = 1
+    USAGE = 2
+    DECLINED = 3
+    UNKNOWN = 4
+    UNAVAILABLE = 5
+    INTERRUPTED = 130
+
+
+class Failed(Exception):
+    """A command did not get what it asked for. `problem` is a problem document (RFC 9457): the service's own, or one made here
+    with `title`, `detail` and `code` when no service answered.
+    """
+
+    def __init__(self, problem: Mapping[str, Any], exit_code: Exit) -> None:
+        super().__init__(problem.get("title"))
+        self.problem = dict(problem)
+        self.exit_code = exit_code
+
+
+class Api:
+    def __init__(self, deployment: Deployment, *, retry: bool, say: Callable[[str], None]) -> None:
+        """`say` takes a line for a person who waits."""
+        self._url = deployment.url
+        self._delays_s = RETRY_DELAYS_S if retry else ()
+        self._say = say
+        self._client = httpx2.Client(
+            headers={"User-Agent": f"payments-cli/{__version__}", **deployment.headers},
+            timeout=TIMEOUT,
+            # The environment's proxy is for the world outside; what runs on this machine is reached without it.
+            trust_env=not deployment.is_local,
+            # Reading the certificates of all authorities takes as long as the rest: not where there is nothing to verify.
+            verify=deployment.url.startswith("https:"),
+        )
+
+    def command(self, name: str, body: dict[str, Any], idempotency_key: str) -> tuple[dict[str, Any], bool]:
+        """Carry a command out: the answer, and whether its outcome is known yet. Raises Failed."""
+        headers = {"Idempotency-Key": idempotency_key}
+        response = self._send("POST", f"/{name}", json=body, headers=headers)
+        return _body(response), response.status_code != HTTPStatus.ACCEPTED
+
+    def payment(self, which: str, *, is_order: bool = False) -> dict[str, Any]:
+        """The payment of a payment id, a transaction id (txn_...) or else an order id. Raises Failed."""
+        kind = "order" if is_order else "transaction" if which.startswith("txn_") else "payment" if is_uuid(which) else "order"
+        return _body(self._send("GET", f"/{kind}/{quote(which, safe='')}"))
+
+    def history(self, payment_id: str) -> list[dict[str, Any]]:
+        """The payment's status changes, oldest first. Raises Failed."""
+        changes: list[dict[str, Any]] = _body(self._send("GET", f"/payment/{payment_id}/history"))["data"]
+        return changes
+
+    def pages(self, filters: dict[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
+        """Payments, newest first, at most `limit`, as pages with `data` and `has_more`. Raises Failed."""
+        cursor = None
+        while True:
+            size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
+            params = filters | {"limit": str(size)} | ({"cursor": cursor} if cursor else {})
+            page = _body(self._send("GET", "", params=params))
+            yield page
+            limit = None if limit is None else limit - len(page["data"])
+            cursor = page["next_cursor"]
+            if not page["has_more"] or limit == 0:
+                return
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx2.Response:
+        """The service's answer, which is a success. A POST has the same Idempotency-Key in every try."""
+        arrived = False  # whether the service may have got the request
+        for delay_s in (*self._delays_s, None):
+            wait_s = delay_s
+            try:
+                response = self._client.request(method, self._url + PREFIX + path, **request)
+            except httpx2.RequestError as error:
+                arrived = arrived or not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+                failure = _no_answer(self._url, error, arrived=arrived)
+            else:
+                arrived = True
+                if response.is_success:
+                    return response
+                failure = _failure(response)
+                if not _may_pass(failure):
+                    raise failure
+                wait_s = delay_s and max(delay_s, _retry_after_s(response))
+            if wait_s is None or wait_s > MAX_RETRY_AFTER_S:
+                raise failure
+            self._say(f"{failure.problem['title']}. Trying again in {wait_s:g} s.")
+            time.sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+
+def is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _body(response: httpx2.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Failed(_stranger(response), Exit.UNAVAILABLE)
+    return body
+
+
+def _failure(response: httpx2.Response) -> Failed:
+    status = response.status_code
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    problem = body if isinstance(body, dict) and {"title", "detail", "code"} <= body.keys() else _stranger(response)
+    if problem["code"] == "idempotency_key_in_use":
+        return Failed(problem, Exit.UNKNOWN)  # the first request with the key is still on its way
+    if status == HTTPStatus.PAYMENT_REQUIRED:
+        return Failed(problem, Exit.DECLINED)
+    refused = 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS
+    return Failed(problem, Exit.REFUSED if refused else Exit.UNAVAILABLE)
+
+
+def _stranger(response: httpx2.Response) -> dict[str, Any]:
+    """A problem document for an answer that is not the service's: API Gateway's own, a proxy's, another program's."""
+    status = response.status_code
+    details = {
+        401: "The token is missing, expired or not meant for this service: --token or PAYMENTS_TOKEN",
+        403: "The token does not allow this.",
+        404: f"There is no such route at {response.url.copy_with(query=None)}. Is --url the address of a payment service?",
+        429: "Too many requests at once.",
+    }
+    other = "The service did not answer in time." if status >= 500 else f"{response.url.host} is not a payment service."
+    problem = {
+        "title": response.reason_phrase or f"Status {status}",
+        "status": status,
+        "detail": details.get(status, other),
+        "code": "unexpected_answer",
+    }
+    request_id = response.headers.get("apigw-requestid")
+    return problem | ({"request_id": request_id} if request_id else {})
+
+
+def _no_answer(url: str, error: httpx2.RequestError, *, arrived: bool) -> Failed:
+    title, code = ("The service did not answer", "no_answer") if arrived else ("The service cannot be reached", "unreachable")
+    return Failed({"title": title, "detail": f"{url}: {str(error) or type(error).__name__}", "code": code}, Exit.UNAVAILABLE)
+
+
+def _may_pass(failure: Failed) -> bool:
+    """Whether the same request may fare better in a moment. Not a 500: that is looked at before it is repeated."""
+    return failure.problem.get("status") in (429, 502, 503, 504) or failure.problem["code"] == "idempotency_key_in_use"
+
+
+def _retry_after_s(response: httpx2.Response) -> int:
+    value = response.headers.get("retry-after", "")
+    return int(value) if value.isascii() and value.isdigit() else 0

@@ -1,0 +1,440 @@
+"""The commands as they are typed: options become requests, answers become output and an exit code."""
+
+import functools
+import inspect
+import itertools
+import json
+import re
+import sys
+import tomllib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+from payments_cli import __version__
+from payments_cli import options as o
+from payments_cli.deployment import WrongDeployment, deployment, local_run
+from payments_cli.money import format_amount, parse_amount
+
+if TYPE_CHECKING:  # imported when a command runs: help and completions come at once without them
+    from payments_cli.api import Api, Failed
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""
+Take, refund and look up payments: of the service on this machine, or of any
+other with [bold]--url[/bold].
+
+A PAYMENT is a payment id, a transaction id (txn_...) or an order id,
+whichever is at hand. Each command has its own [bold]--help[/bold].
+""",
+    epilog="""
+[bold]Examples[/bold]
+  payments process order-1042 19.99 USD    take a payment
+  payments show order-1042                 what became of it, step by step
+  payments refund order-1042 5.00          give some of it back
+  payments list --status failed --from 2h  what failed in the last two hours
+  payments list --all --json > all.jsonl   every payment, for a script
+  payments tail --type refunded            watch refunds as they happen
+
+[bold]Another deployment[/bold]
+  export PAYMENTS_URL=https://payments.example.com PAYMENTS_TOKEN=...
+  export PAYMENTS_KAFKA=broker.example.com:9092    for tail alone
+
+[bold]Exit codes[/bold]
+    0  done
+    1  refused: the service will not do it, or there is no such payment
+    2  the command line is wrong, and nothing was moved
+    3  declined by the gateway
+    4  the outcome is not known yet: the service finds it out, look again
+    5  the service or Kafka failed or cannot be reached
+  130  interrupted with Ctrl-C; only tail is meant to end so, with 0
+
+With --json, standard output holds nothing but JSON: an object, or one a line
+for list and tail. An error is then a line of JSON on standard error.
+""",
+)
+
+
+@dataclass(frozen=True)
+class Session:
+    """How this run of a command reaches the service, and whether it answers a script."""
+
+    api: "Api"
+    as_json: bool
+
+
+def session(
+    url: o.Url = None,
+    token: o.Token = None,
+    owner: o.Owner = None,
+    scopes: o.Scopes = None,
+    retry: o.Retry = True,
+    as_json: o.Json = False,
+) -> Session:
+    from payments_cli.api import Api
+
+    try:
+        where = deployment(url, token, owner, scopes)
+    except WrongDeployment as error:
+        _usage(str(error))
+    return Session(Api(where, retry=retry, say=_say), as_json)
+
+
+def examples(*lines: str) -> str:
+    return "\n".join(("[bold]Examples[/bold]", *(f"  {line}" for line in lines)))
+
+
+def command(name: str, panel: str, *lines: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function that takes a Session first, with the options of `session` after its own."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        shared = inspect.signature(session).parameters
+
+        @functools.wraps(function)
+        def run(**given: Any) -> None:
+            from payments_cli.api import Failed
+
+            this = session(**{name: given.pop(name) for name in shared})
+            try:
+                function(this, **given)
+            except Failed as failed:
+                _fail(failed, as_json=this.as_json)
+
+        _, *own = inspect.signature(function).parameters.values()
+        run.__signature__ = inspect.Signature([*own, *shared.values()])  # type: ignore[attr-defined]
+        app.command(name, rich_help_panel=panel, epilog=examples(*lines))(run)
+        return run
+
+    return register
+
+
+@command(
+    "process",
+    o.MONEY,
+    "payments process order-1042 19.99 USD",
+    "payments process order-1043 1500 JPY --method paypal --manual",
+    "payments process order-1044 --amount-minor 1999 --currency USD --json",
+)
+def process(
+    this: Session,
+    order_id: o.Order,
+    amount: o.Price = None,
+    amount_minor: o.AmountMinor = None,
+    currency: o.Currency = None,
+    method: o.PaidWith = "credit_card",
+    payment_token: o.PaymentToken = None,
+    manual: o.Manual = False,
+    customer: o.Customer = None,
+    description: o.Description = None,
+    metadata: o.Metadata = None,
+    key: o.Key = None,
+) -> None:
+    """Take a payment for an order."""
+    currency = currency and currency.upper()
+    if amount_minor is None:
+        amount_minor, currency = _amount(amount, currency) or _usage("The AMOUNT is missing: write 19.99 USD, for example.")
+    elif amount or not currency:
+        _usage("--amount-minor goes with --currency, and without an AMOUNT.")
+    pairs = [pair.partition("=") for pair in metadata or ()]
+    if not all(name and equals for name, equals, _ in pairs):
+        _usage("--metadata is KEY=VALUE.")
+    body = {
+        "order_id": order_id,
+        "amount": amount_minor,
+        "currency": currency,
+        "payment_method": method,
+        "payment_token": payment_token,
+        "capture_method": "manual" if manual else None,
+        "customer_id": customer,
+        "description": description,
+        "metadata": {name: value for name, _, value in pairs} or None,
+    }
+    _carry_out(this, "process", body, key)
+
+
+@command("refund", o.MONEY, "payments refund order-1042", 'payments refund order-1042 5.00 USD --reason "late parcel"')
+def refund(
+    this: Session,
+    payment: o.Payment,
+    amount: o.Amount = None,
+    amount_minor: o.AmountMinor = None,
+    reason: o.Reason = None,
+    order: o.IsOrder = False,
+    key: o.Key = None,
+    yes: o.Yes = False,
+) -> None:
+    """Give a captured payment back: all that is left, or a part."""
+    body = _about(this, "refund", payment, amount, amount_minor, is_order=order, yes=yes)
+    _carry_out(this, "refund", body | {"reason": reason}, key)
+
+
+@command("capture", o.MONEY, "payments capture order-1043", "payments capture order-1043 900 JPY")
+def capture(
+    this: Session,
+    payment: o.Payment,
+    amount: o.Amount = None,
+    amount_minor: o.AmountMinor = None,
+    order: o.IsOrder = False,
+    key: o.Key = None,
+    yes: o.Yes = False,
+) -> None:
+    """Take an authorized payment: all of it, or less and the rest is released."""
+    _carry_out(this, "capture", _about(this, "capture", payment, amount, amount_minor, is_order=order, yes=yes), key)
+
+
+@command("void", o.MONEY, 'payments void order-1043 --reason "out of stock"')
+def void(
+    this: Session,
+    payment: o.Payment,
+    reason: o.Reason = None,
+    order: o.IsOrder = False,
+    key: o.Key = None,
+    yes: o.Yes = False,
+) -> None:
+    """Release an authorized payment without taking anything."""
+    _carry_out(this, "void", _about(this, "void", payment, is_order=order, yes=yes) | {"reason": reason}, key)
+
+
+@command("show", o.LOOK, "payments show order-1042", "payments show txn_5f0c9b1d2e3a4b5c6d7e8f90 --utc")
+def show(this: Session, payment: o.Payment, order: o.IsOrder = False, utc: o.Utc = False) -> None:
+    """What became of a payment: amounts, refunds and every status it had.
+
+    Of an order's payments it shows the one that counts, else the latest. `payments list --order` has them all.
+    """
+    found = this.api.payment(payment, is_order=order)
+    history = this.api.history(found["payment_id"])
+    if this.as_json:
+        _print_json(found | {"history": history})
+    else:
+        from payments_cli import output
+
+        output.out.print(output.payment_panel(found, output.Clock(utc=utc), history))
+
+
+@command("list", o.LOOK, "payments list --status processing", "payments list --from 2026-01-31 --to 2026-02-01 --all")
+def list_(
+    this: Session,
+    order: o.OfOrder = None,
+    status: o.InStatus = None,
+    from_: o.From = None,
+    to: o.To = None,
+    limit: o.Limit = 20,
+    everything: o.All = False,
+    utc: o.Utc = False,
+) -> None:
+    """Payments, newest first.
+
+    A TIME is a date (2026-01-31), a date and time ('2026-01-31 14:30') or an age (90m, 2h, 7d).
+    Local time, unless Z or +01:00 is at its end.
+    """
+    filters = {"order_id": order, "status": status, "created_from": _moment(from_, utc=utc), "created_to": _moment(to, utc=utc)}
+    given = {name: value for name, value in filters.items() if value is not None}
+    from payments_cli import output
+
+    clock, page, is_first = output.Clock(utc=utc), dict[str, Any](), True
+    for page in this.api.pages(given, None if everything else limit):
+        if this.as_json:
+            for payment in page["data"]:
+                _print_json(payment)
+        elif page["data"]:
+            output.out.print(output.payment_rows(page["data"], clock, header=is_first))
+        elif is_first:
+            _say("No payments.")
+        is_first = False
+    if page["has_more"]:
+        _say("There are more: use --limit N or --all.")
+
+
+@app.command(
+    rich_help_panel=o.LOOK, epilog=examples("payments tail --type failed --type refunded", "payments tail --order order-1042")
+)
+def tail(
+    payment: o.OfPayment = None,
+    order: o.OfOrder = None,
+    types: o.OfTypes = None,
+    from_beginning: o.FromBeginning = False,
+    limit: o.EndAfter = None,
+    utc: o.Utc = False,
+    bootstrap_servers: o.Kafka = None,
+    topic: o.Topic = None,
+    kafka_config: o.KafkaConfig = None,
+    as_json: o.Json = False,
+) -> None:
+    """Watch the events as they reach Kafka, until Ctrl-C.
+
+    Kafka delivers an event at least once: one that was seen before is marked as a duplicate.
+    """
+    try:
+        config = tomllib.loads(kafka_config.read_text()) if kafka_config else {}
+    except ValueError as error:
+        _usage(f"{kafka_config} is not TOML: {error}")
+    run = {} if bootstrap_servers else local_run()
+    servers = bootstrap_servers or run.get("kafka_bootstrap_servers")
+    if not servers:
+        _usage("No service runs on this machine. Say where Kafka is: --bootstrap-servers or PAYMENTS_KAFKA.")
+    topic = topic or run.get("topic") or "payments"
+    from payments_cli import output
+    from payments_cli.api import Failed
+    from payments_cli.tail import events
+
+    clock = output.Clock(utc=utc)
+
+    def is_wanted(event: dict[str, Any]) -> bool:
+        data = event["data"]
+        return (
+            payment in (None, data["payment_id"], data.get("transaction_id"))
+            and order in (None, data.get("order_id"))
+            and (not types or event["type"].removeprefix("payment.") in types)
+        )
+
+    try:
+        found = filter(is_wanted, events(servers, topic, config, from_beginning=from_beginning, say=_say))
+        for event in itertools.islice(found, limit):
+            if as_json:
+                _print_json(event)
+            else:
+                output.out.print(output.event_line(event, clock), soft_wrap=True)
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    except Failed as failed:
+        _fail(failed, as_json=as_json)
+
+
+@app.command(rich_help_panel=o.SETUP, epilog=examples("source <(payments completions bash)"))
+def completions(shell: Annotated[o.Shell, typer.Argument(help="The shell to complete in.")] = "bash") -> None:
+    """Print a completion script. `payments --install-completion` sets it up for good."""
+    typer.echo(get_completion_script(prog_name="payments", complete_var="_PAYMENTS_COMPLETE", shell=shell))
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"payments {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
+
+
+def _about(
+    this: Session,
+    name: str,
+    payment: str,
+    amount: list[str] | None = None,
+    amount_minor: int | None = None,
+    *,
+    is_order: bool,
+    yes: bool,
+) -> dict[str, Any]:
+    """The body of a command on a payment, after the person at the terminal agreed.
+
+    The payment is looked up for its transaction, its currency and the question, and not where none of them is needed.
+    """
+    if amount and amount_minor is not None:
+        _usage("The amount is given twice.")
+    asks = not yes and sys.stdin.isatty()
+    if payment.startswith("txn_") and not is_order and not amount and not asks:
+        return {"transaction_id": payment, "amount": amount_minor}
+    from payments_cli.api import Exit, Failed
+
+    found = this.api.payment(payment, is_order=is_order)
+    if not found["transaction_id"]:
+        detail = f"It can be asked to {name} when the gateway has answered: payments show {found['payment_id']}"
+        raise Failed(
+            {"title": f"The payment is {found['status']}", "detail": detail, "code": "payment_state_conflict"}, Exit.REFUSED
+        )
+    currency = found["currency"]
+    if words := _amount(amount, currency):
+        amount_minor = words[0]
+    if asks:
+        how_much = "all that is left" if amount_minor is None else format_amount(amount_minor, currency)
+        whole = f"order {found['order_id']}, {format_amount(found['amount'], currency)}, {found['status']}"
+        typer.confirm(f"{name.capitalize()} {how_much} of {whole}?", abort=True, err=True)
+    return {"transaction_id": found["transaction_id"], "amount": amount_minor}
+
+
+def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) -> None:
+    """Send the command and show its answer, under a key with which it can be repeated whatever happens."""
+    from payments_cli import output
+    from payments_cli.api import Exit, Failed
+
+    if key is not None and not (key.isascii() and key.isprintable()):
+        _usage("--idempotency-key can hold only visible ASCII characters.")
+    if key is None:
+        key = str(uuid.uuid4())
+        _say(f"Idempotency key: {key}")
+    again = f"Whether it was carried out is not known. Repeat it with --idempotency-key {key}: it happens once at most."
+    try:
+        answer, is_settled = this.api.command(name, {n: v for n, v in body.items() if v is not None}, key)
+    except KeyboardInterrupt:
+        _say(again)
+        raise
+    except Failed as failed:
+        if failed.exit_code in (Exit.UNAVAILABLE, Exit.UNKNOWN) and failed.problem["code"] != "unreachable":
+            _say(again)
+        raise
+    if this.as_json:
+        _print_json(answer)
+    else:
+        output.out.print((output.refund_panel if name == "refund" else output.payment_panel)(answer, output.Clock(utc=False)))
+    if not is_settled:
+        _say(f"The gateway has not answered yet. The service keeps asking: payments show {answer['payment_id']}")
+        raise typer.Exit(Exit.UNKNOWN)
+
+
+def _amount(words: list[str] | None, currency: str | None) -> tuple[int, str] | None:
+    try:
+        return parse_amount(" ".join(words), currency) if words else None
+    except ValueError as error:
+        _usage(str(error))
+
+
+def _moment(text: str | None, *, utc: bool) -> str | None:
+    """A point in time as people write it, as RFC 3339 in UTC."""
+    if text is None:
+        return None
+    if age := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
+        unit = {"m": "minutes", "h": "hours", "d": "days"}[age[2]]
+        return (datetime.now(UTC) - timedelta(**{unit: int(age[1])})).isoformat()
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None and utc:
+            at = at.replace(tzinfo=UTC)
+        return at.astimezone(UTC).isoformat()  # without a zone it is local time
+    except (ValueError, OverflowError):
+        _usage(f"{text!r} is no time: write a date, a date and time or an age, such as 2026-01-31, '2026-01-31 14:30' or 2h")
+
+
+def _usage(message: str) -> NoReturn:
+    raise typer.BadParameter(message)
+
+
+def _fail(failed: "Failed", *, as_json: bool) -> NoReturn:
+    if as_json:
+        _say(json.dumps(failed.problem))
+    else:
+        from payments_cli import output
+
+        output.err.print(output.problem_text(failed.problem))
+    raise typer.Exit(failed.exit_code)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value))
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,170 @@
+"""What people see: panels, tables and lines, in colour on a terminal."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from payments_cli.money import format_amount
+
+WIDE = 120  # columns in which a payment fits on one line
+STYLES = {
+    "PENDING": "yellow",
+    "PROCESSING": "yellow",
+    "AUTHORIZED": "cyan",
+    "CAPTURED": "green",
+    "SUCCEEDED": "green",
+    "PARTIALLY_REFUNDED": "magenta",
+    "REFUNDED": "magenta",
+    "FAILED": "red",
+    "VOIDED": "bright_black",
+}
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr,
+        # In a pipe each payment stays on a line of its own, for grep.
+        width=None if stream.isatty() or "COLUMNS" in os.environ else 200,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        # What customers wrote is shown as it is.
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+out, err = _console(stderr=False), _console(stderr=True)
+
+
+class Clock:
+    """Shows the service's times (RFC 3339) in the local time zone, or in UTC."""
+
+    def __init__(self, *, utc: bool) -> None:
+        self._utc = UTC if utc else None
+        self.zone = "UTC" if utc else datetime.now().astimezone().tzname() or "local time"
+
+    def show(self, at: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+        return datetime.fromisoformat(at).astimezone(self._utc).strftime(form)
+
+
+def status(text: str, width: int = 0) -> Text:
+    return Text(text.ljust(width), STYLES.get(text, ""))
+
+
+def payment_panel(payment: dict[str, Any], clock: Clock, changes: list[dict[str, Any]] | None = None) -> Panel:
+    """The payment at a glance; with `changes`, also its refunds and its timeline."""
+    facts = {
+        "payment": payment["payment_id"],
+        "transaction": payment["transaction_id"],
+        "intent": payment["payment_intent_id"],
+        "amount": _money(payment),
+        "captured": payment["amount_captured"] and _money(payment, "amount_captured"),
+        "refunded": payment["amount_refunded"] and _money(payment, "amount_refunded"),
+        "refund pending": payment["amount_refund_pending"] and _money(payment, "amount_refund_pending"),
+        "method": f"{payment['payment_method']}, {payment['capture_method']} capture",
+        "declined": payment["decline_code"] and f"{payment['decline_code']}: {payment['error_message']}",
+        "customer": payment["customer_id"],
+        "description": payment["description"],
+        "metadata": "\n".join(f"{name}={value}" for name, value in payment["metadata"].items()),
+        "created": f"{clock.show(payment['created_at'])} {clock.zone}",
+        "capture before": payment["capture_before"] and f"{clock.show(payment['capture_before'])} {clock.zone}",
+    }
+    parts: list[RenderableType] = [_grid(*facts.items())]
+    if payment.get("refunds"):
+        refunds = [
+            (clock.show(r["created_at"]), status(r["status"]), f"{_money(r):>15}", r["decline_code"] or r["reason"])
+            for r in payment["refunds"]
+        ]
+        parts += [Text("\nRefunds", "bold"), _grid(*refunds)]
+    if changes:
+        steps = [(clock.show(c["at"], "%Y-%m-%d %H:%M:%S.%f")[:-3], status(c["to"]), c["reason"]) for c in changes]
+        parts += [Text(f"\nTimeline ({clock.zone})", "bold"), _grid(*steps)]
+    return _panel(payment["status"], f"order {payment['order_id']}", *parts)
+
+
+def refund_panel(refund: dict[str, Any], clock: Clock) -> Panel:
+    so_far = format_amount(refund["amount_refunded"], refund["currency"])
+    facts = {
+        "refund": refund["refund_id"],
+        "amount": _money(refund),
+        "reason": refund["reason"],
+        "payment": refund["payment_id"],
+        "transaction": refund["transaction_id"],
+        "status": f"{refund['payment_status']}, {so_far} refunded in all",
+        "created": f"{clock.show(refund['created_at'])} {clock.zone}",
+    }
+    return _panel(refund["status"], "refund", _grid(*facts.items()))
+
+
+def payment_rows(payments: list[dict[str, Any]], clock: Clock, *, header: bool) -> Table:
+    """A page of a list: a line for a payment where there is room, else two. Widths are fixed, so that pages line up."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=header, pad_edge=False)
+    is_wide = out.width >= WIDE
+    created, amount = f"created ({clock.zone})", "amount"
+    columns = {created: 19, "payment": 36, "status": 18, amount: 17, "order": None}
+    if not is_wide:
+        columns = {"order\npayment": 36, f"status\n{created}": 20, (amount := "amount\nrefunded"): 17}
+    for name, width in columns.items():
+        table.add_column(name, width=width, overflow="fold", justify="right" if name == amount else "left")
+    for p in payments:
+        made, state = clock.show(p["created_at"]), status(p["status"])
+        if is_wide:
+            table.add_row(made, p["payment_id"], state, _money(p), p["order_id"])
+        else:
+            refunded = _money(p, "amount_refunded") if p["amount_refunded"] else ""
+            table.add_row(f"{p['order_id']}\n{p['payment_id']}", Text("\n").join([state, Text(made)]), f"{_money(p)}\n{refunded}")
+    return table
+
+
+def event_line(event: dict[str, Any], clock: Clock) -> Text:
+    """Time, type, amount, the payment's status, its id where there is room, and its order."""
+    payment = event["data"]
+    return Text("  ").join(
+        [
+            Text(clock.show(event["time"], "%H:%M:%S"), "bright_black"),
+            Text(event["type"].removeprefix("payment.").ljust(10)),
+            Text(_money(payment.get("refund") or payment).rjust(15)),
+            status(payment["status"], 18),
+            *([Text(payment["payment_id"])] if out.width >= WIDE else []),
+            Text(payment["order_id"]),
+            *([Text("duplicate", "yellow")] if event["duplicate"] else []),
+        ]
+    )
+
+
+def problem_text(problem: dict[str, Any]) -> Group:
+    """A problem document: what went wrong, what to do, and what to quote when asking for help."""
+    names = ("code", "decline_code", "advice_code", "payment_id", "payment_status", "refund_id", "amount_available", "request_id")
+    facts = [(name, problem.get(name)) for name in names]
+    wrong_fields = [(error["location"], error["message"]) for error in problem.get("errors", ())]
+    detail = Text(problem.get("detail", ""))
+    return Group(
+        Text(problem["title"], "bold red"), Padding(Group(detail, _grid(*wrong_fields, *facts)), (0, 0, 0, 2), expand=False)
+    )
+
+
+def _money(thing: dict[str, Any], name: str = "amount") -> str:
+    return format_amount(thing[name], thing["currency"])
+
+
+def _panel(state: str, subject: str, *parts: RenderableType) -> Panel:
+    title = Text.assemble((state, f"bold {STYLES.get(state, '')}"), f"  {subject}")
+    return Panel(Group(*parts), title=title, title_align="left", padding=(1, 2), expand=False)
+
+
+def _grid(*rows: tuple[Any, ...]) -> Table:
+    """Columns without lines. Left out are rows of a name and nothing."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bright_black", no_wrap=True)
+    for row in rows:
+        if any(row[1:]):
+            grid.add_row(*(cell if isinstance(cell, Text) else "" if cell is None else str(cell) for cell in row))
+    return grid

@@ -1,0 +1,121 @@
+"""What stands in a password's place on AWS: tokens for RDS and MSK, signed here, or a secret of Secrets Manager.
+
+A token is a presigned URL (Signature Version 4). Signing needs the standard library alone, where importing boto3 would cost every
+cold start 200 ms. Tokens are signed and secrets read anew for each connection: neither can be stale, and a rotation needs no
+deployment.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote, urlencode, urlsplit
+
+TOKEN_LIFETIME_S = 900
+"""The longest that RDS and MSK take. A connection outlives the token that opened it; MSK asks for a new one in time."""
+
+CREDENTIALS_TIMEOUT_S = 2.0
+"""The endpoint is in the same machine and answers in a millisecond."""
+
+SECRETS_TIMEOUT_S = 2.0
+"""Secrets Manager answers in tens of milliseconds; a caller waits, and boto3's own 60 s would outlast the function."""
+
+Password = Callable[[str, int, str], str]
+"""Makes the password for a new connection to host and port as a user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None
+
+
+def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
+    """The function's own. Under SnapStart they are no environment variables (a snapshot would outlive them) but asked for.
+
+    Raises KeyError without any, OSError when the endpoint does not answer.
+    """
+    endpoint = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    if endpoint is None:
+        return Credentials(
+            environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], environment.get("AWS_SESSION_TOKEN")
+        )
+    url = urlsplit(endpoint)
+    connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=CREDENTIALS_TIMEOUT_S)
+    try:
+        path = f"{url.path}?{url.query}" if url.query else url.path
+        connection.request("GET", path, headers={"Authorization": environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]})
+        answer = json.load(connection.getresponse())
+    finally:
+        connection.close()
+    return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
+
+
+def presigned(
+    host: str, query: Mapping[str, str], service: str, region: str, signer: Credentials, at: datetime | None = None
+) -> str:
+    """`host/?query…`, signed for GET at the moment `at` (now) and good for TOKEN_LIFETIME_S."""
+    timestamp = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{timestamp[:8]}/{region}/{service}/aws4_request"
+    signed = {
+        **query,
+        "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+        "X-Amz-Credential": f"{signer.access_key_id}/{scope}",
+        "X-Amz-Date": timestamp,
+        "X-Amz-Expires": str(TOKEN_LIFETIME_S),
+        "X-Amz-SignedHeaders": "host",
+    }
+    if signer.session_token:
+        signed["X-Amz-Security-Token"] = signer.session_token
+    no_body = hashlib.sha256(b"").hexdigest()
+    request = "\n".join(
+        ["GET", "/", urlencode(sorted(signed.items()), quote_via=quote, safe="-_.~"), f"host:{host}\n", "host", no_body]
+    )
+    to_sign = "\n".join(["AWS4-HMAC-SHA256", timestamp, scope, hashlib.sha256(request.encode()).hexdigest()])
+    key = b"AWS4" + signer.secret_access_key.encode()
+    for part in (*scope.split("/"), to_sign):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return f"{host}/?{urlencode(signed, quote_via=quote, safe='-_.~')}&X-Amz-Signature={key.hex()}"
+
+
+def rds_token(host: str, port: int, user: str) -> str:
+    """A Password: an IAM token for RDS, Aurora or RDS Proxy."""
+    return presigned(f"{host}:{port}", {"Action": "connect", "DBUser": user}, "rds-db", os.environ["AWS_REGION"], credentials())
+
+
+def msk_token() -> str:
+    """An IAM token for MSK, as SASL/OAUTHBEARER carries it."""
+    region = os.environ["AWS_REGION"]
+    action = {"Action": "kafka-cluster:Connect"}
+    url = presigned(f"kafka.{region}.amazonaws.com", action, "kafka-cluster", region, credentials())
+    return base64.urlsafe_b64encode(f"https://{url}&User-Agent=payments".encode()).decode().rstrip("=")
+
+
+def secret(arn: str) -> dict[str, str]:
+    """The secret's members, `username` and `password` among them. Raises OSError, as servers do that are away."""
+    import boto3  # 200 ms that only they pay who keep passwords
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    patience = Config(connect_timeout=SECRETS_TIMEOUT_S, read_timeout=SECRETS_TIMEOUT_S, retries={"total_max_attempts": 2})
+    client = boto3.client("secretsmanager", region_name=arn.split(":")[3], config=patience)
+    try:
+        members: dict[str, str] = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
+    except (BotoCoreError, ClientError) as error:
+        raise ConnectionError(f"Secrets Manager did not hand over the secret: {type(error).__name__}") from None
+    return members
+
+
+def password_by(auth: str) -> Password | None:
+    """What DATABASE_AUTH asks for: `iam`, the ARN of a secret, or `url` (None: the URL holds the password, or none is needed)."""
+    if auth == "iam":
+        return rds_token
+    return None if auth == "url" else lambda _host, _port, _user: secret(auth)["password"]

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import Payments
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_TIMEOUT_S = 60  # embedded servers start in 3 s; this only ends the wait for one that never will
+
+
+@pytest.fixture(scope="session")
+def data_dir(servers_folder: Path) -> Iterator[Path]:
+    """The folder of a whole service that runs as `make run` starts it, approves what its tokens do not decide, and takes no
+    time over it."""
+    folder = servers_folder / "cli"
+    folder.mkdir()
+    instant = {"GATEWAY_SUCCESS_RATE": "1", "GATEWAY_DELAY_MS": "0-0"}
+    python_path = {"PYTHONPATH": str(ROOT / "layers" / "shared" / "python")}
+    own = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")}
+    log = folder / "runner.log"
+    with log.open("wb") as output:
+        runner = subprocess.Popen(
+            [sys.executable, "-m", "local"],
+            cwd=ROOT,
+            env=own | instant | python_path | {"PORT": "0", "DATA_DIR": str(folder)},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not (folder / "run.json").exists():
+            assert runner.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield folder
+    finally:
+        runner.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            runner.wait(20)
+        runner.kill()
+
+
+@pytest.fixture(scope="session")
+def payments(data_dir: Path) -> Payments:
+    """The command line beside a running service, which it finds by itself."""
+    return Payments({"DATA_DIR": str(data_dir)})
+
+
+@pytest.fixture
+def payments_alone(tmp_path: Path) -> Payments:
+    """The command line where no service runs."""
+    return Payments({"DATA_DIR": str(tmp_path)})

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+
+import pytest
+
+from tests.cli.terminal import Payments, new_order, printed_key
+
+SETTLE_S = 30  # unknown outcomes are asked for again after 1 s, 2 s, ... in a local run
+
+
+def test_a_payment_is_taken_shown_and_given_back(payments: Payments) -> None:
+    order = new_order()
+    taken = payments(
+        *(
+            "process",
+            order,
+            "19.99",
+            "usd",
+            "--method",
+            "PayPal",
+            "--customer",
+            "cus-7",
+            "--description",
+            "Two [b]kettles[/b] :smile:",
+        ),
+        *("--metadata", "channel=phone", "--metadata", "note=a=b", "--payment-token", "tok_ok"),
+    )
+    assert taken.exit_code == 0, taken.err
+    returned = payments("refund", order, "5.00", "USD", "--reason", "late parcel")
+    assert returned.exit_code == 0, returned.err
+    assert "SUCCEEDED" in returned.out and "PARTIALLY_REFUNDED, 5.00 USD refunded in all" in returned.out
+    shown = payments("show", order)
+    assert shown.exit_code == 0
+    for words in ("19.99 USD", "paypal, automatic capture", "cus-7", "Two [b]kettles[/b] :smile:", "channel=phone", "note=a=b"):
+        assert words in taken.out and words in shown.out
+    assert re.search(r"refunded +5\.00 USD", shown.out) and re.search(r"SUCCEEDED +5\.00 USD +late parcel", shown.out)
+    steps = re.findall(r"(PENDING|PROCESSING|CAPTURED|PARTIALLY_REFUNDED) ", shown.out.partition("Timeline")[2])
+    assert steps == ["PENDING", "PROCESSING", "CAPTURED", "PARTIALLY_REFUNDED"]
+
+
+def test_an_authorization_is_captured_in_part_or_voided(payments: Payments) -> None:
+    kept, dropped = payments.charged("--manual", amount="1500 JPY"), payments.charged("--manual")
+    assert (kept["status"], kept["amount"], kept.get("payment_token")) == (
+        "AUTHORIZED",
+        1500,
+        None,
+    )
+    assert "AUTHORIZED" in payments("show", kept["payment_id"]).out
+    captured = payments.json("capture", kept["payment_id"], "900")
+    assert (captured["status"], captured["amount_captured"]) == ("CAPTURED", 900)
+    voided = payments.json("void", dropped["transaction_id"], "--reason", "out of stock")
+    assert voided["status"] == "VOIDED"
+    history = payments.json("show", dropped["order_id"])["history"]
+    assert [change["to"] for change in history] == ["PENDING", "PROCESSING", "AUTHORIZED", "VOIDED"]
+    assert history[-1]["reason"].endswith("out of stock")
+
+
+def test_a_payment_is_found_by_whichever_id_is_at_hand(payments: Payments) -> None:
+    payment = payments.charged(order=str(uuid.uuid4()))
+    found = [
+        payments.json("show", payment["payment_id"]),
+        payments.json("show", payment["payment_id"].upper()),
+        payments.json("show", payment["transaction_id"]),
+        payments.json("show", payment["order_id"], "--order"),
+        payments.json("refund", payment["order_id"], "--order"),
+    ]
+    assert {each["payment_id"] for each in found} == {payment["payment_id"]}
+    assert payments("show", payment["order_id"]).exit_code == 1, "an order id that looks like a payment id needs --order"
+
+
+@pytest.mark.parametrize("order", ["a/b", "50% off?", "ordre-é", "#1", "a b"])
+def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
+    order = f"{order}{new_order()}"
+    assert payments.charged(order=order)["order_id"] == payments.json("show", order)["order_id"] == order
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "told"),
+    [
+        (["process", "{new}", "5 USD", "--payment-token", "tok_insufficient_funds"], 3, "insufficient_funds"),
+        (
+            ["process", "{new}", "5 USD", "--payment-token", "tok_timeout_then_captured"],
+            4,
+            "The service keeps asking: payments show",
+        ),
+        (["process", "{captured}", "5 USD"], 1, "order_already_paid"),
+        (["process", "{new}", "0 USD"], 1, "body.amount"),
+        (["process", "{new}", "5 USD", "--description", "4111 1111 1111 1111"], 1, "card_data_not_accepted"),
+        (["process", "{new}", "5 USD", "--idempotency-key", "é"], 2, "ASCII"),
+        (["process", "{new}", "5 USD", "--idempotency-key", "x" * 256], 1, "idempotency_key_invalid"),
+        (["process", "{new}", "5.001 USD"], 2, "2 decimals"),
+        (["process", "{new}", "5"], 2, "lacks its currency"),
+        (["process", "{new}"], 2, "AMOUNT is missing"),
+        (["process", "{new}", "5 USD", "--amount-minor", "500"], 2, "--currency"),
+        (["process", "{new}", "--amount-minor", "500"], 2, "--currency"),
+        (["process", "{new}", "5 USD", "--method", "cash"], 2, "--method"),
+        (["process", "{new}", "5 USD", "--metadata", "nothing"], 2, "KEY=VALUE"),
+        (["refund", "{captured}", "20 USD"], 1, "amount_available"),
+        (["refund", "{captured}", "5 EUR"], 2, "the currency is USD"),
+        (["refund", "{captured}", "5", "--amount-minor", "500"], 2, "twice"),
+        (["refund", "{authorized}"], 1, "payment_state_conflict"),
+        (["refund", "txn_unknown"], 1, "payment_not_found"),
+        (["refund", "{declining}", "1"], 3, "refund_declined"),
+        (["refund", "{vague}", "1"], 4, "The service keeps asking: payments show"),
+        (["capture", "{captured}"], 1, "payment_state_conflict"),
+        (["capture", "{authorized}", "20 USD"], 1, "amount_too_large"),
+        (["void", "{captured}"], 1, "CAPTURED"),
+        (["void", "{captured}", "--owner", "local", "--scopes", "payments/read"], 1, "payments/write"),
+        (["show", "{new}"], 1, "payment_not_found"),
+        (["show", "{captured}", "--owner", "somebody-else"], 1, "payment_not_found"),
+        (["show"], 2, "PAYMENT"),
+        (["list", "--from", "yesterday"], 2, "no time"),
+        (["list", "--status", "PAID"], 2, "--status"),
+        (["list", "--limit", "0"], 2, "--limit"),
+        (["tail", "--type", "paid"], 2, "--type"),
+        (["tail", "--topic", "no-such-topic"], 1, "topic_not_found"),
+        (["tail", "--bootstrap-servers", "127.0.0.1:1"], 5, "Kafka cannot be reached"),
+        (["show", "{new}", "--url", "http://127.0.0.1:1", "--no-retry"], 5, "cannot be reached"),
+        (["show", "{new}", "--url", "payments.example.com"], 2, "https://"),
+        (["show", "{new}", "--url", "https://payments.example.com:port"], 2, "https://"),
+        (["show", "{new}", "--url", "https://me:s3cret@payments.example.com"], 2, "without user, password"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--token", "gehe\nim"], 2, "printable ASCII"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--owner", "x"], 2, "--token"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--scopes", "payments/read"], 2, "--token"),
+        (["show", "{new}", "--url", "http://payments.example.com", "--token", "x"], 2, "clear text"),
+        (["pay"], 2, "No such command"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_what_goes_wrong_is_told_with_its_exit_code(
+    payments: Payments, prepared: dict[str, str], arguments: list[str], exit_code: int, told: str
+) -> None:
+    done = payments(*(argument.format(**prepared, new=new_order()) for argument in arguments))
+    assert (done.exit_code, told in re.sub(r"[│\s]+", " ", done.err)) == (exit_code, True), done.err
+    assert done.out == "" or exit_code == 4
+
+
+@pytest.fixture(scope="module")
+def prepared(payments: Payments) -> dict[str, str]:
+    """Order ids of payments that a refused command leaves as they are."""
+    orders = {name: new_order() for name in ("captured", "authorized", "declining", "vague")}
+    payments.json("process", orders["captured"], "19.99 USD", "--payment-token", "tok_ok")
+    payments.json("process", orders["authorized"], "19.99 USD", "--payment-token", "tok_ok", "--manual")
+    payments.json("process", orders["declining"], "19.99 USD", "--payment-token", "tok_refund_declined")
+    payments.json("process", orders["vague"], "19.99 USD", "--payment-token", "tok_refund_timeout")
+    return orders
+
+
+def test_an_error_is_one_line_of_json_for_a_script(payments: Payments) -> None:
+    refused = payments("show", new_order(), "--json")
+    assert (refused.exit_code, refused.out, len(refused.err.splitlines())) == (1, "", 1)
+    assert refused.problem["code"] == "payment_not_found" and refused.problem["request_id"]
+    declined = payments("process", new_order(), "5 USD", "--payment-token", "tok_expired_card", "--json")
+    assert (declined.exit_code, declined.out, declined.problem["decline_code"]) == (3, "", "expired_card")
+    away = payments("show", "x", "--url", "http://127.0.0.1:1", "--no-retry", "--json")
+    assert (away.exit_code, away.out, away.problem["code"]) == (5, "", "unreachable")
+
+
+def test_a_command_repeated_with_its_printed_key_happens_once(payments: Payments) -> None:
+    order = new_order()
+    first = payments("process", order, "19.99 USD", "--payment-token", "tok_ok", "--json")
+    again = payments(
+        "process", order, "19.99 USD", "--payment-token", "tok_ok", "--json", "--idempotency-key", printed_key(first)
+    )
+    assert (first.exit_code, again.exit_code, again.err) == (0, 0, "")
+    assert first.json["payment_id"] == again.json["payment_id"]
+    refunds = [payments("refund", order, "4.00", "--idempotency-key", "twice-" + order, "--json") for _ in range(2)]
+    assert len({refund.json["refund_id"] for refund in refunds}) == 1
+    payments.json("refund", order, "4.00")
+    assert payments.json("show", order)["amount_refunded"] == 800
+
+
+def test_an_unknown_outcome_becomes_known_without_further_ado(payments: Payments) -> None:
+    waiting = payments("process", new_order(), "5 USD", "--payment-token", "tok_timeout_then_captured", "--json")
+    assert (waiting.exit_code, waiting.json["status"]) == (4, "PROCESSING")
+    payment_id, deadline = waiting.json["payment_id"], time.monotonic() + SETTLE_S
+    while (status := payments.json("show", payment_id)["status"]) == "PROCESSING" and time.monotonic() < deadline:
+        pass
+    assert status == "CAPTURED"
+    assert f"payments show {payment_id}" in waiting.err
+
+
+def test_a_list_is_filtered_and_follows_its_pages(payments: Payments) -> None:
+    me = ("--owner", new_order(), "--scopes", "payments/write,payments/read")
+    orders = [f"{new_order()}-{number}" for number in range(5)]
+    for order in orders:
+        payments("process", order, "1 USD", *me, "--payment-token", "tok_ok" if order != orders[2] else "tok_card_declined")
+    told = [payments("list", "--json", *me, *more) for more in (("--limit", "2"), ("--all",), ("--limit", "5"))]
+    assert [[line["order_id"] for line in done.lines] for done in told] == [orders[:2:-1], orders[::-1], orders[::-1]]
+    assert ["There are more" in done.err for done in told] == [True, False, False]
+    assert [line["order_id"] for line in payments("list", "--json", *me, "--status", "failed").lines] == [orders[2]]
+    assert [line["order_id"] for line in payments("list", "--json", *me, "--order", orders[3]).lines] == [orders[3]]
+    first = told[1].lines[-1]["created_at"]
+    assert len(payments("list", "--json", *me, "--from", first).lines) == 5
+    assert len(payments("list", "--json", *me, "--to", first).lines) == 0
+    assert len(payments("list", "--json", *me, "--from", "1h", "--to", "2999-01-01").lines) == 5
+    assert len(payments("list", "--json", *me, "--from", "2999-01-01 12:30", "--utc").lines) == 0
+    nobody = payments("list", "--owner", new_order())
+    assert (nobody.exit_code, nobody.out, nobody.err) == (0, "", "No payments.\n")
+
+
+def test_a_time_without_a_zone_is_local_unless_utc_is_asked_for(payments: Payments) -> None:
+    payment = payments.charged()
+    created = payment["created_at"].replace("T", " ")[:19]
+    assert created in payments("show", payment["payment_id"], "--utc", TZ="Asia/Tokyo").out
+    local = payments("show", payment["payment_id"], TZ="Asia/Tokyo")
+    assert created not in local.out and "Timeline (JST)" in local.out
+
+    def found(*options: str) -> list[str]:
+        lines = payments("list", "--order", payment["order_id"], "--json", "--from", created, *options, TZ="Asia/Tokyo").lines
+        return [line["payment_id"] for line in lines]
+
+    assert found("--utc") == [payment["payment_id"]]
+    assert found() == [payment["payment_id"]], "nine hours earlier in UTC"
+    earlier = payments("list", "--order", payment["order_id"], "--to", created, TZ="Asia/Tokyo")
+    assert earlier.out == "", "made nine hours after that"
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_output_fits_the_terminal(payments: Payments, columns: int) -> None:
+    payment = payments.charged("--description", "word " * 60, order="o" * 40 + new_order())
+    payments.json("refund", payment["payment_id"], "1 USD", "--reason", "because " * 20)
+    for arguments in (["--help"], ["process", "--help"], ["show", payment["payment_id"]], ["list"], ["show", "nobody"]):
+        done = payments(*arguments, COLUMNS=str(columns))
+        assert max(len(line) for line in (done.out + done.err).splitlines()) <= columns
+    listed = payments("list", "--order", payment["order_id"], COLUMNS=str(columns)).out
+    assert payment["payment_id"] in listed and "PARTIALLY_REFUNDED" in listed
+    assert payment["order_id"][:20] in listed and payment["order_id"][-8:] in listed
+
+
+def test_a_pipe_gets_a_line_a_payment_and_no_colours(payments: Payments) -> None:
+    payment = payments.charged()
+    done = payments("list", "--order", payment["order_id"])
+    assert "\x1b" not in done.out and len(done.out.splitlines()) == 2
+    assert all(
+        words in done.out.splitlines()[1] for words in (payment["payment_id"], payment["order_id"], "CAPTURED", "19.99 USD")
+    )
+
+
+def test_a_terminal_gets_colours_unless_it_asks_for_none(payments: Payments) -> None:
+    payment = payments.charged()
+    assert "\x1b[1;32mCAPTURED" in payments.at_terminal("show", payment["payment_id"]).out
+    assert "\x1b" not in payments.at_terminal("show", payment["payment_id"], NO_COLOR="1").out
+    assert "\x1b" not in payments.at_terminal("show", payment["payment_id"], "--json").out
+
+
+def test_a_person_at_a_terminal_is_asked_before_money_goes_back(payments: Payments) -> None:
+    order = payments.charged()["order_id"]
+    left = payments.at_terminal("refund", order, "5.00", typed="n\n")
+    assert (left.exit_code, f"Refund 5.00 USD of order {order}" in left.out) == (1, True)
+    assert payments.json("show", order)["amount_refunded"] == 0
+    assert payments.at_terminal("refund", order, "5.00", typed="y\n").exit_code == 0
+    assert payments.at_terminal("refund", order, "5.00", "--yes").exit_code == 0
+    assert payments.json("show", order)["amount_refunded"] == 1000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["process", "{new}", "5 USD"],
+        ["process", "{new}", "5 USD", "--json"],
+        ["process", "{new}", "5 USD", "--url", "http://127.0.0.1:1", "--no-retry"],
+        ["process", "{new}", "5 USD", "--url", "http://secret-elsewhere.example.com"],
+        ["process", "{new}", "5"],
+        ["process", "{new}", "5 USD", "--token", "s3cret\x01\n"],
+        ["process", "--help"],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace("\x01\n", ""),
+)
+@pytest.mark.parametrize("given", ["options", "environment"])
+def test_no_token_is_ever_printed(payments: Payments, arguments: list[str], given: str) -> None:
+    secrets = {"PAYMENTS_TOKEN": "bearer-s3cret", "PAYMENTS_PAYMENT_TOKEN": "tok_s3cret"}
+    options = ["--token", "bearer-s3cret", "--payment-token", "tok_s3cret"] if given == "options" else []
+    filled = [argument.format(new=new_order()) for argument in arguments]
+    done = payments(*filled, *options, **({} if options else secrets))
+    assert "s3cret" not in done.out + done.err
+
+
+def test_help_is_good_reading(payments: Payments) -> None:
+    overview = payments("--help")
+    assert overview.exit_code == 0
+    assert all(
+        code in overview.out for code in ("0  done", "1  refused", "3  declined", "4  the outcome is not known", "5  the service")
+    )
+    for command in ("process", "refund", "capture", "void", "show", "list", "tail", "completions"):
+        assert re.search(rf"^│ {command} +\w", overview.out, re.MULTILINE)
+        one = payments(command, "--help")
+        assert one.exit_code == 0 and "Examples" in one.out and (command == "completions" or "--json" in one.out)
+    assert re.fullmatch(r"payments \d+\.\d+\.\d+\n", payments("--version").out)
+
+
+def test_json_is_the_services_own(payments: Payments) -> None:
+    payment = payments.charged("--metadata", "name=Zoë")
+    shown = payments.json("show", payment["payment_id"])
+    assert shown.pop("history")[0]["to"] == "PENDING" and shown.pop("refunds") == []
+    assert shown == payment and payment["metadata"] == {"name": "Zoë"}
+    assert [json.dumps(line["order_id"]) for line in payments("list", "--order", payment["order_id"], "--json").lines]

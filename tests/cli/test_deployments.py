@@ -1,0 +1,222 @@
+"""The command line against services that are away, busy, or no payment service at all: a server of the test's own plays them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.cli.terminal import Payments, printed_key
+
+Answer = tuple[int, dict[str, str], str]
+
+PAYMENT: dict[str, Any] = {
+    "payment_id": "01900000-0000-7000-8000-000000000000",
+    "order_id": "order-1",
+    "status": "CAPTURED",
+    "amount": 500,
+    "currency": "USD",
+    "payment_method": "credit_card",
+    "capture_method": "automatic",
+    "amount_captured": 500,
+    "amount_refunded": 0,
+    "amount_refund_pending": 0,
+    "metadata": {},
+    "created_at": "2026-01-31T12:00:00.000000Z",
+} | dict.fromkeys(
+    ("transaction_id", "payment_intent_id", "decline_code", "error_message", "customer_id", "description", "capture_before")
+)
+TAKEN: Answer = (201, {}, json.dumps(PAYMENT))
+DROPPED: Answer = (0, {}, "")
+NEVER: Answer = (-1, {}, "")
+
+
+def problem(status: int, code: str, **headers: str) -> Answer:
+    body = {"title": f"The {code}", "status": status, "detail": "Wait.", "code": code, "request_id": "req-1"}
+    return status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body)
+
+
+@dataclass
+class Stand:
+    """Gives its answers in turn, the last one for ever, and keeps what it was asked."""
+
+    answers: list[Answer]
+    url: str = ""
+    asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    was_asked: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def keys(self) -> list[str]:
+        return [headers["idempotency-key"] for _, headers, _ in self.asked]
+
+
+@pytest.fixture
+def standing_in() -> Iterator[Callable[..., Stand]]:
+    started: list[tuple[Stand, ThreadingHTTPServer]] = []
+
+    def start(*answers: Answer) -> Stand:
+        stand = Stand(list(answers))
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                stand.asked.append((self.path, headers, json.loads(body) if body else None))
+                status, more, text = stand.answers.pop(0) if len(stand.answers) > 1 else stand.answers[0]
+                self.close_connection = True
+                stand.was_asked.set()
+                if status < 0:
+                    stand.closing.wait()
+                elif status:
+                    self.send_response(status)
+                    for name, value in more.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(text.encode())
+
+            do_GET = do_POST = answer  # noqa: N815 - the base class looks for these names
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        started.append((stand, server))
+        stand.url = f"http://127.0.0.1:{server.server_port}"
+        return stand
+
+    yield start
+    for stand, server in started:
+        stand.closing.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        problem(503, "service_unavailable", Retry_After="1"),
+        problem(409, "idempotency_key_in_use", Retry_After="1"),
+        (503, {}, '{"message":"Service Unavailable"}'),
+        (429, {}, '{"message":"Too Many Requests"}'),
+        DROPPED,
+    ],
+    ids=["503", "key in use", "gateway 503", "gateway 429", "dropped"],
+)
+def test_what_may_pass_is_tried_again_under_the_same_key(
+    payments_alone: Payments, standing_in: Callable[..., Stand], first: Answer
+) -> None:
+    stand = standing_in(first, TAKEN)
+    done = payments_alone("process", "order-1", "5 USD", "--url", stand.url)
+    assert done.exit_code == 0, done.err
+    assert "Trying again in" in done.err
+    assert stand.keys == [printed_key(done)] * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code", "asked", "told"),
+    [
+        (problem(500, "internal_error"), 5, 1, "internal_error"),
+        (problem(402, "payment_declined"), 3, 1, "payment_declined"),
+        (problem(409, "order_in_progress", Retry_After="1"), 1, 1, "order_in_progress"),
+        (problem(503, "service_unavailable", Retry_After="3600"), 5, 1, "service_unavailable"),
+        ((401, {}, '{"message":"Unauthorized"}'), 1, 1, "--token or PAYMENTS_TOKEN"),
+        ((403, {"apigw-requestid": "req-2"}, '{"message":"Forbidden"}'), 1, 1, "req-2"),
+        ((404, {}, '{"message":"Not Found"}'), 1, 1, "Is --url the address"),
+        ((200, {}, "<html>Welcome to my shop</html>"), 5, 1, "not a payment service"),
+        ((302, {"location": "http://127.0.0.1:1/"}, ""), 5, 1, "not a payment service"),
+    ],
+    ids=["500", "402", "in progress", "long wait", "401", "403", "404", "page", "redirect"],
+)
+def test_what_stays_is_told_at_once(
+    payments_alone: Payments, standing_in: Callable[..., Stand], answer: Answer, exit_code: int, asked: int, told: str
+) -> None:
+    stand = standing_in(answer)
+    done = payments_alone("process", "order-1", "5 USD", "--url", stand.url)
+    assert (done.exit_code, len(stand.asked), told in done.err) == (exit_code, asked, True), done.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code", "in_doubt"),
+    [
+        (problem(503, "service_unavailable"), 5, True),
+        (problem(409, "idempotency_key_in_use"), 4, True),
+        (DROPPED, 5, True),
+        (problem(402, "payment_declined"), 3, False),
+        (problem(409, "order_already_paid"), 1, False),
+    ],
+    ids=["503", "key in use", "dropped", "declined", "refused"],
+)
+def test_who_is_left_in_doubt_is_told_how_to_find_out(
+    payments_alone: Payments, standing_in: Callable[..., Stand], answer: Answer, exit_code: int, in_doubt: bool
+) -> None:
+    stand = standing_in(answer)
+    done = payments_alone("process", "order-1", "5 USD", "--url", stand.url, "--no-retry")
+    assert (done.exit_code, len(stand.asked)) == (exit_code, 1)
+    assert (f"--idempotency-key {printed_key(done)}: it happens once" in done.err) is in_doubt
+
+
+def test_who_interrupts_a_command_is_told_how_to_find_out(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
+    stand = standing_in(NEVER)
+    process = payments_alone.start("process", "order-1", "5 USD", "--url", stand.url)
+    assert stand.was_asked.wait(30)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert (process.returncode, f"--idempotency-key {stand.keys[0]}: it happens once" in told) == (130, True), told
+    assert "Traceback" not in told
+
+
+def test_retries_come_to_an_end(payments_alone: Payments) -> None:
+    done = payments_alone("refund", "txn_1", "--url", "http://127.0.0.1:1")
+    assert (done.exit_code, done.err.count("Trying again in")) == (5, 4)
+    assert "Whether it was carried out" not in done.err, "nothing was ever sent"
+
+
+def test_who_asks_is_told_as_the_options_say(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
+    stand = standing_in((200, {}, '{"data": [], "has_more": false, "next_cursor": null}'))
+    payments_alone("list", PAYMENTS_URL=stand.url + "/", PAYMENTS_TOKEN="abc")
+    payments_alone("list", "--url", stand.url + "/stage", "--owner", "shop", "--scopes", "payments/read,payments/admin")
+    payments_alone("list", "--url", stand.url, HTTP_PROXY="http://127.0.0.1:1", ALL_PROXY="http://127.0.0.1:1")
+    (path, bearer, _), (staged, local, _), (_, plain, _) = stand.asked
+    assert (path, staged) == ("/api/v1/payments?limit=20", "/stage/api/v1/payments?limit=20")
+    assert bearer["authorization"] == "Bearer abc" and "x-local-owner" not in bearer
+    assert (local["x-local-owner"], local["x-local-scopes"]) == ("shop", "payments/read payments/admin")
+    assert not {"authorization", "x-local-owner", "x-local-scopes"} & plain.keys()
+
+
+def test_a_list_goes_on_where_the_page_before_ended(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
+    def page(size: int, cursor: str | None) -> Answer:
+        return 200, {}, json.dumps({"data": [PAYMENT] * size, "has_more": cursor is not None, "next_cursor": cursor})
+
+    stand = standing_in(page(100, "a/b="), page(100, "c"), page(50, "d"), page(1, None))
+    assert len(payments_alone("list", "--limit", "250", "--json", "--url", stand.url).lines) == 250
+    asked = [path.partition("?")[2] for path, *_ in stand.asked]
+    assert asked == ["limit=100", "limit=100&cursor=a%2Fb%3D", "limit=50&cursor=c"]
+
+
+def test_a_command_sends_only_what_was_said(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
+    stand = standing_in(TAKEN)
+    payments_alone("process", "order-1", "--amount-minor", "500", "--currency", "usd", "--url", stand.url)
+    payments_alone("capture", "txn_1", "--amount-minor", "5", "--url", stand.url)
+    payments_alone("void", "txn_1", "--url", stand.url)
+    assert [(path.rpartition("/")[2], body) for path, _, body in stand.asked] == [
+        ("process", {"order_id": "order-1", "amount": 500, "currency": "USD", "payment_method": "credit_card"}),
+        ("capture", {"transaction_id": "txn_1", "amount": 5}),
+        ("void", {"transaction_id": "txn_1"}),
+    ]
+
+
+def test_a_payment_without_a_transaction_yet_cannot_be_refunded(
+    payments_alone: Payments, standing_in: Callable[..., Stand]
+) -> None:
+    stand = standing_in((200, {}, json.dumps(PAYMENT | {"status": "PROCESSING"})))
+    done = payments_alone("refund", "order-1", "--url", stand.url)
+    assert (done.exit_code, len(stand.asked)) == (1, 1)
+    assert "The payment is PROCESSING" in done.err

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from tests.cli.terminal import Payments, new_order
+from tests.servers import Broker
+
+
+@contextlib.contextmanager
+def tailing(payments: Payments, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A `payments tail` that has taken up its place in the topic."""
+    process = payments.start("tail", *options)
+    try:
+        assert process.stderr
+        said = [process.stderr.readline(), process.stderr.readline()]
+        assert "Ctrl-C ends" in said[1], said
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline()
+
+
+def test_events_are_shown_as_they_happen_until_ctrl_c(payments: Payments) -> None:
+    payments.charged()
+    order = new_order()
+    with tailing(payments, "--order", order) as tail:
+        payments.charged(order=order)
+        assert [word in next_line(tail) for word in ["successful  "]] == [True]
+        payments.json("refund", order, "5 USD")
+        refunded = next_line(tail)
+        assert all(words in refunded for words in ("refunded", "5.00 USD", "PARTIALLY_REFUNDED", order))
+        tail.send_signal(signal.SIGINT)
+        assert (tail.wait(10), *tail.communicate()) == (0, "", "")
+
+
+def test_json_events_are_cloud_events(payments: Payments) -> None:
+    with tailing(payments, "--json", "--limit", "1") as tail:
+        payment = payments.charged()
+        event = json.loads(next_line(tail))
+        assert tail.wait(10) == 0
+    data = event.pop("data")
+    assert (data["payment_id"], data["status"]) == (payment["payment_id"], "CAPTURED")
+    expected = {"specversion": "1.0", "type": "payment.successful", "subject": payment["payment_id"], "sequence": "1"}
+    assert event | expected == event and event["duplicate"] is False and event["datacontenttype"] == "application/json"
+
+
+def test_events_of_the_past_are_filtered(payments: Payments) -> None:
+    payment, other = payments.charged("--manual"), payments.charged()
+    payments.json("capture", payment["order_id"])
+    payments.json("refund", payment["order_id"])
+
+    def types(*options: str) -> list[str]:
+        return [event["type"] for event in payments("tail", "--from-beginning", "--json", *options).lines]
+
+    whole_life = ["payment.authorized", "payment.successful", "payment.refunded"]
+    assert types("--payment", payment["payment_id"], "--limit", "3") == whole_life
+    assert types("--payment", payment["transaction_id"], "--limit", "3") == whole_life
+    assert types("--order", other["order_id"], "--limit", "1") == ["payment.successful"]
+    two = ("--type", "refunded", "--type", "authorized", "--limit", "2")
+    assert types("--order", payment["order_id"], *two) == [whole_life[0], whole_life[2]]
+
+
+@pytest.fixture
+def elsewhere(data_dir: Path) -> Broker:
+    run: dict[str, Any] = json.loads((data_dir / "run.json").read_text())
+    return Broker(run["kafka_bootstrap_servers"])
+
+
+def test_a_duplicate_is_marked_and_what_is_no_event_is_passed_over(payments: Payments, elsewhere: Broker) -> None:
+    topic = elsewhere.new_topic()
+    value = {"payment_id": "p", "order_id": "o", "status": "CAPTURED", "amount": 1999, "currency": "USD"}
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": "e1",
+        "ce_type": "payment.successful",
+        "ce_time": "2026-01-31T12:00:00Z",
+        "ce_subject": "p",
+    }
+    event = json.dumps(value).encode(), [(name, text.encode()) for name, text in headers.items()]
+    last = event[0], [("ce_id", b"e2"), *(header for header in event[1] if header[0] != "ce_id")]
+    with contextlib.closing(KafkaProducer(bootstrap_servers=elsewhere.bootstrap_servers)) as producer:
+        for message, attributes in (event, (b"not JSON", event[1]), (b"{}", []), (b"[1]", event[1]), event, last):
+            producer.send(topic, message, key=b"p", headers=attributes).get(10)
+    there = ("tail", "--bootstrap-servers", elsewhere.bootstrap_servers, "--topic", topic, "--from-beginning", "--limit", "3")
+    seen = payments(*there, "--json")
+    assert [(line["id"], line["duplicate"]) for line in seen.lines] == [("e1", False), ("e1", True), ("e2", False)]
+    shown = payments(*there).out.splitlines()
+    assert [line.endswith("duplicate") for line in shown] == [False, True, False]
+    assert shown[0].split() == ["12:00:00", "successful", "19.99", "USD", "CAPTURED", "p", "o"]
+
+
+def test_options_of_the_consumer_come_from_a_file(payments: Payments, tmp_path: Path) -> None:
+    def told(options: str) -> tuple[int, str]:
+        file = tmp_path / "kafka.toml"
+        file.write_text(options)
+        done = payments("tail", "--kafka-config", str(file), "--json")
+        return done.exit_code, done.err
+
+    assert told("not TOML")[0] == 2
+    code, said = told("no_such_option = 1")
+    assert (code, "no_such_option" in said) == (2, True)
+    code, said = told("security_protocol = 'SSL'\nssl_cafile = '/no/such/file.pem'\nbootstrap_timeout_ms = 500")
+    assert (code, "No such file" in said) == (5, True)
+    login = "security_protocol = 'SASL_PLAINTEXT'\nsasl_mechanism = 'PLAIN'\nsasl_plain_username = 'me'\n"
+    code, said = told(login + "sasl_plain_password = 's3cret'\nbootstrap_timeout_ms = 500")
+    assert (code, "s3cret" in said) == (5, False), "the broker here knows no users"
+
+
+def test_waiting_for_kafka_ends_with_ctrl_c_too(payments: Payments, tmp_path: Path) -> None:
+    file = tmp_path / "kafka.toml"
+    file.write_text("security_protocol = 'SSL'")  # which the broker here does not speak
+    tail = payments.start("tail", "--kafka-config", str(file))
+    assert tail.stderr and "Connecting to Kafka" in tail.stderr.readline()
+    tail.send_signal(signal.SIGINT)
+    assert (tail.wait(10), *tail.communicate()) == (0, "", "")
+
+
+def test_without_a_service_tail_asks_where_kafka_is(payments_alone: Payments) -> None:
+    done = payments_alone("tail")
+    assert (done.exit_code, "PAYMENTS_KAFKA" in done.err) == (2, True)
