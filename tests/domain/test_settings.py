@@ -13,7 +13,9 @@ REQUIRED = {"DATABASE_URL": "postgresql://payments_service@db/payments", "KAFKA_
 def test_all_but_the_two_servers_has_a_default() -> None:
     assert asdict(settings_from(REQUIRED)) == {
         "database_url": REQUIRED["DATABASE_URL"],
+        "database_auth": "url",
         "kafka_bootstrap_servers": ("b-1:9092",),
+        "kafka_auth": "none",
         "kafka_topic": "payments",
         "gateway_success_rate": 0.95,
         "gateway_delay_ms": (50, 200),

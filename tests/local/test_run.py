@@ -193,3 +193,24 @@ def test_a_database_that_is_not_there_is_told(data_dir: Path) -> None:
     message = refused(DATA_DIR=str(data_dir), DATABASE_URL="postgresql://me:secret@127.0.0.1:1/db")
     assert "the migrations could not be applied" in message
     assert "secret" not in message
+
+
+def demo(data_dir: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local.demo"]
+    variables = environment(DATA_DIR=str(data_dir))
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False)
+
+
+def test_the_demo_sees_every_event_of_the_real_service(data_dir: Path) -> None:
+    run = Run(REPOSITORY / "template.yaml", data_dir)
+    run.until("Ready in")
+    done = demo(data_dir)
+    assert run.end(signal.SIGTERM) == 0
+    assert done.returncode == 0, done.stdout
+    assert "Every payment's events arrived, numbered without a gap." in done.stdout
+
+
+def test_the_demo_says_when_the_service_does_not_run(data_dir: Path) -> None:
+    done = demo(data_dir)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "make run" in done.stdout
