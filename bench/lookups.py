@@ -42,7 +42,7 @@ class Keys:
         return tuple(self._random.choice(self._sample))
 
     def moment(self) -> datetime:
-        return datetime.now(UTC) - timedelta(days=self._random.uniform(1, 360))
+        return datetime.now(UTC) - timedelta(days=self._random.uniform(90, 360))
 
 
 def _list(**which: object) -> Ask:
@@ -51,9 +51,9 @@ def _list(**which: object) -> Ask:
         asked = dict(which)
         if asked.pop("after", False):
             asked["after"] = (created_at, payment_id)
-        if asked.pop("day", False):
-            day = keys.moment()
-            asked |= {"created_from": day, "created_to": day + timedelta(days=1)}
+        if asked.pop("months", False):
+            begin = keys.moment()
+            asked |= {"created_from": begin, "created_to": begin + timedelta(days=90)}
         owned = owner if asked.pop("owned", True) else None
         return lookups.list_payments(db, owned, ListFilter(**asked), 21)  # type: ignore[arg-type]
 
@@ -70,6 +70,7 @@ def _by(find: Callable[..., object], column: int, *, owned: bool = True) -> Ask:
     return ask
 
 
+# Pages ask for what both tables have a whole page of, so that the two answers are of one size.
 ASKS: dict[str, Ask] = {
     "payment by id": _by(lookups.payment_by_id, 0),
     "payment by order": _by(lookups.payment_by_order, 2),
@@ -79,10 +80,10 @@ ASKS: dict[str, Ask] = {
     "refunds": lambda db, keys: lookups.refunds_of(db, keys.draw()[0]),  # type: ignore[arg-type]
     "first page": _list(),
     "page in the middle": _list(after=True),
-    "page of a status": _list(status=PaymentStatus.REFUNDED),
+    "page of a status": _list(status=PaymentStatus.CAPTURED),
     "page of a status, in the middle": _list(status=PaymentStatus.FAILED, after=True),
     "page of a status that nobody has": _list(status=PaymentStatus.VOIDED),
-    "page of a day": _list(day=True),
+    "page of three months": _list(months=True),
     "first page, admin": _list(owned=False),
     "page of a status, admin, in the middle": _list(owned=False, status=PaymentStatus.REFUNDED, after=True),
 }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -70,6 +70,20 @@ def test_the_gateway_is_asked_under_the_refunds_own_key(shop: Shop, books: Books
     )
     operation = books.operations(payment.payment_id)[-1]
     assert (operation["kind"], operation["gateway_key"], operation["refund_id"]) == ("refund", asked.key, result.refund.refund_id)
+
+
+def test_a_refund_on_a_machine_whose_clock_is_behind_is_told_after_the_capture(shop: Shop, books: Books) -> None:
+    payment = shop.captured()
+    behind = shop.with_(clock=lambda: datetime.now(UTC) - timedelta(minutes=5))
+    behind.refund(payment.transaction_id, amount=500)
+    shop.gateway.answer = decline
+    behind.refund(payment.transaction_id, amount=500)
+    row = books.payment(payment.payment_id)
+    assert row["updated_at"] >= row["captured_at"]
+    times = books.query("SELECT at FROM payment_status_history WHERE payment_id = :id ORDER BY version", id=payment.payment_id)
+    assert times == sorted(times)
+    events = [event["created_at"] for event in books.outbox(payment.payment_id)]
+    assert events == sorted(events), "a replay goes by this time"
 
 
 def test_the_amount_is_reserved_while_the_gateway_is_asked(shop: Shop, books: Books) -> None:

@@ -21,6 +21,30 @@ from tests.flows.shop import TRACEPARENT, Books, Shop, at_once
 from tests.http.topic import Message, messages
 from tests.servers import Broker, ProxiedBroker
 
+
+def with_events(shop: Shop, books: Books, *, payments: int, events: int, published: bool) -> datetime:
+    """Fill the books with more events than a test has time to make by paying, all of one moment; that moment."""
+    payment = shop.captured()
+    books.query("DELETE FROM outbox")
+    [[noon]] = books.query("SELECT date_trunc('day', now()) - interval '12 hours'")
+    books.query(
+        "INSERT INTO payments SELECT (json_populate_record(p, json_build_object('payment_id', gen_random_uuid(), 'order_id', n,"
+        " 'status', 'PENDING', 'captured_minor', 0, 'transaction_id', NULL))).*"
+        f" FROM payments p, generate_series(1, {payments}) n WHERE payment_id = '{payment.payment_id}'"
+    )
+    books.query(
+        "INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)"
+        " SELECT gen_random_uuid(), payment_id, s, 'payment.successful', '{}', :noon, now(), CASE WHEN :published THEN now() END"
+        f" FROM payments, generate_series(1, {events}) s WHERE status = 'PENDING'",
+        noon=noon,
+        published=published,
+    )
+    shop.publisher.published.clear()
+    shop.publisher.batches.clear()
+    moment: datetime = noon
+    return moment
+
+
 # What is sent, and in which order
 
 
@@ -114,6 +138,33 @@ def test_what_one_partition_refuses_does_not_hold_up_the_others(lone_shop: Shop,
     assert [event.sequence for event in lone_shop.publisher.published[-4:]] == [1, 2, 3, 4]
 
 
+def test_a_broker_that_is_down_is_not_offered_batch_after_batch(lone_shop: Shop, lone_books: Books) -> None:
+    with_events(lone_shop, lone_books, payments=BATCH + 50, events=1, published=False)
+    lone_shop.publisher.acknowledges = refuse
+    assert lone_shop.relay().unpublished == BATCH + 50
+    assert lone_shop.publisher.batches == [BATCH]
+
+
+def test_a_batch_that_is_refused_again_and_again_does_not_starve_the_rest(lone_shop: Shop, lone_books: Books) -> None:
+    with_events(lone_shop, lone_books, payments=BATCH + 50, events=1, published=False)
+    lone_books.query("UPDATE outbox SET created_at = created_at + random() * interval '1 hour'")
+    tried: set[UUID] = set()
+
+    def poison(event: Event) -> bool:
+        """The first batch that was ever tried is refused for good."""
+        if len(tried) < BATCH:
+            tried.add(event.event_id)
+        return event.event_id not in tried
+
+    lone_shop.publisher.acknowledges = poison
+    for _ in range(2):
+        lone_shop.relay()
+        lone_books.query(
+            "UPDATE outbox SET lease_until = lease_until - :s * interval '1 second' WHERE lease_until > now()", s=LEASE_S
+        )
+    assert len(lone_shop.publisher.published) == 50
+
+
 def test_relays_at_the_same_time_send_each_event_once_and_in_order(lone_shop: Shop, lone_books: Books) -> None:
     payment_ids = [story(lone_shop) for _ in range(25)]
     lone_books.end_event_leases()
@@ -197,24 +248,7 @@ def test_what_was_not_published_is_not_replayed(lone_shop: Shop, lone_books: Boo
 @pytest.fixture
 def many(lone_shop: Shop, lone_books: Books) -> datetime:
     """2.25 batches of published events, three a payment and all of one moment; that moment."""
-    payment = lone_shop.captured()
-    [[noon]] = lone_books.query("SELECT date_trunc('day', now()) - interval '12 hours'")
-    lone_books.query("DELETE FROM outbox")
-    lone_books.query(
-        "INSERT INTO payments SELECT (json_populate_record(p, json_build_object('payment_id', gen_random_uuid(), 'order_id', n,"
-        " 'status', 'PENDING', 'captured_minor', 0, 'transaction_id', NULL))).*"
-        f" FROM payments p, generate_series(1, {BATCH * 3 // 4}) n WHERE payment_id = '{payment.payment_id}'"
-    )
-    lone_books.query(
-        "INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)"
-        " SELECT gen_random_uuid(), payment_id, s, 'payment.successful', '{}', :noon, now(), now()"
-        " FROM payments, generate_series(1, 3) s WHERE status = 'PENDING'",
-        noon=noon,
-    )
-    lone_shop.publisher.published.clear()
-    lone_shop.publisher.batches.clear()
-    moment: datetime = noon
-    return moment
+    return with_events(lone_shop, lone_books, payments=BATCH * 3 // 4, events=3, published=True)
 
 
 def test_a_long_range_is_sent_page_by_page_without_gap_or_double(lone_shop: Shop, many: datetime) -> None:

@@ -316,6 +316,25 @@ def test_a_server_that_cannot_be_reached_is_told_with_a_time_to_wait(
     assert noted(notes) == [1]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"password": "pw-canary"}, "28P01"),
+        ({"password": None}, "cannot be reached"),
+        ({"user": "canary"}, "28P01"),
+        ({"database": "canary"}, "3D000"),
+        ({"port": 1}, "cannot be reached"),
+        ({"host": "canary.invalid"}, "cannot be reached"),
+        ({"ssl_context": ssl.create_default_context()}, "cannot be reached"),  # never in plain text instead
+    ],
+)
+def test_a_login_that_fails_is_an_outage_and_tells_nothing(notes: servers.Database, wrong: dict[str, Any], told: str) -> None:
+    db = Database(lambda: Connection(**connection_options(notes.service_url) | wrong))
+    with pytest.raises(ServiceUnavailable, match=told) as error:
+        db.run(PID())
+    assert "canary" not in "".join(traceback.format_exception(error.value))
+
+
 def test_a_server_is_used_again_after_a_restart_and_after_a_crash(
     outage_postgres: EmbeddedPostgres, outage_database: servers.Database
 ) -> None:
@@ -430,11 +449,14 @@ def test_a_servers_error_is_told_as_the_table_says(notes: servers.Database, stat
     with contextlib.closing(connect(notes.owner_url)) as owner:
         owner.run("SELECT setval('tries', 1, false)")
         db = Database.at(notes.service_url)
+        before = pid(db)
         failing = f"DO $$ BEGIN PERFORM nextval('tries'); RAISE EXCEPTION 'row-canary' USING ERRCODE = '{state}'; END $$"
         with pytest.raises(kind) as error:
             db.run(Bound(failing, ()))
         assert "row-canary" not in "".join(traceback.format_exception(error.value))
         assert owner.run("SELECT last_value FROM tries") == [[times]]
+        # A server that leaves, or is in a state that we did not bring about, is not asked on the same connection again.
+        assert (pid(db) != before) == (state[:2] in ("57", "08", "25"))
     if isinstance(error.value, ServiceUnavailable):
         assert error.value.retry_after_s == 2
         assert ConnectionLost.__name__ not in error.value.detail

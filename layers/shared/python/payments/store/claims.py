@@ -78,7 +78,7 @@ CLAIM_REFUND = Statement(f"""
         UPDATE payments
         SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor,
             version = payments.version + 1,
-            updated_at = :created_at::timestamptz
+            updated_at = GREATEST(payments.updated_at, :created_at::timestamptz)
         FROM payment
         WHERE payments.payment_id = payment.payment_id
           AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
