@@ -34,13 +34,13 @@ FROM payments WHERE refunded_minor > 0;
 """
 
 
-def fill(owner_url: str, rows: int) -> None:
-    """Write `rows` payments of 50 owners over the last year, with their history and refunds, and gather statistics."""
+def fill(owner_url: str, rows: int, owners: int = OWNERS) -> None:
+    """Write `rows` payments of `owners` owners over the last year, with their history and refunds, and gather statistics."""
     connection = connect(owner_url)
     connection._usock.settimeout(None)  # millions of rows take minutes
     try:
         connection.run("SET synchronous_commit = off")
-        for statement in FILL.format(rows=rows, owners=OWNERS).split(";\n"):
+        for statement in FILL.format(rows=rows, owners=owners).split(";\n"):
             if statement.strip():
                 connection.run(statement)
         connection.run("VACUUM ANALYZE payments, payment_status_history, refunds")

@@ -23,6 +23,8 @@ from payments.store.lookups import ListFilter
 
 SMALL_ROWS = 20_000
 CALLS = 2_000
+MAX_RATIO = 1.5
+"""A table a hundred times as large may cost this much more: an index is a level deeper, and caches hold less of it."""
 
 Ask = Callable[[Database, "Keys"], object]
 
@@ -125,8 +127,8 @@ def _measure(server: EmbeddedPostgres, large_rows: int) -> int:
         p50s, p99s = [t[len(t) // 2] for t in (small, large)], [t[len(t) * 99 // 100] for t in (small, large)]
         worst = max(worst, p99s[1] / p99s[0])
         print(f"{name:<42}{p50s[0]:>10.2f}{p50s[1]:>10.2f}{p99s[0]:>10.2f}{p99s[1]:>10.2f}{p99s[1] / p99s[0]:>10.2f}", flush=True)
-    print(f"\nworst ratio of p99: {worst:.2f}")
-    return 0
+    print(f"\nworst ratio of p99: {worst:.2f} (bound: {MAX_RATIO})")
+    return 0 if worst <= MAX_RATIO else 1
 
 
 if __name__ == "__main__":

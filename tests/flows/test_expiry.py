@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
+from local.servers import connect
 from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
 from payments.reconcile import EXPIRY_REASON, Reconciled
@@ -103,3 +105,15 @@ def test_with_too_little_time_nothing_is_begun(lone_shop: Shop, lone_books: Book
     run_out(lone_books, payment.payment_id)
     assert lone_shop.reconcile(time_s=13).expired == 0
     assert [action for action, _ in lone_shop.gateway.asked] == ["charge"]
+
+
+def test_one_that_cannot_be_voided_does_not_keep_the_others_waiting(lone_shop: Shop, lone_books: Books) -> None:
+    locked, other = lone_shop.authorized(), lone_shop.authorized()
+    for payment in (locked, other):
+        run_out(lone_books, payment.payment_id)
+    with contextlib.closing(connect(lone_books.owner_url)) as somebody:
+        somebody.run("BEGIN")
+        somebody.run("SELECT 1 FROM payments WHERE payment_id = :id FOR UPDATE", id=locked.payment_id)
+        assert lone_shop.reconcile().expired == 1
+    assert lone_books.payment(other.payment_id)["status"] == "VOIDED"
+    assert lone_shop.reconcile().expired == 1, "the other one when it is free"

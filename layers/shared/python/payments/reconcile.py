@@ -78,3 +78,6 @@ def _void_what_ran_out(service: Service, deadline: Deadline, done: Reconciled) -
             done.expired += result.outcome is Outcome.SUCCEEDED
         except Refused:
             logger.info("the authorization was captured or voided meanwhile", extra={"transaction_id": transaction_id})
+        except Exception:
+            # One that cannot be voided, a locked row for example, must not keep the others waiting.
+            logger.exception("an authorization that ran out could not be voided", extra={"transaction_id": transaction_id})
