@@ -36,8 +36,9 @@ from local.http import Front
 from local.pool import Pool
 from local.schedules import tick
 from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect, fresh_log, write_private
-from local.template import Template, TemplateError, load_template
+from local.template import Function, Template, TemplateError, load_template
 from payments.migrate import migrate
+from payments.settings import SettingsError, settings_from
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -106,9 +107,10 @@ class Runner:
                 "KafkaTopic": topic,
                 "RetryScheduleSeconds": RETRY_SCHEDULE_S,
             }
-            return load_template(self._template, parameters)
+            template = load_template(self._template, parameters)
+            return dataclasses.replace(template, functions={name: configured(f) for name, f in template.functions.items()})
 
-        template = declared()  # before anything is started, so that a mistake in it shows at once
+        template = declared()  # before anything is started, so that a mistake in it, or in a variable, shows at once
         say("Starting the payment service from template.yaml")
         for server in filter(None, (postgres, broker)):
             stack.callback(server.stop)
@@ -145,9 +147,7 @@ class Runner:
         for name, function in template.functions.items():
             log = data_dir / "logs" / f"{function.short_name}.log"
             fresh_log(log)
-            given = {key: os.environ[key] for key in function.environment.keys() - OWN_VARIABLES if key in os.environ}
-            changed = dataclasses.replace(function, environment=function.environment | given)
-            pools[name] = Pool(changed, log, say)
+            pools[name] = Pool(function, log, say)
         for name in {route.function for route in template.routes}:
             pools[name].add_worker()  # warm before the first request; more come when they are needed
         app = Front(template, pools, REPOSITORY / "docs" / "openapi.json").app
@@ -236,6 +236,17 @@ def _holder(port: int) -> str:
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return "another program"
+
+
+def configured(function: Function) -> Function:
+    """The function with the shell's variables in the place of the template's, where they are what it can run on."""
+    given = {key: os.environ[key] for key in function.environment.keys() - OWN_VARIABLES if key in os.environ}
+    environment = function.environment | given
+    try:
+        settings_from(environment)
+    except SettingsError as error:
+        raise StartError(f"{error}.") from None
+    return dataclasses.replace(function, environment=environment)
 
 
 def apply_migrations(owner_url: str) -> list[str]:

@@ -28,9 +28,10 @@ class Event:
         """Time, type, payment, order, amount, status, number of the event within its payment."""
         payment = self.payment
         money = payment.get("refund") or payment
+        amount_minor = payment["amount_captured"] if self.type == "payment.successful" else money["amount"]
         return (
             f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<18}  {payment['payment_id']}  {payment['order_id']:<16}  "
-            f"{format_amount(money['amount'], money['currency']):>14}  {payment['status']:<18}  #{self.sequence}"
+            f"{format_amount(amount_minor, money['currency']):>14}  {payment['status']:<18}  #{self.sequence}"
         )
 
 

@@ -31,12 +31,17 @@ Process, authorize, capture, void, refund and look up payments.
 **Amounts** are integers in the currency's minor unit: `1999` with `USD` is 19.99 dollars, with `JPY` 1999 yen.
 
 **Repeating a request is safe** with an `Idempotency-Key`: the same key and request move the money once and answer what became
-of it, with `Idempotent-Replayed: true`. Without one, an order is still paid only once.
+of it, with `Idempotent-Replayed: true`. Without one, an order is still paid only once; for refunds send one always, since nothing
+else tells a repeated refund from a second one.
 
 **202** says that the gateway's answer is not known yet. The service finds it out; look the payment up, or wait for its event.
 
 **Errors** are problem documents (RFC 9457). Programs read `code` and `retryable`. API Gateway answers some errors itself, as
-`{"message": …}`: 401 without a valid token, 404 for an unknown route, 500 and 503 when a function fails or takes too long.
+`{"message": …}`: 401 without a valid token, 403 without the scope, 404 for an unknown route, 429 when throttled, 500 and 503
+when a function fails or takes too long.
+
+**Scopes**: each operation names what its token needs. `payments/admin` reads the payments of all owners, with the real decline
+code where others see `generic_decline`.
 
 **Card numbers are never accepted**, in no field, header or path: send a `payment_token`.
 """
@@ -156,6 +161,11 @@ def document() -> dict[str, Any]:
     return {**routes, "tags": tags, "components": components}
 
 
+def _enough(scope: Scope | None) -> tuple[Scope, ...]:
+    """The scopes of which one is enough: the admin scope reads everything."""
+    return () if scope is None else (scope, Scope.ADMIN) if scope is Scope.READ else (scope,)
+
+
 def _describe(described: dict[str, Any]) -> None:
     """Add to FastAPI's description of an operation all that it does not know."""
     id_ = described["operationId"]
@@ -163,7 +173,7 @@ def _describe(described: dict[str, Any]) -> None:
     described.update(tags=[operation.tag], summary=operation.summary)
     if operation.description:
         described["description"] = operation.description
-    described["security"] = [{"jwt": [operation.scope.value]}] if operation.scope else []
+    described["security"] = [{"jwt": [scope.value]} for scope in _enough(operation.scope)]
     for parameter in described.get("parameters", []):
         known = PARAMETERS.get(f"{parameter['in']}.{parameter['name']}", {})
         schema = _not_null(_without_titles(parameter["schema"])) | known.get("schema", {})

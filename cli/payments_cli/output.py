@@ -117,10 +117,11 @@ def payment_rows(payments: list[dict[str, Any]], clock: Clock, *, header: bool) 
     for p in payments:
         made, state = clock.show(p["created_at"]), status(p["status"])
         if is_wide:
-            table.add_row(made, p["payment_id"], state, _money(p), p["order_id"])
+            table.add_row(made, p["payment_id"], state, _taken(p), p["order_id"])
         else:
-            refunded = _money(p, "amount_refunded") if p["amount_refunded"] else ""
-            table.add_row(f"{p['order_id']}\n{p['payment_id']}", Text("\n").join([state, Text(made)]), f"{_money(p)}\n{refunded}")
+            refunded = [_money(p, "amount_refunded")] if p["amount_refunded"] else []
+            money = "\n".join([_taken(p), *refunded])
+            table.add_row(f"{p['order_id']}\n{p['payment_id']}", Text("\n").join([state, Text(made)]), money)
     return table
 
 
@@ -131,7 +132,7 @@ def event_line(event: dict[str, Any], clock: Clock) -> Text:
         [
             Text(clock.show(event["time"], "%H:%M:%S"), "bright_black"),
             Text(event["type"].removeprefix("payment.").ljust(10)),
-            Text(_money(payment.get("refund") or payment).rjust(15)),
+            Text((_money(payment["refund"]) if "refund" in payment else _taken(payment)).rjust(15)),
             status(payment["status"], 18),
             *([Text(payment["payment_id"])] if out.width >= WIDE else []),
             Text(payment["order_id"]),
@@ -149,6 +150,11 @@ def problem_text(problem: dict[str, Any]) -> Group:
     return Group(
         Text(problem["title"], "bold red"), Padding(Group(detail, _grid(*wrong_fields, *facts)), (0, 0, 0, 2), expand=False)
     )
+
+
+def _taken(payment: dict[str, Any]) -> str:
+    """What was captured, which may be less than was authorized; before that, what was asked for."""
+    return _money(payment, "amount_captured" if payment.get("amount_captured") else "amount")
 
 
 def _money(thing: dict[str, Any], name: str = "amount") -> str:

@@ -318,9 +318,9 @@ def test_with_too_little_time_left_the_gateway_is_not_asked(shop: Shop, books: B
 
 
 def test_the_gateway_is_given_no_more_time_than_there_is(shop: Shop) -> None:
-    replace(shop, time_s=7.0).process()
+    replace(shop, time_s=9.0).process()
     [(_, asked)] = shop.gateway.asked
-    assert 2 < asked.timeout_s <= 3
+    assert 0 < asked.timeout_s <= 5, "4 s are kept for what follows"
 
 
 @pytest.mark.parametrize("answer", [approve, decline])

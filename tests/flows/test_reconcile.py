@@ -10,10 +10,10 @@ import pytest
 from payments.domain.operation import Kind, Outcome
 from payments.domain.payment import Payment
 from payments.gateway.port import GatewayRequest, Reply
-from payments.reconcile import ONE_OPERATION_S, Reconciled
-from payments.service import Service
-from payments.settings import settings_from
-from payments.store.claims import GATEWAY_KEY_LIFETIME_S, claim_due
+from payments.reconcile import ONE_OPERATION_S, Reconciled, reconcile
+from payments.service import Deadline, Service
+from payments.settings import GATEWAY_KEY_LIFETIME_S
+from payments.store.claims import claim_due, settings_from
 from payments.store.connection import Statement
 from tests.flows.fakes import FakeGateway, Killed, approve, decline, kill, lose_reply
 from tests.flows.shop import Books, Shop, at_once
@@ -150,6 +150,20 @@ def test_a_key_that_the_gateway_may_have_forgotten_is_never_used_again(lone_shop
     asked = len(lone_shop.gateway.asked)
     assert lone_shop.reconcile() == Reconciled(exhausted=1)
     assert len(lone_shop.gateway.asked) == asked
+
+
+def test_the_age_of_the_oldest_unknown_outcome_is_told(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.captured()
+    assert reconcile(lone_shop.service, Deadline.in_s(55)).oldest_unknown_s == 0
+    lone_shop.gateway.answer = lose_reply
+    for _ in range(2):
+        lone_shop.captured()
+    lone_books.query("UPDATE operations SET created_at = created_at - interval '1 day' WHERE outcome IS NOT NULL")
+    lone_books.query(
+        "UPDATE operations SET created_at = now() - interval '1 hour' WHERE operation_id ="
+        " (SELECT operation_id FROM operations WHERE outcome IS NULL LIMIT 1)"
+    )
+    assert 3600 <= reconcile(lone_shop.service, Deadline.in_s(55)).oldest_unknown_s < 3700
 
 
 def test_settled_operations_are_never_due(lone_shop: Shop, lone_books: Books) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict
+from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, ServiceUnavailable
 from payments.domain.events import payment_body, refund_body
 from payments.domain.operation import Outcome, RefundStatus
 from payments.domain.payment import Payment, PaymentStatus
@@ -330,6 +330,21 @@ def test_a_refund_whose_claim_lost_its_reply_is_carried_out(
     assert (refund["amount_minor"], refund["status"]) == (amount or 1999, "SUCCEEDED")
     assert money(books, payment)[1:] == (1999, amount or 1999, 0)
     assert len(shop.gateway.asked) == 2
+    shop.close()
+
+
+@pytest.mark.parametrize(("key", "retryable"), [(None, False), ("k-1", True)])
+def test_only_a_key_makes_it_safe_to_repeat_a_refund_whose_claim_got_no_answer(
+    database: servers.Database, fault_proxy: Callable[..., FaultProxy], key: str | None, retryable: bool
+) -> None:
+    proxy = fault_proxy(database.service_url)
+    shop = Shop.on(database).elsewhere(servers.with_address(database.service_url, "127.0.0.1", proxy.port))
+    payment = shop.captured()
+    proxy.close()
+    with pytest.raises(ServiceUnavailable) as told:
+        shop.refund(payment.transaction_id, key, amount=500)
+    assert (told.value.retryable, told.value.retry_after_s is not None) == (retryable, retryable)
+    assert ("Idempotency-Key" in told.value.detail) is not retryable
     shop.close()
 
 

@@ -172,6 +172,13 @@ def test_an_iam_caller_is_no_admin(api: Api) -> None:
     assert api.send(_iam_event("arn:aws:iam::123456789012:user/alice", path=path)).status == 404
 
 
+@pytest.mark.parametrize("arn", [None, "", "arn:aws:sts::123456789012", "nobody"])
+def test_an_iam_authorizer_that_names_nobody_is_no_way_in(arn: str | None, api: Api) -> None:
+    event = _iam_event("")
+    event["requestContext"]["authorizer"]["iam"]["userArn"] = arn
+    assert api.send(event).code == "unauthenticated"
+
+
 CONFIDENTIAL = ["lost_card", "stolen_card", "fraudulent"]
 
 

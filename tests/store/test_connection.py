@@ -31,6 +31,7 @@ from payments.store.connection import (
     Statement,
     UniqueViolation,
     connection_options,
+    logged_in,
 )
 from payments.store.rows import values_of
 from tests import servers
@@ -534,6 +535,28 @@ def test_tls_checks_the_servers_name_or_is_off(url: str, encrypted: bool) -> Non
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     else:
         assert context is False, "None would fall back to plain text where the server has no TLS"
+
+
+def test_a_token_or_a_secret_does_not_travel_in_plain_text() -> None:
+    for url in ("postgresql://me@127.0.0.1/payments", "postgresql://me@db/payments?sslmode=disable"):
+        with pytest.raises(ValueError, match="plain text"):
+            connection_options(url, needs_tls=True)
+        with pytest.raises(ValueError, match="plain text"):
+            Database.at(url, lambda host, port, user: "secret")
+    assert connection_options("postgresql://me@db/payments", needs_tls=True)["ssl_context"]
+
+
+def test_a_password_is_made_anew_for_each_connection() -> None:
+    made: list[tuple[str, int, str]] = []
+
+    def token(host: str, port: int, user: str) -> str:
+        made.append((host, port, user))
+        return f"token-{len(made)}"
+
+    options = connection_options("postgresql://me@db:6543/payments")
+    assert [logged_in(options, token)["password"] for _ in range(2)] == ["token-1", "token-2"]
+    assert made == [("db", 6543, "me")] * 2
+    assert logged_in(options, None) == options
 
 
 def test_the_servers_authority_can_be_named(tmp_path: Path) -> None:

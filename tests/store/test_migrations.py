@@ -17,10 +17,17 @@ from payments.migrate import LOCK_ID, MigrationError, migrate
 from tests.servers import MIGRATIONS, Postgres, with_database
 
 
-@pytest.fixture
-def empty_database(postgres: Postgres) -> str:
-    """The owner's URL of a database without a table."""
+@pytest.fixture(scope="module")
+def _scratch_url(postgres: Postgres) -> str:
     return with_database(postgres.owner_url, postgres._create("template1"))
+
+
+@pytest.fixture
+def empty_database(_scratch_url: str) -> str:
+    """The owner's URL of a database without a table."""
+    query(_scratch_url, "DROP SCHEMA public CASCADE")
+    query(_scratch_url, "CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+    return _scratch_url
 
 
 @pytest.fixture
@@ -162,7 +169,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(folder: Call
 
 def test_migrations_on_two_databases_of_one_server_at_once_do_not_disturb_each_other(postgres: Postgres) -> None:
     """The role belongs to the whole server, and both migrations set it up."""
-    urls = [with_database(postgres.owner_url, postgres._create("template1")) for _ in range(4)]
+    urls = [with_database(postgres.owner_url, postgres._create("template1")) for _ in range(3)]
     start = threading.Barrier(len(urls))
 
     def run(url: str) -> list[str]:

@@ -1,4 +1,8 @@
-"""Who is asking, as API Gateway's authorizer or the function's own configuration says it: never a body, never a header."""
+"""Who is asking, as API Gateway's authorizer or the function's own configuration says it: never a body, never a header.
+
+Whoever may invoke a function directly could send it an event that looks like API Gateway's, with any claims in it: that
+permission is trust in full, and is given to the order service's role alone (SECURITY.md).
+"""
 
 from __future__ import annotations
 
@@ -50,7 +54,9 @@ def caller_of(event: Mapping[str, Any]) -> Caller:
         return Caller("local", ALL_BUT_ADMIN)  # `sam local` sets that variable and cannot run a JWT authorizer
     if iam := authorizer.get("iam"):
         # arn:aws:sts::123456789012:assumed-role/order-service/session -> iam/123456789012/assumed-role/order-service
-        account, principal = str(iam["userArn"]).split(":", 5)[4:]
+        *_, account, principal = ["", "", *str(iam.get("userArn") or "").split(":", 5)]
+        if not account or not principal:
+            raise Unauthenticated("The IAM authorizer names nobody.")
         if principal.startswith("assumed-role/"):
             principal = principal.rpartition("/")[0]
         return Caller(f"iam/{account}/{principal}", ALL_BUT_ADMIN)

@@ -22,7 +22,8 @@ from payments.service import Call, Deadline, Service
 
 def is_http(event: Any) -> bool:
     """Whether API Gateway sent the event: only its events have a request context with an HTTP request."""
-    return isinstance(event, dict) and "http" in (event.get("requestContext") or {})
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    return isinstance(context, dict) and isinstance(context.get("http"), dict)
 
 
 def invoke(event: Any, context: Any, service: Service, owner: str, kinds: Collection[Kind], default: Kind) -> dict[str, Any]:

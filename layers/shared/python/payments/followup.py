@@ -7,7 +7,7 @@ from uuid import UUID
 
 from payments.domain.errors import PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Kind, Operation, Refund, RefundStatus, gateway_key
-from payments.domain.payment import Payment
+from payments.domain.payment import Payment, PaymentStatus
 from payments.phases import carry_out, lease_s
 from payments.replay import earlier_result
 from payments.requests import CaptureRequest, RefundRequest, VoidRequest, request_hash
@@ -96,6 +96,8 @@ def _why(service: Service, call: Call, transaction_id: str, claimed: Claim | Non
     payment = lookups.payment_by_transaction(service.db, call.owner, transaction_id)
     if payment is None:
         return PaymentNotFound("No payment of yours has this transaction_id.")
+    if payment.status is not PaymentStatus.AUTHORIZED:
+        return refusal(payment)  # the one that was in the way has come to its end meanwhile
     return PaymentStateConflict(
         f"Another capture or void of this payment is in flight; its status is {payment.status}. Look it up in a moment.",
         extra=present_state(payment),

@@ -10,6 +10,8 @@ mark      the outbox row is done                                               t
 from __future__ import annotations
 
 import logging
+import random
+import time
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -48,8 +50,11 @@ PUBLISH_LEASE_S = 6.0
 LEASE_MARGIN_S = 2.0
 """A lease outlives the invocation that holds it, so that two workers are never at one operation; 2 s is room for the freeze."""
 
-SETTLE_TRIES = 5
+SETTLE_TRIES = 10
 """A settle loses to another change of the same payment (an overlapping refund), looks again and tries again."""
+
+SETTLE_PAUSE_S = 0.01
+"""Times the number of tries, and a random part of that: refunds that overlap by the dozen get out of step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,8 @@ def settle(
     """Write the reply's consequences once, whoever else is at the payment. Another worker's outcome, if there is one, stands."""
     outcome = Outcome.SUCCEEDED if isinstance(reply, Approved) else Outcome.DECLINED
     operation = replace(operation, reply=_record(reply))
-    for _ in range(SETTLE_TRIES):
+    for tries in range(SETTLE_TRIES):
+        time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # not a secret
         now = service.clock()
         change = change_for(service, operation, payment, reply)
         after = apply(payment, change, now) if change else payment
@@ -165,7 +171,7 @@ def change_for(service: Service, operation: Operation, payment: Payment, reply: 
     """What the gateway's reply does to the payment; None where it changes nothing (a declined capture or void)."""
     match operation.kind, reply:
         case Kind.PROCESS, Approved() if payment.capture_method == "manual":
-            return Authorized(reply.transaction_id, reply.payment_intent_id, service.clock() + service.capture_window)
+            return Authorized(reply.transaction_id, reply.payment_intent_id, operation.created_at + service.capture_window)
         case Kind.PROCESS | Kind.CAPTURE, Approved():
             return Captured(
                 operation.amount_minor,

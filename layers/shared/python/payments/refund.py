@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from payments.domain.errors import AmountTooLarge, PaymentStateConflict
+from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentStateConflict, Refused
 from payments.domain.money import format_amount
 from payments.domain.operation import Kind
 from payments.domain.payment import REFUNDABLE, Payment
@@ -18,17 +18,38 @@ def refund(request: RefundRequest, call: Call, service: Service) -> Result:
     Raises PaymentNotFound, PaymentStateConflict, AmountTooLarge, IdempotencyKeyReused, IdempotencyKeyInUse, ServiceUnavailable.
     """
     refund_id = service.new_id()
-    return follow_up(
-        Kind.REFUND,
-        request,
-        call,
-        service,
-        claim=lambda new, lease_s: claims.claim_refund(service.db, new, refund_id, lease_s),
-        refusal=_refusal,
-        amount_minor=request.amount,
-        reason=request.reason,
-        refund_id=refund_id,
+    try:
+        return follow_up(
+            Kind.REFUND,
+            request,
+            call,
+            service,
+            claim=lambda new, lease_s: claims.claim_refund(service.db, new, refund_id, lease_s),
+            refusal=_refusal,
+            amount_minor=request.amount,
+            reason=request.reason,
+            refund_id=refund_id,
+        )
+    except Refused:
+        raise
+    except Exception as error:
+        if call.idempotency_key is not None:
+            raise
+        raise _in_doubt(error) from error
+
+
+def _in_doubt(error: Exception) -> Fault:
+    """The fault, with other advice: a claim whose answer got lost may have been committed.
+
+    A repeated payment is known by its order, a repeated capture or void by the status; of two refunds only a key can say that
+    they are one, so without it nobody is told to try again.
+    """
+    fault = error if isinstance(error, Fault) else InternalError("")
+    fault.retryable, fault.retry_after_s = False, None
+    fault.detail = (
+        "Whether the refund was begun is not known: look the payment up before asking again, then with an Idempotency-Key."
     )
+    return fault
 
 
 def _refusal(payment: Payment) -> Exception:

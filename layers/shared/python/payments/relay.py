@@ -20,6 +20,9 @@ LEASE_S = 15.0
 RUN_RESERVE_S = SEND_TIMEOUT_S + 3.0
 """No further batch is begun with less time left."""
 
+PRUNE_PORTION = 1000
+"""Rows that a DELETE takes in some milliseconds."""
+
 KEEP_DAYS = 7
 """How long published events can be replayed: a weekend and a working week to notice that a consumer lost some."""
 
@@ -45,7 +48,8 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
         done.published += len(acknowledged)
         if not acknowledged:
             break  # nothing gets through now; what some partitions refuse is behind the others in the next batch
-    outbox.prune(service.db, KEEP_DAYS, 1000)
+    while deadline.remaining_s() > RUN_RESERVE_S and outbox.prune(service.db, KEEP_DAYS, PRUNE_PORTION) == PRUNE_PORTION:
+        pass
     done.unpublished, done.lag_s = outbox.lag(service.db)
     return done
 

@@ -130,8 +130,10 @@ def _sentence(message: str) -> str:
 
 
 def request_hash(request: BaseModel) -> str:
-    """What tells whether two requests with one key are the same: the fields with their defaults, whatever their order."""
-    return _digest(request.model_dump(mode="json", exclude_none=True))
+    """What tells whether two requests with one key are the same: the fields with their defaults, whatever their order; an empty
+    one is as good as none."""
+    fields = request.model_dump(mode="json")
+    return _digest({name: value for name, value in fields.items() if value not in (None, {})})
 
 
 def _digest(value: Mapping[str, Any]) -> str:

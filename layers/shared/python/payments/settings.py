@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+GATEWAY_KEY_LIFETIME_S = 23 * 3600
+"""Gateways remember an idempotency key for 24 h. Asked later, "the same charge again" would be a second charge, so nothing older
+is ever asked about, whatever kept reconcile from its work; it is counted as exhausted instead."""
+
 TEN_YEARS_S = 315_360_000
 """Longer than any wait or window here can mean; what is above is a slip of the unit."""
 
@@ -71,6 +75,9 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     capture_window_s = numbers("CAPTURE_WINDOW_S", "604800", ",")
     if len(capture_window_s) != 1:
         raise SettingsError("CAPTURE_WINDOW_S must be one number of seconds")
+    schedule_s = tuple(numbers("RETRY_SCHEDULE_S", "30,120,600,3600,21600,72000", ","))
+    if list(schedule_s) != sorted(set(schedule_s)) or schedule_s[-1] > GATEWAY_KEY_LIFETIME_S:
+        raise SettingsError(f"RETRY_SCHEDULE_S must be rising moments in seconds, the last at most {GATEWAY_KEY_LIFETIME_S}")
     brokers = tuple(server.strip() for server in required("KAFKA_BOOTSTRAP_SERVERS").split(","))
     if not all(brokers):
         raise SettingsError("KAFKA_BOOTSTRAP_SERVERS must be host:port, divided by commas")
@@ -87,7 +94,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         gateway_seed=environment.get("GATEWAY_SEED") or "payments",
         gateway_lost_reply_rate=rate("GATEWAY_LOST_REPLY_RATE", "0"),
         direct_owner=environment.get("DIRECT_OWNER") or "order-service",
-        retry_schedule_s=tuple(numbers("RETRY_SCHEDULE_S", "30,120,600,3600,21600,72000", ",")),
+        retry_schedule_s=schedule_s,
         capture_window=timedelta(seconds=capture_window_s[0]),
         version=environment.get("SERVICE_VERSION") or "dev",
     )

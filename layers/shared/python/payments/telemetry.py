@@ -19,6 +19,7 @@ from payments.domain.operation import Outcome
 from payments.reconcile import Reconciled
 from payments.relay import Relayed
 from payments.service import Result
+from payments.settings import SettingsError
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -79,14 +80,18 @@ def instrumented(handler: Handler) -> Handler:
 
     @functools.wraps(handler)
     def with_ids(event: Any, context: Any) -> Any:
-        http = event.get("requestContext", {}).get("requestId") if isinstance(event, dict) else None
-        logger.append_keys(correlation_id=http or context.aws_request_id)
+        asked = event.get("requestContext") if isinstance(event, dict) else None
+        http_request_id = asked.get("requestId") if isinstance(asked, dict) else None
+        logger.append_keys(correlation_id=http_request_id or context.aws_request_id)
         metrics.add_metric("Invocations", MetricUnit.Count, 1)
         try:
             return handler(event, context)
         except PaymentsError as error:
             logger.exception("fault", extra={"code": error.code})
             raise InvocationFailed(f"{error.code}: {error.detail}") from None
+        except SettingsError as error:
+            logger.error("the configuration is wrong: %s", error)
+            raise InvocationFailed(f"configuration: {error}") from None
         except Exception:
             logger.exception("unexpected error")
             raise InvocationFailed(InternalError.code) from None

@@ -38,7 +38,7 @@ class PaymentsError(Exception):
 
     code: ClassVar[str]
     title: ClassVar[str]
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(self, detail: str, *, retry_after_s: int | None = None, extra: Mapping[str, object] | None = None) -> None:
         super().__init__(detail)

@@ -155,4 +155,12 @@ async def _as_api_gateway_says_it(request: Request, error: Exception) -> Respons
 
 def handler_of(app: FastAPI) -> Callable[[Any, Any], dict[str, Any]]:
     """The Lambda handler of an app, for HTTP API events with payload version 2.0."""
-    return Mangum(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])
+    mangum = Mangum(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])
+
+    def handle(event: Any, context: Any) -> dict[str, Any]:
+        # Mangum decodes the path, which API Gateway has decoded: an order "a%2Fb" would become another one, "a/b".
+        asked = event["requestContext"]["http"]
+        http = asked | {"path": asked["path"].replace("%", "%25")}
+        return mangum(event | {"requestContext": event["requestContext"] | {"http": http}}, context)
+
+    return handle

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from payments import telemetry
 from payments.caller import Caller, Scope, caller_of
 from payments.card_data import refuse_card_data
-from payments.domain.errors import InternalError, PaymentsError, UnsupportedMediaType
+from payments.domain.errors import Fault, InternalError, PaymentsError, UnsupportedMediaType
 from payments.json_body import parse
 from payments.replies import PROBLEM_TYPE, Reply, reply_to_error
 from payments.requests import check_idempotency_key, invalid_request
@@ -40,11 +40,15 @@ class CheckedRoute(APIRoute):
                 return await handle(request)
             except PaymentsError as error:
                 problem = error
+                if isinstance(error, Fault):
+                    telemetry.logger.exception("fault")
             except RequestValidationError as error:
                 problem = invalid_request(error.errors(), prefix="")
             except Exception:
                 telemetry.logger.exception("unexpected error")
-                problem = InternalError("The error is in our log under this request_id; trying again is safe.")
+                problem = InternalError(
+                    "The error is in our log under this request_id; trying again with the same Idempotency-Key is safe."
+                )
             telemetry.record_refusal(problem.code)
             return response_of(reply_to_error(problem, request_id(request)))
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from payments.domain.operation import Operation
 from payments.domain.payment import Payment
+from payments.settings import GATEWAY_KEY_LIFETIME_S
 from payments.store.connection import Database, Statement
 from payments.store.rows import (
     OPERATION_COLUMNS,
@@ -150,10 +151,6 @@ def _claim(rows: list[list[object]]) -> Claim | None:
     assert amount_minor is None or isinstance(amount_minor, int)
     return Claim(payment_of(row), amount_minor)
 
-
-GATEWAY_KEY_LIFETIME_S = 23 * 3600
-"""Gateways remember an idempotency key for 24 h. Asked later, "the same charge again" would be a second charge, so nothing older
-is ever asked about, whatever kept reconcile from its work; it is counted as exhausted instead."""
 
 UNKNOWN_OUTCOMES = Statement("""
     SELECT count(*) FILTER (WHERE next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s)),

@@ -230,9 +230,12 @@ class Database:
 
 
 def _close_quietly(connection: Connection) -> None:
-    # What it raises does not matter: it is broken already, which is why it goes.
-    with suppress(InterfaceError, OSError, ValueError, AttributeError):
-        connection.close()
+    # What it raises does not matter: it is broken already, which is why it goes. The file over the socket may hold bytes that
+    # were never sent, and would try them once more when it is collected.
+    file = connection._sock
+    for part in (connection, file):
+        with suppress(InterfaceError, OSError, ValueError, AttributeError):
+            part.close()
 
 
 def _fields(error: DatabaseError) -> Mapping[str, str]:

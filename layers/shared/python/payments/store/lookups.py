@@ -1,4 +1,5 @@
-"""Reading the books. Every statement names the owner, unless the admin scope asks (`owner` None) and may see all."""
+"""Reading the books. What a caller names is looked for among the owner's rows, unless the admin scope asks (`owner` None), which
+sees all; the statements without an owner follow from a row that was found so."""
 
 from __future__ import annotations
 

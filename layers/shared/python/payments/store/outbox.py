@@ -47,8 +47,12 @@ PUBLISHED_BETWEEN = Statement(f"""
 
 # In portions, so that no statement comes near the role's time-out however much has piled up.
 PRUNE = Statement("""
-    DELETE FROM outbox WHERE event_id IN (
-        SELECT event_id FROM outbox WHERE published_at < now() - make_interval(days => :days) LIMIT :limit)
+    WITH gone AS (
+        DELETE FROM outbox WHERE event_id IN (
+            SELECT event_id FROM outbox WHERE published_at < now() - make_interval(days => :days) LIMIT :limit)
+        RETURNING event_id
+    )
+    SELECT count(*) FROM gone
 """)
 
 
@@ -84,9 +88,10 @@ def published_between(db: Database, from_time: datetime, to_time: datetime, afte
     return [_event(row) for row in db.run(statement)[0]]
 
 
-def prune(db: Database, days: int, limit: int) -> None:
-    """Delete up to `limit` events that were published more than `days` days ago."""
-    db.run(PRUNE(days=days, limit=limit))
+def prune(db: Database, days: int, limit: int) -> int:
+    """Delete up to `limit` events that were published more than `days` days ago; how many there were."""
+    deleted: int = db.run(PRUNE(days=days, limit=limit))[0][0][0]
+    return deleted
 
 
 def _event(row: list[Any]) -> Event:

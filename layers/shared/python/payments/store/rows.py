@@ -35,7 +35,6 @@ def _parameter(value: object) -> object:
 PAYMENT_COLUMNS = columns_of(Payment)
 OPERATION_COLUMNS = columns_of(Operation)
 REFUND_COLUMNS = columns_of(Refund)
-PAYMENT_WIDTH = len(fields(Payment))
 OPERATION_WIDTH = len(fields(Operation))
 
 
