@@ -12,8 +12,8 @@ from payments.domain.payment import Payment
 from payments.gateway.port import GatewayRequest, Reply
 from payments.reconcile import ONE_OPERATION_S, Reconciled, reconcile
 from payments.service import Deadline, Service
-from payments.settings import GATEWAY_KEY_LIFETIME_S
-from payments.store.claims import claim_due, settings_from
+from payments.settings import GATEWAY_KEY_LIFETIME_S, settings_from
+from payments.store.claims import claim_due
 from payments.store.connection import Statement
 from tests.flows.fakes import FakeGateway, Killed, approve, decline, kill, lose_reply
 from tests.flows.shop import Books, Shop, at_once
