@@ -18,7 +18,7 @@ cli_env := $(call stamp,.venv-cli,cli)
 .PHONY: help
 help: ## show this text
 	@echo 'make TARGET [PYTHON=python3.13] [ARGS="..."]'
-	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: run
 run: $(run_env) ## start the whole service on http://127.0.0.1:8001 (PORT, DATA_DIR, DATABASE_URL, KAFKA_BOOTSTRAP_SERVERS)
@@ -114,6 +114,18 @@ FUNCTION = $(shell sed -n 's/^| `$(basename $(notdir $(EVENT)))` | \([A-Za-z]*\)
 .PHONY: invoke
 invoke: local-build ## send a sample event to its function in AWS's container (EVENT=events/process_approved.json)
 	@$(call sam_local,invoke) --event $(EVENT) $(ARGS) $(FUNCTION)
+
+.PHONY: chaos
+chaos: $(test_env) ## kill the handlers at random and at every network write, and look for what they owe (ARGS="--invocations 100000")
+	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos run $(ARGS)
+
+.PHONY: chaos-mutants
+chaos-mutants: $(test_env) ## show that the harness can fail: a list of seeded defects, one at a time
+	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos mutants $(ARGS)
+
+.PHONY: model
+model: $(test_env) ## check the model of the protocol exhaustively, and its mutants (needs spin and a C compiler)
+	PYTHONPATH=layers/shared/python .venv/bin/python -m model.check $(ARGS)
 
 .PHONY: clean
 clean: ## remove environments, caches and builds, but not the books in .local/

@@ -44,6 +44,8 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, g
         connection._usock.settimeout(None)
         run = connection.execute_simple
         run(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
+        if (encoding := run("SHOW server_encoding").rows[0][0]) != "UTF8":
+            raise MigrationError(f"the database must be encoded as UTF8, not {encoding}")
         run(f"SELECT pg_advisory_lock({LOCK_ID})")
         run(
             "CREATE TABLE IF NOT EXISTS schema_migrations"

@@ -1,0 +1,69 @@
+"""`python -m chaos run` and `python -m chaos mutants`; exit code 1 on a violation, or on a mutant that got away."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+
+from chaos import stale_workers
+from chaos.crash_points import KINDS, Sweep
+from chaos.defects import MUTANTS
+from chaos.mutants import controls, try_all
+from chaos.run import Options, run
+from chaos.summary import lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m chaos", description="Kills the service at every step; see chaos/__init__.py."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run", help="crash points, then load with faults and outages, then the oracle")
+    one.add_argument("--seed", default=str(int(time.time())), help="replays a run's plan")
+    one.add_argument("--invocations", type=int, default=Options.invocations, help="of the load (default: %(default)s)")
+    one.add_argument("--minutes", type=float, default=Options.minutes, help="end the load after this time at the latest")
+    one.add_argument("--workers", type=int, default=Options.workers, help="invocations at a time (default: %(default)s)")
+    one.add_argument("--only", choices=("crash-points", "stale-workers", "load"), help="leave the others out")
+    one.add_argument(
+        "--kinds", nargs="+", default=KINDS, choices=KINDS, metavar="KIND", help=f"crash points of {', '.join(KINDS)}"
+    )
+    one.add_argument("--no-outages", action="store_true", help="leave the servers alone")
+    many = commands.add_parser("mutants", help="seeded defects, each of which must be caught")
+    many.add_argument("--seed", default="1")
+    many.add_argument("--like", default="", help="only those with this in their name")
+    arguments = parser.parse_args()
+    if arguments.command == "mutants":
+        return mutants(arguments.seed, arguments.like)
+    options = Options(
+        seed=arguments.seed,
+        invocations=arguments.invocations,
+        minutes=arguments.minutes,
+        workers=arguments.workers,
+        sweep=Sweep(tuple(arguments.kinds)) if arguments.only in (None, "crash-points") else None,
+        stale=stale_workers.KINDS if arguments.only in (None, "stale-workers") else (),
+        load=arguments.only in (None, "load"),
+        outages=not arguments.no_outages,
+    )
+    outcome = asyncio.run(run(options, report))
+    print("\n".join(lines(outcome)))
+    return 1 if outcome.violations else 0
+
+
+def mutants(seed: str, like: str) -> int:
+    chosen = [mutant for mutant in MUTANTS if like in mutant.name]
+    verdicts = try_all(seed, chosen, report)
+    innocent = try_all(seed, controls(), report) if not like else []
+    escaped = [verdict for verdict in verdicts if not verdict.caught_by]
+    accused = [verdict for verdict in innocent if verdict.caught_by]
+    print(f"{len(verdicts) - len(escaped)} of {len(verdicts)} mutants caught; {len(accused)} of {len(innocent)} controls accused")
+    return 1 if escaped or accused else 0
+
+
+def report(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The witness, second part: what clients were told stays true."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from chaos.answers import Answer
+from chaos.evidence import Evidence, Row
+from chaos.oracle import PAID, Life
+
+OUTCOMES = {200: "succeeded", 201: "succeeded", 402: "declined"}
+
+COMMANDS = ("process", "capture", "void", "refund")
+
+
+def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
+    by_key, by_trace = {}, {}
+    for operation in evidence.tables["operations"]:
+        by_key[operation["owner"], operation["kind"], operation["idempotency_key"]] = operation
+        by_trace[operation["kind"], operation["traceparent"]] = operation
+    requests: defaultdict[str, list[Answer]] = defaultdict(list)
+    for answer in evidence.answers:
+        if answer.status == 500 or (answer.end == "raised" and "service_unavailable" not in answer.error):
+            yield f"{answer.label}: an unexpected error ({answer.error or (answer.body or {}).get('request_id')})"
+        if answer.kind not in COMMANDS or answer.status is None:
+            continue
+        keyed = answer.key is not None
+        found = by_key.get((answer.owner, answer.kind, answer.key)) if keyed else by_trace.get((answer.kind, answer.traceparent))
+        own = by_trace.get((answer.kind, answer.traceparent))
+        yield from _one_answer(answer, found, None if answer.direct else own, lives)
+        if keyed or answer.direct:
+            requests[answer.request].append(answer)
+    for request, answers in requests.items():
+        yield from _one_request(request, answers)
+    yield from _never_back(evidence.answers, lives)
+
+
+def _one_answer(answer: Answer, found: Row | None, own: Row | None, lives: dict[str, Life]) -> Iterator[str]:
+    """`found` is the operation that the answer should be about; `own` the one that this very delivery made."""
+    body, told = answer.body or {}, f"{answer.label}: was told {answer.status} {answer.code}".rstrip()
+    if answer.status in (200, 201, 202, 402):
+        if found is None:
+            yield f"{told}, and there is no such operation"
+        elif answer.status in OUTCOMES and found["outcome"] != OUTCOMES[answer.status]:
+            yield f"{told}, and the {answer.kind} {found['operation_id']} is {found['outcome']}"
+        elif body.get("payment_id") != found["payment_id"] or body.get("refund_id") not in (None, found["refund_id"]):
+            yield f"{told} about another payment or refund than its operation's"
+    elif answer.code == "idempotency_key_in_use":
+        if found is None:
+            yield f"{told}, and nobody ever used the key"
+    elif 400 <= (answer.status or 0) < 500 and own is not None:
+        yield f"{told}, which says that nothing was done, and operation {own['operation_id']} was"
+    if answer.code in ("order_already_paid", "order_in_progress") and found and found["payment_id"] == body.get("payment_id"):
+        yield f"{told}: refused for its own payment {found['payment_id']}"
+    if answer.code == "order_already_paid":
+        statuses = {entry["to_status"] for entry in lives[body["payment_id"]].history}
+        if not statuses & {"AUTHORIZED", *PAID}:
+            yield f"{told}, and payment {body['payment_id']} never was"
+
+
+def _one_request(request: str, answers: list[Answer]) -> Iterator[str]:
+    """Whatever is sent under one key is one payment or refund, and an outcome that was told stays."""
+    subjects = {(answer.body or {}).get("refund_id" if answer.kind == "refund" else "payment_id") for answer in _about(answers)}
+    if len(subjects) > 1:
+        yield f"request {request}: answered with {len(subjects)} different payments or refunds: {sorted(map(str, subjects))}"
+    known = {OUTCOMES[answer.status] for answer in answers if answer.status in OUTCOMES}
+    if len(known) > 1:
+        yield f"request {request}: told both that it succeeded and that it was declined"
+    first_s = min((answer.heard_s for answer in answers if answer.status in OUTCOMES), default=float("inf"))
+    accepted_s = min((answer.heard_s for answer in answers if answer.status == 202), default=float("inf"))
+    for answer in answers:
+        if answer.sent_s > first_s and answer.status not in (*OUTCOMES, 503):
+            yield f"{answer.label}: was told {answer.status} {answer.code} after the outcome had been told"
+        if answer.sent_s > accepted_s and answer.status not in (*OUTCOMES, 202, 503) and answer.code != "idempotency_key_in_use":
+            yield f"{answer.label}: was told {answer.status} {answer.code} after the request had been accepted"
+
+
+def _about(answers: list[Answer]) -> list[Answer]:
+    return [answer for answer in answers if answer.status in (200, 201, 202, 402)]
+
+
+def _never_back(answers: list[Answer], lives: dict[str, Life]) -> Iterator[str]:
+    """Who asks after having heard of a state never hears of an earlier one; and no answer shows a state that never was."""
+    positions: defaultdict[str, list[tuple[Answer, int, int]]] = defaultdict(list)
+    told_orders: dict[str, float] = {}
+    for answer in sorted(answers, key=lambda answer: answer.heard_s):
+        body = answer.body or {}
+        order = answer.request.partition(".")[0]
+        if answer.kind == "look-up" and answer.status == 404 and answer.sent_s > told_orders.get(order, float("inf")):
+            yield f"{answer.label}: the order's payment is not found, and was before"
+        payment_id, status = body.get("payment_id"), body.get("payment_status") or body.get("status")
+        if payment_id is None or not isinstance(status, str):
+            continue
+        told_orders.setdefault(order, answer.heard_s)
+        if payment_id not in lives:
+            yield f"{answer.label}: was told of payment {payment_id}, which does not exist"
+            continue
+        refunded = body.get("amount_refunded")
+        states = lives[payment_id].states
+        matching = [n for n, state in enumerate(states) if state[0] == status and refunded in (None, state[1])]
+        if not matching:
+            yield f"{answer.label}: shows payment {payment_id} as {status}, {refunded} refunded, which it never was"
+            continue
+        positions[payment_id].append((answer, matching[0], matching[-1]))
+    for payment_id, heard in positions.items():
+        # `heard` is in the order of heard_s, so a walk by sent_s can keep the latest state heard so far.
+        waiting, floor = iter(heard), -1
+        upcoming = next(waiting, None)
+        # A problem names the status alone, which may fit several states: the first counts as heard, the last as shown.
+        for answer, _, shown in sorted(heard, key=lambda entry: entry[0].sent_s):
+            while upcoming is not None and upcoming[0].heard_s < answer.sent_s:
+                floor = max(floor, upcoming[1])
+                upcoming = next(waiting, None)
+            if shown < floor:
+                states = lives[payment_id].states
+                yield f"{answer.label}: shows payment {payment_id} as {states[shown]} after it was told to be {states[floor]}"

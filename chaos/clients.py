@@ -1,0 +1,160 @@
+"""Play the stories, as a shop's back end or Lambda on behalf of the order service would, and remember what was heard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from random import Random
+from typing import Any
+
+from chaos.answers import Answer, heard, http_event, traceparent_of
+from chaos.environments import NO_FAULT, Ended, Environments, Fault
+from chaos.plan import Command, Rates, Story, fault
+
+FUNCTION_OF = {"process": "process", "capture": "process", "void": "process", "refund": "refund"}
+
+REMAINING_S = (4.4, 6.0)
+"""What is left of a command's time: the service keeps 4 s of it for what follows the gateway, and its lease is 2 s longer."""
+
+LITTLE_S = 3.9
+"""Too little to ask the gateway at all: one command in 50 begins so late."""
+
+BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 8.0)
+"""Between a client's tries; in sum longer than a killed command's lease, so that a patient client meets what reconcile did."""
+
+HELD_S = {"relay": 9.0, "reconcile": 14.6, "lookups": 10.0}
+"""The time of the other functions: relay begins no batch with less than 8 s left, reconcile no operation with less than 14."""
+
+
+class Clients:
+    def __init__(self, environments: Environments, seed: str, rates: Rates, hurry: float = 1.0) -> None:
+        """`hurry` shortens the clients' waits; 0 makes them ask again at once."""
+        self._environments, self._seed, self._rates, self._hurry = environments, seed, rates, hurry
+        self.answers: list[Answer] = []
+        self.hang_up = asyncio.Event()
+        """Set when the load is over: stories end at their next pause."""
+        self._open: set[str] = set()
+        self._final: set[str] = set()
+        self._requests: dict[str, tuple[Story, Command, dict[str, Any]]] = {}
+        self._deliveries: Counter[str] = Counter()
+        self._sent: dict[str, Answer] = {}
+
+    async def play(self, story: Story) -> None:
+        for group in story.groups:
+            transaction_id = ""
+            if group[0].kind != "process":
+                transaction_id = await self._transaction(story)
+                if not transaction_id:
+                    return
+            await asyncio.gather(*(self._command(story, command, transaction_id) for command in group))
+
+    async def _transaction(self, story: Story) -> str:
+        """Look the order up until its payment has been authorized or captured; empty when it has not, or time is up."""
+        for pause_s in (0.0, *BACKOFF_S):
+            if await self._pause(pause_s):
+                return ""
+            answer = await self.look_up(story, f"/order/{story.order_id}")
+            if answer.status == 200 and answer.body and answer.body["status"] not in ("PENDING", "PROCESSING"):
+                return answer.body["transaction_id"] if answer.body["status"] not in ("FAILED", "VOIDED") else ""
+        return ""
+
+    async def _command(self, story: Story, command: Command, transaction_id: str) -> None:
+        body = body_of(story, command, transaction_id)
+        await asyncio.gather(*(self._insist(story, command, body) for _ in range(command.copies)))
+
+    async def _insist(self, story: Story, command: Command, body: dict[str, Any]) -> None:
+        """Send the request until there is a final answer, or patience is at its end."""
+        # Who repeats a capture or a refund without a key after a fault asks for a second one, so nobody in his senses does.
+        repeatable = command.keyed or command.kind == "process"
+        for _, pause_s in zip(range(command.tries if repeatable else 1), (*BACKOFF_S, 0.0), strict=False):
+            answer, _ = await self.deliver(story, command, body)
+            if answer.final or answer.status == 202 or await self._pause(pause_s):
+                return
+
+    async def _pause(self, pause_s: float) -> bool:
+        """Whether the load came to its end meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.hang_up.wait(), pause_s * self._hurry)
+        return self.hang_up.is_set()
+
+    async def deliver(
+        self, story: Story, command: Command, body: dict[str, Any], planned: Fault | None = None, *, cold: bool = False
+    ) -> tuple[Answer, Ended]:
+        """One delivery; its fault is the plan's unless one is given."""
+        name = f"{story.number}.{command.name}"
+        label = f"{name}.{self._deliveries[name]}"
+        self._deliveries[name] += 1
+        key = f"key-{name}" if command.keyed else None
+        if story.direct:
+            trace = traceparent_of(name)
+            event = body | {"operation": command.kind, "traceparent": trace} | ({"idempotency_key": key} if key else {})
+        else:
+            trace = traceparent_of(label)
+            event = http_event("POST", f"/{command.kind}", story.owner, label, body, key)
+        self._requests[name] = (story, command, body)
+        random = Random(f"{self._seed}/time/{label}")
+        remaining_s = LITTLE_S if random.random() < 0.02 else random.uniform(*REMAINING_S)
+        if planned is not None:
+            remaining_s = REMAINING_S[1]
+        sent = Answer(name, label, command.kind, story.owner, key, trace, story.direct, time.monotonic(), 0.0, "")
+        self._sent[label] = sent
+        chosen = fault(self._seed, label, self._rates) if planned is None else planned
+        ended = await self._environments.invoke(FUNCTION_OF[command.kind], event, label, remaining_s, chosen, cold=cold)
+        answer = heard(sent, ended.end, ended.result, ended.error)
+        self._remember(answer, repeatable=key is not None or story.direct)
+        return answer, ended
+
+    async def look_up(self, story: Story, path: str, planned: Fault | None = None) -> Answer:
+        name = f"{story.number}.look-up"
+        label = f"{name}.{self._deliveries[name]}"
+        self._deliveries[name] += 1
+        sent = Answer(name, label, "look-up", story.owner, None, "", False, time.monotonic(), 0.0, "")
+        event = http_event("GET", path, story.owner, label)
+        chosen = fault(self._seed, label, self._rates) if planned is None else planned
+        ended = await self._environments.invoke("lookups", event, label, HELD_S["lookups"], chosen)
+        answer = heard(sent, ended.end, ended.result, ended.error)
+        self.answers.append(answer)
+        return answer
+
+    def hear_late(self) -> None:
+        """Take what thawed environments answered after their callers had hung up."""
+        while not self._environments.late.empty():
+            late = self._environments.late.get_nowait()
+            if late.label in self._sent:
+                answer = heard(self._sent[late.label], late.end, late.result, late.error)
+                self._remember(answer, repeatable=answer.key is not None or answer.direct)
+
+    async def ask_again(self) -> None:
+        """Repeat, without faults, every keyed request that has no final answer."""
+        for name in sorted(self._open):
+            story, command, body = self._requests[name]
+            await self.deliver(story, command, body, NO_FAULT)
+
+    def _remember(self, answer: Answer, *, repeatable: bool) -> None:
+        self.answers.append(answer)
+        if answer.final:
+            self._final.add(answer.request)
+        elif repeatable:
+            self._open.add(answer.request)
+        self._open -= self._final
+
+
+def body_of(story: Story, command: Command, transaction_id: str) -> dict[str, Any]:
+    if command.kind == "process":
+        return {
+            "order_id": story.order_id,
+            "amount": story.amount,
+            "currency": story.currency,
+            "payment_method": "credit_card",
+            "payment_token": command.token,
+            "capture_method": "manual" if story.manual else "automatic",
+            "metadata": {"request": command.name},
+        }
+    body: dict[str, Any] = {"transaction_id": transaction_id}
+    if command.share is not None:
+        body["amount"] = max(1, int(story.amount * command.share))
+    if command.kind != "capture":
+        body["reason"] = command.name
+    return body

@@ -1,0 +1,73 @@
+"""Hits an invocation at its first network write, then one like it at the second, and so on until one ends unharmed.
+
+For every kind of invocation, cold and warm: SIGKILL before, in the middle of and after the write, a connection that is cut there,
+and an answer of the books that comes too late. After each, the client asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+
+from chaos.crash import Act, Moment
+from chaos.environments import NO_FAULT, Fault
+from chaos.quiet import Quiet
+from chaos.scenes import CAPTURE, PAY, REFUND, VOID, Scene, Scenes
+
+KINDS = ("process", "capture", "void", "refund", "relay", "reconcile", "reconcile-refund", "expiry")
+
+ASKED_AGAIN = {"process": PAY, "capture": CAPTURE, "void": VOID, "refund": REFUND}
+
+MOST_WRITES = 80
+"""More than any invocation makes; one that makes more will not end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Which crash points to try."""
+
+    kinds: tuple[str, ...] = KINDS
+    acts: tuple[Act, ...] = ("kill", "cut", "stall")
+    moments: tuple[Moment, ...] = ("before", "half", "after")
+    cold: tuple[bool, ...] = (True, False)
+    most: int = MOST_WRITES
+
+    def __iter__(self) -> Iterator[tuple[Act, Moment, bool]]:
+        for act, moment, cold in product(self.acts, self.moments, self.cold):
+            if act != "stall" or moment == "after":  # an answer can only be late to what was sent
+                yield act, moment, cold
+
+
+@dataclass(slots=True)
+class CrashPoints:
+    scenes: Scenes
+    quiet: Quiet
+    report: Callable[[str], None]
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many points were hit, by (kind of invocation, where: books, broker, gateway or reply)."""
+
+    async def run(self, sweep: Sweep) -> None:
+        commands, scheduled = self.scenes.commands, self.scenes.scheduled
+        await asyncio.gather(*(self._in_turn(sweep, kind, commands[kind]) for kind in sweep.kinds if kind in commands))
+        for kind in sweep.kinds:
+            if kind in scheduled:
+                await self.quiet.settle_down()
+                await self._in_turn(sweep, kind, scheduled[kind])
+
+    async def _in_turn(self, sweep: Sweep, kind: str, scene: Scene) -> None:
+        for act, moment, cold in sweep:
+            number = 0
+            for number in range(1, sweep.most):
+                if not cold and (act == "kill" or number == 1):
+                    await scene(NO_FAULT, False)  # whatever was there before was killed: another one warms up
+                fault = Fault(trap={"number": number, "phase": 0, "moment": moment, "act": act})
+                story, ended = await scene(fault, cold)
+                if kind in ASKED_AGAIN:
+                    await self.scenes.send(story, ASKED_AGAIN[kind], NO_FAULT)
+                if not ended.sprung:
+                    break
+                self.hits[kind, ended.sprung] += 1
+            self.report(f"{kind}: {act} {moment} each of {number - 1} writes, {'cold' if cold else 'warm'}")

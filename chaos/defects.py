@@ -1,0 +1,320 @@
+"""Seeded defects: each a small patch of the tree, and the part of the harness that should notice it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.crash import Act, Moment
+from chaos.crash_points import Sweep
+from chaos.plan import Rates
+
+PAYMENTS = "layers/shared/python/payments"
+TABLES = "migrations/001_create_payment_tables.sql"
+
+NOTHING_ELSE: dict[str, Any] = {"sweep": None, "stale": (), "load": False, "outages": False}
+
+
+def _points(kind: str, act: Act = "kill", moment: Moment = "before", *, cold: bool = True) -> dict[str, Any]:
+    return NOTHING_ELSE | {"sweep": Sweep((kind,), (act,), (moment,), (cold,))}
+
+
+def _stale(*kinds: str) -> dict[str, Any]:
+    return NOTHING_ELSE | {"stale": kinds}
+
+
+def _load(invocations: int = 500) -> dict[str, Any]:
+    return NOTHING_ELSE | {"load": True, "invocations": invocations, "hurry": 0.2, "rates": Rates(kill=0.2, freeze=0.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """In `file`, relative to the tree, `old` stands exactly once and becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`how` are the options of the run that should catch it, see run.Options; `sign` is part of the violation that tells it."""
+
+    name: str
+    sign: str
+    patches: tuple[Patch, ...]
+    how: Mapping[str, Any]
+
+
+MUTANTS = (
+    Mutant(
+        "the event is published before the commit",
+        "is on the topic and not in the outbox",
+        (
+            Patch(
+                f"{PAYMENTS}/phases.py",
+                "        written = settlement.settle(\n",
+                "        if event is not None:\n"
+                "            service.publisher.publish([event], PUBLISH_TIMEOUT_S)\n"
+                "        written = settlement.settle(\n",
+            ),
+        ),
+        _points("process"),
+    ),
+    Mutant(
+        "settled without the outbox row",
+        "the outbox has []",
+        (
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                "WHERE :event_id::uuid IS NOT NULL",
+                "WHERE :event_id::uuid IS NOT NULL AND false",
+            ),
+        ),
+        _points("process"),
+    ),
+    Mutant(
+        "the outbox row in a transaction of its own",
+        "is not on the topic",
+        (
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                "WHERE :event_id::uuid IS NOT NULL",
+                "WHERE :event_id::uuid IS NOT NULL AND false",
+            ),
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                "    done, is_next = db.run(statement)[0][0]\n",
+                "    done, is_next = db.run(statement)[0][0]\n"
+                "    if done and event:\n"
+                '        owe = Statement("INSERT INTO outbox VALUES (:id, :of, :sequence, :type, :data, NULL, :at, :at, NULL)")\n'
+                "        data, at = json.dumps(event.data), event.created_at\n"
+                "        ids = {'id': event.event_id, 'of': event.payment_id}\n"
+                "        db.run(owe(**ids, sequence=event.sequence, type=event.type, data=data, at=at))\n",
+            ),
+        ),
+        _points("process"),
+    ),
+    Mutant(
+        "a new gateway key for each attempt",
+        "which no operation has",
+        (Patch(f"{PAYMENTS}/phases.py", "key=operation.gateway_key,", 'key=f"{operation.gateway_key}-{operation.attempt}",'),),
+        _points("process", "kill", "after"),
+    ),
+    Mutant(
+        "refunds guarded in Python only",
+        "captured, by the ledger",
+        (
+            Patch(
+                f"{PAYMENTS}/store/claims.py",
+                "+ payment.take_minor <= payments.captured_minor",
+                "+ payment.take_minor > 0",
+            ),
+            Patch(
+                TABLES,
+                "refund_reserved_minor >= 0 AND refunded_minor + refund_reserved_minor <= captured_minor)",
+                "refund_reserved_minor >= 0)",
+            ),
+            Patch(f"{PAYMENTS}/refund.py", "from payments.store import claims\n", "from payments.store import claims, lookups\n"),
+            Patch(
+                f"{PAYMENTS}/refund.py",
+                "    refund_id = service.new_id()\n",
+                "    seen = lookups.payment_by_transaction(service.db, call.owner, request.transaction_id)\n"
+                "    left = seen.captured_minor - seen.refunded_minor - seen.refund_reserved_minor if seen else 0\n"
+                "    if seen and (request.amount or 0) > left:\n"
+                "        raise _refusal(seen)\n"
+                "    refund_id = service.new_id()\n",
+            ),
+        ),
+        _load(),
+    ),
+    Mutant(
+        "ON CONFLICT DO NOTHING for a refund's operation",
+        "has no operation",
+        (
+            Patch(
+                f"{PAYMENTS}/store/claims.py",
+                "        FROM reserved, refund\n        RETURNING operation_id\n",
+                "        FROM reserved, refund\n        ON CONFLICT DO NOTHING\n        RETURNING operation_id\n",
+            ),
+        ),
+        _load(),
+    ),
+    Mutant(
+        "the idempotency key forgotten on an exception",
+        "different payments or refunds",
+        (
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                "secs => :next_s), reply = :reply::jsonb\n",
+                "secs => :next_s), reply = :reply::jsonb, idempotency_key = NULL\n",
+            ),
+            Patch(TABLES, "GRANT UPDATE (attempt, ", "GRANT UPDATE (idempotency_key, attempt, "),
+        ),
+        _load(),
+    ),
+    Mutant(
+        "reconcile ignores leases",
+        "two workers at one operation",
+        (Patch(f"{PAYMENTS}/store/claims.py", "WHERE outcome IS NULL AND next_attempt_at <= now()", "WHERE outcome IS NULL"),),
+        _load(),
+    ),
+    Mutant(
+        "an unknown outcome treated as declined",
+        "and the gateway moved the money",
+        (
+            Patch(
+                f"{PAYMENTS}/phases.py",
+                "        if isinstance(reply, Unknown):\n",
+                "        if isinstance(reply, Unknown):\n"
+                '            reply = Declined("processing_error", reply.reason, None, None, {})\n'
+                "        if isinstance(reply, Unknown):\n",
+            ),
+        ),
+        _points("reconcile"),
+    ),
+    Mutant(
+        "three Syncs for a statement behind the pooler",
+        "unexpected error",
+        (
+            Patch(
+                f"{PAYMENTS}/store/connection.py",
+                "        for statement in statements:\n            params = make_params",
+                "        if statements:\n"
+                "            done = [self.execute_unnamed(s.sql, make_params(self.py_types, s.values)) for s in statements]\n"
+                "            return [context.rows or [] for context in done]\n"
+                "        for statement in statements:\n            params = make_params",
+            ),
+        ),
+        _load(),
+    ),
+    Mutant(
+        "the connection reused after a time-out",
+        "although nothing was wrong",
+        (
+            Patch(
+                f"{PAYMENTS}/store/connection.py", "self._connection = None  # until", "self._connection = connection  # until"
+            ),
+            Patch(f"{PAYMENTS}/store/connection.py", "is not None and self._connection.is_stale():", "is None and False:"),
+            Patch(
+                f"{PAYMENTS}/store/connection.py",
+                "        except BaseException:\n            _close_quietly(connection)\n            raise\n",
+                "        except BaseException:\n            raise\n",
+            ),
+        ),
+        _points("process", "stall", "after", cold=False),
+    ),
+    Mutant(
+        "a lost commit reply taken for a refusal",
+        "says that nothing was done",
+        (
+            Patch(
+                f"{PAYMENTS}/followup.py",
+                "        claimed = _claimed_before(service, call, operation_id) or claimed\n",
+                "        claimed = claimed or None\n",
+            ),
+        ),
+        _points("refund", "cut", "after", cold=False),
+    ),
+    Mutant(
+        "the relay marks before the acknowledgement",
+        "is not on the topic",
+        (
+            Patch(
+                f"{PAYMENTS}/relay.py",
+                "        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)\n        outbox.mark",
+                "        outbox.mark_published(service.db, [event.event_id for event in events])\n"
+                "        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)\n        outbox.mark",
+            ),
+        ),
+        _points("relay"),
+    ),
+    Mutant(
+        "an event overtakes an older one of its payment",
+        "its events came in the order",
+        (Patch(f"{PAYMENTS}/phases.py", "refund_after, event if written.is_next else None)", "refund_after, event)"),),
+        _stale("process"),
+    ),
+    Mutant(
+        "a new event id for each sending",
+        "is on the topic as",
+        (Patch(f"{PAYMENTS}/kafka.py", '"ce_id": str(event.event_id)', '"ce_id": str(__import__("uuid").uuid4())'),),
+        _points("process"),
+    ),
+    Mutant(
+        "states regress, for the guards are gone",
+        "went from",
+        (
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                "attempt = :attempt AND outcome IS NULL\n        FOR UPDATE",
+                "(attempt = :attempt OR true)\n        FOR UPDATE",
+            ),
+            Patch(f"{PAYMENTS}/store/settlement.py", "AND version = :version_before", "AND (version = :version_before OR true)"),
+            Patch(
+                TABLES,
+                "CREATE TRIGGER payments_guard_status BEFORE INSERT OR UPDATE ON",
+                "CREATE TRIGGER payments_guard_status BEFORE INSERT ON",
+            ),
+            Patch(TABLES, "one_event_per_sequence UNIQUE (payment_id, sequence)", "one_event_per_sequence CHECK (sequence > 0)"),
+            Patch(TABLES, "    PRIMARY KEY (payment_id, version)\n", "    CHECK (version > 0)\n"),
+        ),
+        _stale("process"),
+    ),
+    Mutant(
+        "two live payments for an order",
+        "is paid 2 times",
+        (Patch(TABLES, "CREATE UNIQUE INDEX payments_one_live_per_order", "CREATE INDEX payments_one_live_per_order"),),
+        _load(),
+    ),
+    Mutant(
+        "a capture and a void in flight together",
+        "both captured and voided",
+        (
+            Patch(
+                TABLES,
+                "CREATE UNIQUE INDEX operations_one_capture_or_void_in_flight",
+                "CREATE INDEX operations_one_capture_or_void_in_flight",
+            ),
+        ),
+        _load(),
+    ),
+    Mutant(
+        "a reservation released while the outcome is unknown",
+        "captured, by the ledger",
+        (
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                'GIVE_BACK = Statement("""\n    UPDATE',
+                'GIVE_BACK = Statement("""\n    WITH given AS (UPDATE',
+            ),
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                'AND attempt = :attempt AND outcome IS NULL\n""")',
+                "AND attempt = :attempt AND outcome IS NULL RETURNING kind, payment_id, amount_minor)\n"
+                "    UPDATE payments SET refund_reserved_minor = 0, version = version + 1 FROM given\n"
+                '    WHERE given.kind = \'refund\' AND payments.payment_id = given.payment_id\n""")',
+            ),
+            Patch(
+                f"{PAYMENTS}/domain/payment.py",
+                "                refund_reserved_minor=payment.refund_reserved_minor - amount_minor,\n            )\n",
+                "                refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0),\n            )\n",
+            ),
+        ),
+        # A few are enough: the defect leaves operations behind that can never be settled.
+        NOTHING_ELSE | {"sweep": Sweep(("reconcile-refund",), ("kill",), ("before",), (True,), most=4)},
+    ),
+    Mutant(
+        "a direct payload's key derived from the moment",
+        "refused for its own payment",
+        (
+            Patch(
+                f"{PAYMENTS}/requests.py",
+                'f"payload-{_digest(payload)}"',
+                "f\"payload-{_digest(payload)}-{__import__('time').time_ns()}\"",
+            ),
+        ),
+        _points("process", cold=False),
+    ),
+)

@@ -1,0 +1,274 @@
+"""Lambda as the harness sees it: environments that are reused while they live, one event at a time, and what ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from mmap import mmap
+from pathlib import Path
+from typing import Any, Literal
+
+from chaos.crash import SLOT, WHERES, Phase, Trap
+from chaos.zygote import COMMAND_BYTES, FORK, FUNCTIONS, NUMBER_BYTES, REAP, Options
+
+REPO = Path(__file__).resolve().parent.parent
+
+SLOTS = 1024
+"""More environments than ever live at once: those at work, those idle, and those frozen."""
+
+HUNG_S = 60.0
+"""No handler takes half of this, with all time-outs in a row; one that does is reported."""
+
+STOP_POLL_S = 0.02
+
+LINE_LIMIT_BYTES = 1 << 22
+"""An answer is one line: a list of 100 payments fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What befalls one invocation: a trap at one of its writes, a signal at a share of its usual duration, or nothing."""
+
+    trap: Trap | None = None
+    at_share: float | None = None
+    signal: Literal["kill", "stop"] = "kill"
+    freeze_s: float = 0.0
+
+
+NO_FAULT = Fault()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an invocation ended for its caller. `late` says that the caller had hung up when the thawed environment answered."""
+
+    label: str
+    end: Literal["answered", "raised", "killed", "frozen"]
+    result: Any = None
+    error: str = ""
+    writes: int = 0
+    sprung: str = ""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened so far, for the progress line and the summary."""
+
+    invocations: Counter[str] = field(default_factory=Counter)
+    kills: Counter[Phase] = field(default_factory=Counter)
+    kills_at_write: int = 0
+    freezes: int = 0
+    cuts: int = 0
+    forks: int = 0
+    raised: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    """What must never happen to an environment: it died by itself, or hung."""
+
+    @property
+    def landed(self) -> int:
+        """Kills that ended an invocation which had begun and had not answered."""
+        return self.kills.total() - self.kills[Phase.IDLE]
+
+
+@dataclass(slots=True, eq=False)
+class Environment:
+    pid: int
+    slot: int
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class Environments:
+    def __init__(
+        self, root: Path, folder: Path, environment: Mapping[str, str], seed: str, books_port: int, at_once: int
+    ) -> None:
+        """`root` holds the tree under test (layers/ and functions/); at most `at_once` invocations run at the same time."""
+        self.tally = Tally()
+        self.in_flight = asyncio.Semaphore(at_once)
+        self._idle: defaultdict[str, list[Environment]] = defaultdict(list)
+        self._slots = list(range(SLOTS))
+        self._usual_s: defaultdict[str, float] = defaultdict(lambda: 0.02)
+        self._frozen: dict[str, asyncio.Task[None]] = {}
+        self._thaws: dict[str, asyncio.Event] = {}
+        self._lock = asyncio.Lock()
+        self.frozen_labels: set[str] = set()
+        self.late: asyncio.Queue[Ended] = asyncio.Queue()
+        memory = folder / "slots"
+        memory.write_bytes(bytes(SLOTS * SLOT.size))
+        with memory.open("r+b") as file:
+            self._memory = mmap(file.fileno(), 0)
+        self._control, theirs = socket.socketpair()
+        self._control.setblocking(False)
+        options = Options(theirs.fileno(), str(memory), str(folder / "ledger"), str(folder / "handlers.log"), seed, books_port)
+        path = [root / "layers/shared/python", root, REPO]
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-m", "chaos.zygote", json.dumps(asdict(options))],
+            env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONSAFEPATH": "1"},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+
+    async def invoke(
+        self, function: str, event: Any, label: str, remaining_s: float, fault: Fault = NO_FAULT, *, cold: bool = False
+    ) -> Ended:
+        """Deliver the event to an idle environment of the function, or a new one, and wait for what comes of it.
+
+        A label is used once: ids are derived from it.
+        """
+        async with self.in_flight:
+            self.tally.invocations[function] += 1
+            idle = [] if cold else self._idle[function]
+            environment = idle.pop() if idle else await self._fork(function)
+            invocation = {"event": event, "label": label, "remaining_s": remaining_s, "trap": fault.trap}
+            begun_s = time.monotonic()
+            environment.writer.write(json.dumps(invocation).encode() + b"\n")
+            reply = asyncio.ensure_future(_line(environment.reader))
+            signalled = await self._signal(environment, reply, fault, self._usual_s[function])
+            if signalled is signal.SIGSTOP:
+                self.tally.freezes += 1
+                self.frozen_labels.add(label)
+                self._thaws[label] = asyncio.Event()
+                self._frozen[label] = asyncio.create_task(self._thaw(function, environment, reply, label, fault.freeze_s))
+                sprung = self._slot(environment)[2]
+                return Ended(label, "frozen", sprung=WHERES[sprung - 1] if sprung else "")
+            done, _ = await asyncio.wait({reply}, timeout=HUNG_S)
+            if not done:
+                self.tally.failures.append(f"{label}: {function} hung")
+                os.kill(environment.pid, signal.SIGKILL)
+            ended = await self._ended(function, environment, await reply, label, fault, signalled)
+            if ended.end == "answered" and fault is NO_FAULT:
+                self._usual_s[function] += 0.05 * (time.monotonic() - begun_s - self._usual_s[function])
+            return ended
+
+    def thaw(self, label: str) -> None:
+        """Do not wait longer."""
+        self._thaws[label].set()
+
+    async def idle(self) -> None:
+        """Wait until every frozen environment was thawed and has answered."""
+        while self._frozen:
+            await asyncio.gather(*self._frozen.values())
+
+    async def recycle(self) -> None:
+        """End the idle environments, so that the next invocations start cold."""
+        for environments in self._idle.values():
+            while environments:
+                environment = environments.pop()
+                environment.writer.close()
+                await self._reap(environment)
+
+    async def close(self) -> None:
+        await self.idle()
+        await self.recycle()
+        self._control.close()
+        await asyncio.to_thread(self._zygote.wait)
+
+    async def _signal(
+        self, environment: Environment, reply: asyncio.Future[bytes], fault: Fault, usual_s: float
+    ) -> signal.Signals | None:
+        if fault.trap is not None and fault.trap["act"] == "stop":
+            # Stopped or not, there is no one to tell: look.
+            while not reply.done() and not self._slot(environment)[3]:
+                await asyncio.wait({reply}, timeout=STOP_POLL_S)
+            return None if reply.done() else signal.SIGSTOP
+        if fault.at_share is None:
+            return None
+        done, _ = await asyncio.wait({reply}, timeout=fault.at_share * usual_s)
+        if done:
+            return None
+        number = signal.SIGKILL if fault.signal == "kill" else signal.SIGSTOP
+        os.kill(environment.pid, number)
+        return number
+
+    async def _thaw(
+        self, function: str, environment: Environment, reply: asyncio.Future[bytes], label: str, freeze_s: float
+    ) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._thaws[label].wait(), freeze_s)
+        os.kill(environment.pid, signal.SIGCONT)
+        done, _ = await asyncio.wait({reply}, timeout=HUNG_S)
+        if not done:
+            self.tally.failures.append(f"{label}: {function} hung after a thaw")
+            os.kill(environment.pid, signal.SIGKILL)
+        self.late.put_nowait(await self._ended(function, environment, await reply, label, NO_FAULT, None))
+        del self._frozen[label], self._thaws[label]
+
+    async def _ended(
+        self,
+        function: str,
+        environment: Environment,
+        line: bytes,
+        label: str,
+        fault: Fault,
+        signalled: signal.Signals | None,
+    ) -> Ended:
+        phase, writes, sprung, _ = self._slot(environment)
+        where = WHERES[sprung - 1] if sprung else ""
+        act = fault.trap["act"] if sprung and fault.trap is not None else ""
+        killed_at_write = act == "kill"
+        if signalled is signal.SIGKILL or not line.endswith(b"\n") or act in ("kill", "stop"):
+            # Also when it answered: kafka-python's thread may spring the trap a moment after that.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(environment.pid, signal.SIGKILL)
+            environment.writer.close()
+            await self._reap(environment)
+        else:
+            self._idle[function].append(environment)
+        if not line.endswith(b"\n"):
+            if signalled is None and not killed_at_write:
+                self.tally.failures.append(f"{label}: {function} died by itself in phase {Phase(phase).name}")
+            self.tally.kills[Phase(phase)] += 1
+            self.tally.kills_at_write += killed_at_write
+            return Ended(label, "killed", writes=writes, sprung=where)
+        self.tally.cuts += act in ("cut", "stall")
+        answer = json.loads(line)
+        if "error" in answer:
+            error = f"{answer['error']}: {answer['message']}"
+            self.tally.raised[error.partition("\n")[0][:80]] += 1
+            return Ended(label, "raised", error=error, writes=writes, sprung=where)
+        return Ended(label, "answered", answer["result"], writes=writes, sprung=where)
+
+    async def _fork(self, function: str) -> Environment:
+        ours, theirs = socket.socketpair()
+        slot = self._slots.pop()
+        SLOT.pack_into(self._memory, slot * SLOT.size, 0, 0, 0, 0)
+        async with self._lock:
+            command = FORK + bytes([FUNCTIONS.index(function)]) + slot.to_bytes(NUMBER_BYTES, "big")
+            socket.send_fds(self._control, [command], [theirs.fileno()])
+            pid = int.from_bytes(await asyncio.get_running_loop().sock_recv(self._control, NUMBER_BYTES), "big")
+        theirs.close()
+        if not pid:
+            raise RuntimeError("the handlers could not be imported; see handlers.log")
+        self.tally.forks += 1
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT_BYTES)
+        return Environment(pid, slot, reader, writer)
+
+    async def _reap(self, environment: Environment) -> None:
+        async with self._lock:
+            command = REAP + b"\0" + environment.pid.to_bytes(NUMBER_BYTES, "big")
+            await asyncio.get_running_loop().sock_sendall(self._control, command)
+            await asyncio.get_running_loop().sock_recv(self._control, COMMAND_BYTES)
+        self._slots.append(environment.slot)
+
+    def _slot(self, environment: Environment) -> tuple[int, int, int, int]:
+        phase, writes, sprung, stopped = SLOT.unpack_from(self._memory, environment.slot * SLOT.size)
+        return phase, writes, sprung, stopped
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """A whole line, or what there was of it when the child died."""
+    try:
+        return await reader.readline()
+    except ConnectionError:  # it died before it read the event
+        return b""

@@ -1,0 +1,125 @@
+"""What the oracle compares, collected after the quiet period, without a line of the service's code."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pg8000.native
+
+from chaos.answers import Answer
+
+Row = dict[str, Any]
+
+TABLES = ("payments", "refunds", "operations", "payment_status_history", "outbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the gateway, from its ledger. `ended_s` is None when the caller was gone before the answer left."""
+
+    call: str
+    action: str
+    key: str
+    attempt: int
+    amount: int
+    what: tuple[object, ...]
+    """Everything that must be the same at each call with this key."""
+    approved: bool
+    transaction_id: str
+    capture: bool
+    begun_s: float
+    ended_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    incarnation: int
+    partition: int
+    offset: int
+    key: str
+    headers: dict[str, str]
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    tables: dict[str, list[Row]]
+    calls: list[Call]
+    messages: list[Message]
+    answers: list[Answer]
+    lost_with_broker: frozenset[str]
+    """event_ids that the memory of a killed broker held and nobody had read; they were replayed, so they are late."""
+    frozen: frozenset[str]
+    """Labels of invocations that were stopped for longer than their lease."""
+
+
+def tables(owner_url: str) -> dict[str, list[Row]]:
+    with contextlib.closing(connect(owner_url)) as connection:
+        return {table: list(_rows(connection, table)) for table in TABLES}
+
+
+def connect(url: str) -> pg8000.native.Connection:
+    parts = urlsplit(url)
+    password = None if parts.password is None else unquote(parts.password)
+    return pg8000.native.Connection(
+        unquote(parts.username or ""), parts.hostname or "", parts.path.lstrip("/"), parts.port or 5432, password
+    )
+
+
+def calls(ledger: Path) -> list[Call]:
+    """Calls in the order in which they reached the gateway."""
+    ended_s: dict[str, float] = {}
+    lines = []
+    for text in ledger.read_text().splitlines() if ledger.exists() else ():
+        line = json.loads(text)
+        if "ended_s" in line:
+            ended_s[line["call"]] = line["ended_s"]
+        else:
+            lines.append(line)
+    return [
+        Call(
+            call=line["call"],
+            action=line["action"],
+            key=line["key"],
+            attempt=line["attempt"],
+            amount=line["amount_minor"],
+            what=tuple(
+                line[name] for name in ("action", "amount_minor", "currency", "payment_token", "transaction_id", "capture")
+            ),
+            approved=line["approved"],
+            transaction_id=line["transaction_id"] or line["verdict_transaction_id"],
+            capture=line["capture"],
+            begun_s=line["begun_s"],
+            ended_s=ended_s.get(line["call"]),
+        )
+        for line in lines
+    ]
+
+
+def messages(topic: Path) -> list[Message]:
+    """Each message once, in the order of its partition."""
+    seen = {}
+    for text in topic.read_text().splitlines() if topic.exists() else ():
+        line = json.loads(text)
+        message = Message(**line | {"value": base64.b64decode(line["value"])})
+        seen[(message.incarnation, message.partition, message.offset)] = message
+    return [seen[place] for place in sorted(seen)]
+
+
+def keep(seen: Evidence, folder: Path) -> None:
+    """Write what is not in the folder yet, for whoever looks into a violation."""
+    for table, rows in seen.tables.items():
+        (folder / f"{table}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "answers.jsonl").write_text("".join(json.dumps(asdict(answer)) + "\n" for answer in seen.answers))
+
+
+def _rows(connection: pg8000.native.Connection, table: str) -> Iterator[Row]:
+    for (text,) in connection.run(f"SELECT row_to_json(t)::text FROM {table} t"):
+        yield json.loads(text)

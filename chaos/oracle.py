@@ -1,0 +1,256 @@
+"""The witness: holds the gateway's ledger, the tables and the topic against each other. It knows the design, not the code.
+
+What was answered to clients is judged in acknowledged.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from chaos.evidence import Call, Evidence, Message, Row
+
+LEGAL = {
+    (None, "PENDING"),
+    ("PENDING", "PROCESSING"),
+    ("PROCESSING", "AUTHORIZED"),
+    ("PROCESSING", "CAPTURED"),
+    ("PROCESSING", "FAILED"),
+    ("AUTHORIZED", "CAPTURED"),
+    ("AUTHORIZED", "VOIDED"),
+    ("CAPTURED", "PARTIALLY_REFUNDED"),
+    ("CAPTURED", "REFUNDED"),
+    ("PARTIALLY_REFUNDED", "PARTIALLY_REFUNDED"),
+    ("PARTIALLY_REFUNDED", "REFUNDED"),
+}
+EVENTS = {
+    "AUTHORIZED": "payment.authorized",
+    "CAPTURED": "payment.successful",
+    "FAILED": "payment.failed",
+    "VOIDED": "payment.voided",
+    "PARTIALLY_REFUNDED": "payment.refunded",
+    "REFUNDED": "payment.refunded",
+}
+ACTIONS = {"process": "charge", "capture": "capture", "void": "void", "refund": "refund"}
+PAID = ("CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED")
+
+
+@dataclass(slots=True)
+class Life:
+    """All that is known of one payment."""
+
+    payment: Row
+    history: list[Row] = field(default_factory=list)
+    operations: list[Row] = field(default_factory=list)
+    refunds: list[Row] = field(default_factory=list)
+    outbox: list[Row] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return str(self.payment["payment_id"])
+
+    @property
+    def states(self) -> list[tuple[str, int]]:
+        """(status, refunded so far) after each entry of the history."""
+        succeeded = sorted((r for r in self.refunds if r["status"] == "SUCCEEDED"), key=lambda r: moment(r["updated_at"]))
+        amounts, refunded, states = iter(succeeded), 0, []
+        for entry in self.history:
+            if EVENTS.get(entry["to_status"]) == "payment.refunded":
+                refund = next(amounts, None)
+                refunded += refund["amount_minor"] if refund else 0
+            states.append((entry["to_status"], refunded))
+        return states
+
+
+def lives_of(evidence: Evidence) -> dict[str, Life]:
+    lives = {row["payment_id"]: Life(row) for row in evidence.tables["payments"]}
+    for table, part in (
+        ("payment_status_history", "history"),
+        ("operations", "operations"),
+        ("refunds", "refunds"),
+        ("outbox", "outbox"),
+    ):
+        for row in evidence.tables[table]:
+            getattr(lives[row["payment_id"]], part).append(row)
+    for life in lives.values():
+        life.history.sort(key=lambda row: row["version"])
+        life.outbox.sort(key=lambda row: row["sequence"])
+    for message in evidence.messages:
+        if message.key in lives:
+            lives[message.key].messages.append(message)
+    return lives
+
+
+def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
+    """Every contradiction, in words."""
+    by_key: defaultdict[str, list[Call]] = defaultdict(list)
+    for call in evidence.calls:
+        by_key[call.key].append(call)
+    known_keys = {operation["gateway_key"] for operation in evidence.tables["operations"]}
+    for key in by_key.keys() - known_keys:
+        yield f"the gateway was asked under key {key}, which no operation has ({by_key[key][0].call})"
+    for key, calls in by_key.items():
+        yield from _one_key(key, calls, evidence.frozen)
+    for life in lives.values():
+        yield from _money(life, by_key)
+        yield from _history(life)
+        yield from _events(life, evidence.lost_with_broker)
+        yield from _left_undone(life)
+    yield from _orders(lives)
+    for message in evidence.messages:
+        if message.key not in lives:
+            yield f"the topic has an event of payment {message.key}, which does not exist"
+
+
+def _one_key(key: str, calls: list[Call], frozen: frozenset[str]) -> Iterator[str]:
+    if len({call.what for call in calls}) > 1:
+        yield f"gateway key {key} was used for different things: {sorted({str(call.what) for call in calls})}"
+    ended = [call for call in calls if call.ended_s is not None and call.call.partition("#")[0] not in frozen]
+    ended.sort(key=lambda call: call.begun_s)
+    for one, next_one in pairwise(ended):
+        if next_one.begun_s < (one.ended_s or 0.0):
+            yield f"two workers at one operation at the same time: {one.call} and {next_one.call} under {key}"
+
+
+def _money(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
+    """The ledger's money movements are those that the tables tell of, and within bounds."""
+    approved: defaultdict[str, list[Call]] = defaultdict(list)
+    for operation in life.operations:
+        key, outcome = operation["gateway_key"], operation["outcome"]
+        calls = by_key.get(key, [])
+        moved = bool(calls) and calls[0].approved
+        if moved:
+            approved[calls[0].action].append(calls[0])
+        if calls and calls[0].action != ACTIONS[operation["kind"]]:
+            yield f"payment {life.id}: a {operation['kind']} asked the gateway for a {calls[0].action}"
+        if outcome == "succeeded" and not moved:
+            yield f"payment {life.id}: {operation['kind']} {key} succeeded, and the gateway moved nothing"
+        if outcome == "declined" and moved:
+            yield f"payment {life.id}: {operation['kind']} {key} is declined, and the gateway moved the money"
+        if outcome == "declined" and not calls:
+            yield f"payment {life.id}: {operation['kind']} {key} is declined, and the gateway was never asked"
+        if outcome is None and moved:
+            yield f"payment {life.id}: the gateway moved the money of {operation['kind']} {key}, which has no outcome"
+    payment, status = life.payment, life.payment["status"]
+    for action in ("charge", "capture", "void"):
+        if len(approved[action]) > 1:
+            yield f"payment {life.id}: {len(approved[action])} times {action} at the gateway"
+    if approved["capture"] and approved["void"]:
+        yield f"payment {life.id}: both captured and voided at the gateway"
+    if bool(approved["charge"]) != (status not in ("PENDING", "PROCESSING", "FAILED")):
+        yield f"payment {life.id}: is {status}, charges in the ledger: {len(approved['charge'])}"
+    if bool(approved["void"]) != (status == "VOIDED"):
+        yield f"payment {life.id}: is {status}, voids in the ledger: {len(approved['void'])}"
+    taken = sum(call.amount for call in approved["capture"] + [c for c in approved["charge"] if c.capture])
+    if taken != payment["captured_minor"] or bool(taken) != (status in PAID):
+        yield f"payment {life.id}: is {status}, captured {payment['captured_minor']}, by the ledger {taken}"
+    given_back = sum(call.amount for call in approved["refund"])
+    if given_back > taken:
+        yield f"payment {life.id}: {given_back} refunded of {taken} captured, by the ledger"
+    succeeded = sum(refund["amount_minor"] for refund in life.refunds if refund["status"] == "SUCCEEDED")
+    if not given_back == payment["refunded_minor"] == succeeded:
+        told = f"{given_back} by the ledger, {payment['refunded_minor']} by the payment, {succeeded} by its refunds"
+        yield f"payment {life.id}: refunded {told}"
+    by_refund = {operation["refund_id"] for operation in life.operations}
+    for refund in life.refunds:
+        if refund["refund_id"] not in by_refund:
+            yield f"payment {life.id}: refund {refund['refund_id']} has no operation"
+
+
+def _history(life: Life) -> Iterator[str]:
+    before, at = None, None
+    for entry in life.history:
+        if (before, entry["to_status"]) not in LEGAL or entry["from_status"] != before:
+            yield f"payment {life.id}: went from {before} (recorded as {entry['from_status']}) to {entry['to_status']}"
+        if at is not None and moment(entry["at"]) < at:
+            yield f"payment {life.id}: its history goes back in time at version {entry['version']}"
+        before, at = entry["to_status"], moment(entry["at"])
+    if before != life.payment["status"]:
+        yield f"payment {life.id}: is {life.payment['status']}, and its history ends with {before}"
+
+
+def _events(life: Life, lost: frozenset[str]) -> Iterator[str]:
+    """What the history owes is in the outbox and on the topic, in order, under one id each, and says the same."""
+    owed = [(entry, state) for entry, state in zip(life.history, life.states, strict=True) if entry["to_status"] in EVENTS]
+    rows = {row["event_id"]: row for row in life.outbox}
+    if [row["sequence"] for row in life.outbox] != list(range(1, len(owed) + 1)):
+        told = f"owes {len(owed)} events, the outbox has {[row['sequence'] for row in life.outbox]}"
+        yield f"payment {life.id}: {told}"
+    ids: dict[int, str] = {}
+    seen_in_order: list[int] = []
+    for message in life.messages:
+        headers = message.headers
+        event_id, sequence = headers.get("ce_id", ""), int(headers.get("ce_sequence", 0))
+        if ids.setdefault(sequence, event_id) != event_id:
+            yield f"payment {life.id}: event {sequence} is on the topic as {ids[sequence]} and as {event_id}"
+        if event_id not in rows:
+            yield f"payment {life.id}: event {sequence} ({event_id}) is on the topic and not in the outbox"
+            continue
+        if sequence not in seen_in_order:
+            seen_in_order.append(sequence)
+        if 1 <= sequence <= len(owed):
+            yield from _content(life, message, *owed[sequence - 1])
+    on_time = [sequence for sequence in seen_in_order if ids[sequence] not in lost]
+    if on_time != sorted(on_time):
+        yield f"payment {life.id}: its events came in the order {seen_in_order}"
+    for sequence in range(1, len(owed) + 1):
+        if sequence not in ids:
+            yield f"payment {life.id}: event {sequence} ({owed[sequence - 1][0]['to_status']}) is not on the topic"
+
+
+def _content(life: Life, message: Message, entry: Row, state: tuple[str, int]) -> Iterator[str]:
+    try:
+        data: dict[str, Any] = json.loads(message.value)
+    except ValueError:
+        data = {}
+    headers, status = message.headers, entry["to_status"]
+    said = (headers.get("ce_subject"), data.get("payment_id"), headers.get("ce_type"), data.get("status"))
+    expected = (life.id, life.id, EVENTS[status], status)
+    if said != expected:
+        yield f"payment {life.id}: event {headers.get('ce_sequence')} says {said}, the history {expected}"
+        return
+    if data["amount_refunded"] != state[1] or moment(data["updated_at"]) != moment(entry["at"]):
+        told = f"{data['amount_refunded']} refunded at {data['updated_at']}, the books {state[1]} at {entry['at']}"
+        yield f"payment {life.id}: event {headers['ce_sequence']} says {told}"
+    if data["amount_refunded"] + data["amount_refund_pending"] > data["amount_captured"]:
+        yield f"payment {life.id}: event {headers['ce_sequence']} has more refunded than captured"
+    if EVENTS[status] == "payment.refunded":
+        settled = {refund["refund_id"]: refund["amount_minor"] for refund in life.refunds if refund["status"] == "SUCCEEDED"}
+        if settled.get(data["refund"]["refund_id"]) != data["refund"]["amount"]:
+            yield f"payment {life.id}: event {headers['ce_sequence']} tells of a refund that the books do not have"
+
+
+def _left_undone(life: Life) -> Iterator[str]:
+    if life.payment["status"] in ("PENDING", "PROCESSING"):
+        yield f"payment {life.id}: is stuck in {life.payment['status']}"
+    if life.payment["refund_reserved_minor"]:
+        yield f"payment {life.id}: {life.payment['refund_reserved_minor']} stay reserved for a refund"
+    for operation in life.operations:
+        if operation["outcome"] is None:
+            yield f"payment {life.id}: {operation['kind']} {operation['operation_id']} never got an outcome"
+    for refund in life.refunds:
+        if refund["status"] == "PENDING":
+            yield f"payment {life.id}: refund {refund['refund_id']} is stuck"
+    for row in life.outbox:
+        if row["published_at"] is None:
+            yield f"payment {life.id}: event {row['sequence']} was never published"
+
+
+def _orders(lives: dict[str, Life]) -> Iterator[str]:
+    live: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for life in lives.values():
+        if life.payment["status"] not in ("FAILED", "VOIDED"):
+            live[life.payment["owner"], life.payment["order_id"]].append(life.id)
+    for (owner, order_id), payments in live.items():
+        if len(payments) > 1:
+            yield f"{owner}'s {order_id} is paid {len(payments)} times: {payments}"
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,149 @@
+"""What befalls the servers while the clients are at it: killed, restarted, frozen, one after the other, as the seed has it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from random import Random
+
+from chaos.environments import REPO
+from chaos.evidence import Message, messages
+from chaos.servers import START_TIMEOUT_S, Servers, processes_of, signal_all, thaw
+from chaos.topic import DRAINED
+
+PAUSE_S = (3.0, 8.0)
+"""Between outages, so that much of the load meets healthy servers."""
+
+POOLER_FREEZE_S = 6.8
+"""Longer than the service waits for an answer of the books (6 s), so that answers come to connections that have given up."""
+
+BROKER_FREEZE_S = 3.0
+"""Longer than the service waits for an acknowledgement (2 s)."""
+
+UNSEEN_MARGIN_S = 0.3
+"""The reader fetches ahead: what it calls drained is a little older than it says."""
+
+
+class TopicReader:
+    """The process that keeps what is on the topic; see topic.py."""
+
+    def __init__(self, servers: Servers, folder: Path) -> None:
+        self._topic, self._drained = folder / "topic", folder / "drained"
+        self._drained.touch()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "chaos.topic", servers.bootstrap_servers, servers.topic, str(folder)],
+            cwd=REPO,
+            stdin=subprocess.PIPE,
+        )
+
+    def drained_at_s(self) -> float:
+        """Since when at least (seconds since the epoch) the reader has missed nothing."""
+        try:
+            (asked_s,) = DRAINED.unpack(self._drained.read_bytes())
+        except struct.error:  # not written yet
+            return 0.0
+        return float(asked_s) - UNSEEN_MARGIN_S
+
+    def began_anew(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+
+    async def drain(self) -> None:
+        """Wait until everything that is on the topic now has been kept. Raises TimeoutError."""
+        now_s = time.time()
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while self.drained_at_s() < now_s:
+                await asyncio.sleep(0.05)
+
+    def messages(self) -> list[Message]:
+        return messages(self._topic)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+class Outages:
+    def __init__(self, servers: Servers, reader: TopicReader, seed: str, thread: Executor) -> None:
+        """`thread` is one that outlives the servers: on Linux they end with the thread that started them."""
+        self._servers, self._reader, self._thread = servers, reader, thread
+        self._random = Random(f"{seed}/outages")
+        self.count: Counter[str] = Counter()
+        self.unseen_s: list[tuple[float, float]] = []
+        """From when to when (seconds since the epoch) an acknowledged event may have died with the broker, unread."""
+        self._kinds: list[tuple[str, Callable[[], None]]] = [
+            ("PgBouncer killed", self._kill_pooler),
+            ("PgBouncer frozen", self._freeze_pooler),
+        ]
+        if servers.postgres is not None:
+            self._kinds += [("PostgreSQL restarted", self._restart_postgres), ("PostgreSQL killed", self._kill_postgres)]
+        if servers.broker is not None:
+            self._kinds += [("broker killed", self._kill_broker), ("broker frozen", self._freeze_broker)]
+
+    async def befall(self) -> None:
+        """Go on until cancelled; an outage that has begun is always brought to its end."""
+        while True:
+            await asyncio.sleep(self._random.uniform(*PAUSE_S))
+            name, bring = self._random.choice(self._kinds)
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, bring))
+            self.count[name] += 1
+
+    async def over(self) -> None:
+        """Wait for the end of the outage that has begun, if any."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+
+    def _kill_pooler(self) -> None:
+        self._servers.pgbouncer.kill()
+        self._servers.pgbouncer.start()
+
+    def _freeze_pooler(self) -> None:
+        signal_all(self._servers.pgbouncer.processes, signal.SIGSTOP)
+        time.sleep(POOLER_FREEZE_S)
+        thaw(self._servers.pgbouncer.processes)
+
+    def _restart_postgres(self) -> None:
+        assert self._servers.postgres is not None
+        self._servers.postgres.stop()
+        self._servers.postgres.start()
+
+    def _kill_postgres(self) -> None:
+        postgres = self._servers.postgres
+        assert postgres is not None
+        before = postgres.restarts
+        signal_all(processes_of(postgres), signal.SIGKILL)
+        _wait(lambda: postgres.restarts > before)
+
+    def _kill_broker(self) -> None:
+        broker = self._servers.broker
+        assert broker is not None
+        before, processes = broker.restarts, processes_of(broker)
+        drained_s = self._reader.drained_at_s()
+        signal_all(processes, signal.SIGKILL)
+        self.unseen_s.append((drained_s, time.time()))
+        self._reader.began_anew()
+        _wait(lambda: broker.restarts > before)
+
+    def _freeze_broker(self) -> None:
+        assert self._servers.broker is not None
+        processes = processes_of(self._servers.broker)
+        signal_all(processes, signal.SIGSTOP)
+        time.sleep(BROKER_FREEZE_S)
+        thaw(processes)
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not done():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("a server did not come back")
+        time.sleep(0.05)

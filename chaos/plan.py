@@ -1,0 +1,149 @@
+"""What happens in a run, drawn from its seed: the stories of the clients, and the fault that meets each invocation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+from chaos.crash import Act, Moment, Trap
+from chaos.environments import NO_FAULT, Fault
+
+Kind = Literal["process", "capture", "void", "refund"]
+
+LOST_REPLY_RATE = 0.08
+"""Of the gateway's replies."""
+
+OWNERS = ("shop-a", "shop-b", "shop-c")
+DIRECT_OWNER = "order-service"
+
+OK = "tok_ok"
+
+# The gateway's outcome of a story's first attempt. Tokens that are no scenario follow the rates, which draw from key and seed.
+TOKENS = {
+    OK: 50,
+    "tok_timeout_then_captured": 8,
+    "tok_refund_timeout": 8,
+    "tok_refund_declined": 6,
+    "tok_insufficient_funds": 5,
+    "tok_timeout_then_declined": 5,
+    "tok_capture_declined": 5,
+    "tok_stolen_card": 2,
+    "tok_by_rate": 11,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One request of a client: sent `copies` times at once, each up to `tries` times.
+
+    `share` of the payment's amount; None leaves the amount out, which means all of it. A direct process that is not `keyed`
+    relies on the key that is derived from its payload.
+    """
+
+    name: str
+    kind: Kind
+    share: float | None = None
+    token: str = OK
+    copies: int = 1
+    keyed: bool = True
+    tries: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One order: groups of commands; those of a group overlap, and a group begins when the one before has been answered."""
+
+    number: int
+    owner: str
+    direct: bool
+    amount: int
+    currency: str
+    manual: bool
+    groups: tuple[tuple[Command, ...], ...]
+
+    @property
+    def order_id(self) -> str:
+        return f"order-{self.number}"
+
+
+def story(seed: str, number: int) -> Story:
+    random = Random(f"{seed}/story/{number}")
+    direct = random.random() < 0.3
+    manual = random.random() < 0.4
+    tries = random.choice((1, 4, 4, 6))
+
+    def command(name: str, kind: Kind, share: float | None = None, token: str = OK) -> Command:
+        return Command(
+            name,
+            kind,
+            share,
+            token,
+            copies=random.choice((1, 1, 1, 2, 3)),
+            # Directly, only process may do without a key; the derived one does its work then.
+            keyed=random.random() < 0.8 or (direct and kind != "process"),
+            tries=tries,
+        )
+
+    [token] = random.choices(list(TOKENS), list(TOKENS.values()))
+    first = [command("pay", "process", token=token)]
+    if random.random() < 0.15:
+        first.append(command("rival", "process"))  # another attempt at the same order, at the same time
+    groups = [tuple(first)]
+    if random.random() < 0.5:
+        groups.append((command("again", "process"),))  # succeeds if the first was declined; is refused if it was not
+    if manual:
+        ends = [command("capture", "capture", random.choice((None, 0.5, 1.0, 1.5)))]
+        if random.random() < 0.4:
+            ends.append(command("void", "void"))
+        if random.random() < 0.2:
+            ends.append(command("capture-too", "capture", 0.7))
+        groups.append(tuple(random.sample(ends, random.randint(1, len(ends)))))
+    for number_of_group in range(random.choice((0, 1, 1, 2))):
+        # Together more than was captured; the last one takes what is left.
+        shares = random.choice(((0.4, 0.4, 0.4), (0.3, 0.8), (None, 0.5), (1.0, None), (0.2, 0.2, 0.2, None), (0.25,)))
+        groups.append(tuple(command(f"refund-{number_of_group}-{n}", "refund", share) for n, share in enumerate(shares)))
+    return Story(
+        number=number,
+        owner=DIRECT_OWNER if direct else random.choice(OWNERS),
+        direct=direct,
+        amount=random.choice((100, 1999, 5000, 123_456)),
+        currency=random.choice(("USD", "EUR", "JPY", "KWD")),
+        manual=manual,
+        groups=tuple(groups),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Shares of the invocations that a fault is meant for; not every one lands, as an invocation may end before."""
+
+    kill: float = 0.42
+    freeze: float = 0.004
+    cut: float = 0.03
+    """Half of them are cut connections, half are answers that come too late."""
+
+
+def fault(seed: str, label: str, rates: Rates) -> Fault:
+    """The fault of the invocation with this label."""
+    random = Random(f"{seed}/fault/{label}")
+    draw = random.random()
+    freeze_s = random.uniform(7.0, 9.0)  # longer than a client's command is leased, see stories.REMAINING_S
+    if draw < rates.kill:
+        if random.random() < 0.5:
+            return Fault(at_share=random.uniform(0.02, 1.1))
+        return Fault(trap=_trap(random, "kill"))
+    if draw < rates.kill + rates.freeze:
+        return Fault(trap=_trap(random, "stop"), freeze_s=freeze_s)
+    if draw < rates.kill + 2 * rates.freeze:
+        return Fault(at_share=random.uniform(0.1, 1.0), signal="stop", freeze_s=freeze_s)
+    if draw < rates.kill + 2 * rates.freeze + rates.cut:
+        act: Act = random.choice(("cut", "stall"))
+        return Fault(trap=_trap(random, act) | {"moment": "after"} if act == "stall" else _trap(random, act))
+    return NO_FAULT
+
+
+def _trap(random: Random, act: Act) -> Trap:
+    moments: tuple[Moment, ...] = ("before", "half", "after")
+    # A warm command writes about 6 times: to the books, the gateway and the broker; a cold one about twice as often.
+    return {"number": random.randint(1, 9), "phase": 0, "moment": random.choice(moments), "act": act}

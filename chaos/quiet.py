@@ -1,0 +1,94 @@
+"""The quiet period: faults are over, the clock is moved on, and the scheduled functions run until they find nothing to do."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from chaos import evidence
+from chaos.clients import HELD_S, Clients
+from chaos.environments import Environments
+from chaos.outages import Outages, TopicReader
+from chaos.servers import Servers
+
+CLOCK_MOVES_S = 60.0
+"""More than any lease. Once every worker is dead, to move the end of a lease is to wait for it, without the wait."""
+
+ROUNDS = 40
+"""An operation whose reply the gateway loses is asked about again in the next round; 40 in a row are not lost."""
+
+MARK_S = 1.0
+"""A row is marked published a little after the broker acknowledged it."""
+
+MOVE_CLOCK = (
+    "UPDATE operations SET lease_until = lease_until - make_interval(secs => :s),"
+    " next_attempt_at = next_attempt_at - make_interval(secs => :s) WHERE outcome IS NULL",
+    "UPDATE outbox SET lease_until = lease_until - make_interval(secs => :s) WHERE published_at IS NULL",
+)
+LEFT = (
+    "SELECT (SELECT count(*) FROM operations WHERE outcome IS NULL AND next_attempt_at IS NOT NULL)"
+    " + (SELECT count(*) FROM outbox WHERE published_at IS NULL)"
+    " + (SELECT count(*) FROM payments WHERE status = 'AUTHORIZED' AND capture_before <= now())"
+)
+PUBLISHED_IN = (
+    "SELECT event_id::text, created_at FROM outbox"
+    " WHERE published_at BETWEEN to_timestamp(:from_s) AND to_timestamp(:to_s) ORDER BY created_at"
+)
+
+
+class Quiet:
+    def __init__(self, servers: Servers, environments: Environments, clients: Clients, reader: TopicReader) -> None:
+        self._servers, self._environments, self._clients, self._reader = servers, environments, clients, reader
+        self._calls = 0
+        self.failures: list[str] = []
+
+    async def settle_down(self) -> None:
+        """Everything thawed and ended; then what was left behind is finished; then clients ask once more for what they asked."""
+        await self._environments.idle()
+        self._clients.hear_late()
+        await self._environments.recycle()
+        await self._until_idle()
+        await self._clients.ask_again()
+        await self._until_idle()
+        await self._reader.drain()
+
+    async def replay_lost(self, outages: Outages) -> frozenset[str]:
+        """Do what an operator does after a broker lost its log: replay. The event_ids that this was needed for.
+
+        They are looked for only among events that were acknowledged in the moments before a kill; a missing event of any other
+        time stays missing, and the oracle will say so.
+        """
+        seen = {message.headers.get("ce_id") for message in self._reader.messages()}
+        lost: list[tuple[str, datetime]] = []
+        with contextlib.closing(evidence.connect(self._servers.owner_url)) as connection:
+            for from_s, to_s in outages.unseen_s:
+                published = connection.run(PUBLISHED_IN, from_s=from_s, to_s=to_s + MARK_S)
+                lost += [(event_id, created_at) for event_id, created_at in published if event_id not in seen]
+        for _, created_at in lost:
+            moments = {"from": created_at, "to": created_at + timedelta(microseconds=1)}
+            replay = {name: at.astimezone(UTC).isoformat() for name, at in moments.items()}
+            await self._invoke("relay", {"replay": replay})
+        await self._reader.drain()
+        return frozenset(event_id for event_id, _ in lost)
+
+    async def _until_idle(self) -> None:
+        for _ in range(ROUNDS):
+            if not self._left():
+                return
+            await self._invoke("reconcile", {})
+            await self._invoke("relay", {})
+
+    def _left(self) -> int:
+        """What is still to be done, after the clock was moved on."""
+        with contextlib.closing(evidence.connect(self._servers.owner_url)) as connection:
+            for statement in MOVE_CLOCK:
+                connection.run(statement, s=CLOCK_MOVES_S)
+            left: int = connection.run(LEFT)[0][0]
+            return left
+
+    async def _invoke(self, function: str, event: dict[str, Any]) -> None:
+        self._calls += 1
+        ended = await self._environments.invoke(function, event, f"quiet.{function}.{self._calls}", HELD_S[function] + 6)
+        if ended.end != "answered":
+            self.failures.append(f"{ended.label}: {ended.end} although nothing was wrong: {ended.error}")

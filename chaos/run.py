@@ -1,0 +1,219 @@
+"""One run: servers up, faults and clients on, faults off, quiet, and then the oracle has its say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos import acknowledged, evidence, oracle, plan, stale_workers
+from chaos.clients import HELD_S, Clients
+from chaos.crash_points import CrashPoints, Sweep
+from chaos.environments import REPO, Environments
+from chaos.outages import Outages, TopicReader
+from chaos.plan import Rates
+from chaos.quiet import Quiet
+from chaos.scenes import Scenes
+from chaos.servers import Servers, running
+from chaos.stale_workers import StaleWorkers
+
+RETRY_SCHEDULE_S = ",".join(str(moment_s) for moment_s in (0.5, 1, 1.5, 2, 3, 4, 5, *range(6, 3600, 2)))
+"""So many moments that no operation is given up within a run: whatever has no outcome in the end is a violation."""
+
+CAPTURE_WINDOW_S = 12
+"""Short, so that reconcile voids authorizations while clients capture them."""
+
+TICK_S = 0.4
+"""Between the end of a scheduled invocation and the next one's start; two of each function are at it, and so overlap."""
+
+SCHEDULED = ("relay", "relay", "reconcile", "reconcile")
+
+PROGRESS_S = 5.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """`root` is the tree under test; `sweep` and `stale` are what comes before the load, which `invocations` or `minutes`
+    end, whichever comes first."""
+
+    seed: str
+    invocations: int = 2000
+    minutes: float = 60.0
+    workers: int = 10
+    sweep: Sweep | None = field(default_factory=Sweep)
+    stale: tuple[str, ...] = stale_workers.KINDS
+    load: bool = True
+    outages: bool = True
+    rates: Rates = field(default_factory=Rates)
+    hurry: float = 1.0
+    root: Path = REPO
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the summary tells: `before_load` invocations were those of the crash points."""
+
+    options: Options
+    folder: Path
+    servers: str
+    environments: Environments
+    outages: Outages
+    points: CrashPoints
+    stale: StaleWorkers
+    seen: evidence.Evidence
+    violations: list[str]
+    before_load: int
+    load_s: float
+    all_s: float
+
+
+Report = Callable[[str], None]
+
+
+async def run(options: Options, report: Report) -> Outcome:
+    """Raises what a server that does not start raises. The folder with logs and evidence is kept when there are violations."""
+    begun_s = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="payments-chaos-"))
+    folder.chmod(0o755)  # PostgreSQL started by root runs as nobody
+    # A server ends with the thread that started it, so the thread of the outages outlives the servers.
+    with ThreadPoolExecutor(1) as thread, running(folder, options.root / "migrations") as servers:
+        versions = servers.versions
+        async with _harness(options, servers, folder, thread) as (environments, clients, quiet, outages, reader):
+            report(f"seed {options.seed}; {versions}; evidence in {folder}")
+            scenes = Scenes(environments, clients, servers.owner_url)
+            points, stale = CrashPoints(scenes, quiet, report), StaleWorkers(scenes, report)
+            if options.sweep:
+                await points.run(options.sweep)
+            await stale.run(options.stale)
+            before_load, load_begun_s = environments.tally.invocations.total(), time.monotonic()
+            if options.load:
+                await _load(options, environments, clients, outages, report)
+            load_s = time.monotonic() - load_begun_s
+            report("faults are over; quiet")
+            await quiet.settle_down()
+            lost = await quiet.replay_lost(outages)
+            await environments.close()
+            report("the oracle")
+            seen = evidence.Evidence(
+                tables=evidence.tables(servers.owner_url),
+                calls=evidence.calls(folder / "ledger"),
+                messages=reader.messages(),
+                answers=clients.answers,
+                lost_with_broker=lost,
+                frozen=frozenset(environments.frozen_labels),
+            )
+    lives = oracle.lives_of(seen)
+    violations = [
+        *environments.tally.failures,
+        *scenes.failures,
+        *quiet.failures,
+        *oracle.check(seen, lives),
+        *acknowledged.check(seen, lives),
+    ]
+    if violations:
+        evidence.keep(seen, folder)
+    else:
+        shutil.rmtree(folder)
+    all_s = time.monotonic() - begun_s
+    return Outcome(options, folder, versions, environments, outages, points, stale, seen, violations, before_load, load_s, all_s)
+
+
+@contextlib.asynccontextmanager
+async def _harness(
+    options: Options, servers: Servers, folder: Path, thread: Executor
+) -> AsyncIterator[tuple[Environments, Clients, Quiet, Outages, TopicReader]]:
+    environment = {
+        "DATABASE_URL": servers.pgbouncer.url,
+        "KAFKA_BOOTSTRAP_SERVERS": servers.bootstrap_servers,
+        "KAFKA_TOPIC": servers.topic,
+        "DIRECT_OWNER": plan.DIRECT_OWNER,
+        "RETRY_SCHEDULE_S": RETRY_SCHEDULE_S,
+        "CAPTURE_WINDOW_S": str(CAPTURE_WINDOW_S),
+        "GATEWAY_SUCCESS_RATE": "0.7",
+        "GATEWAY_DELAY_MS": "0-20",
+        "GATEWAY_SEED": options.seed,
+        "GATEWAY_LOST_REPLY_RATE": str(plan.LOST_REPLY_RATE),
+        "POWERTOOLS_LOG_LEVEL": "ERROR",
+    }
+    environments = Environments(options.root, folder, environment, options.seed, servers.pgbouncer.port, options.workers)
+    clients = Clients(environments, options.seed, options.rates, options.hurry)
+    reader = TopicReader(servers, folder)
+    outages = Outages(servers, reader, options.seed, thread)
+    try:
+        yield environments, clients, Quiet(servers, environments, clients, reader), outages, reader
+    finally:
+        await environments.close()
+        reader.close()
+
+
+async def _load(options: Options, environments: Environments, clients: Clients, outages: Outages, report: Report) -> None:
+    """Stories, scheduled invocations and outages, until enough invocations were begun and the stories are at their ends."""
+    begun_s = time.monotonic()
+    first = environments.tally.invocations.total()
+    background = [asyncio.create_task(_tick(options, environments, function, n)) for n, function in enumerate(SCHEDULED)]
+    background.append(asyncio.create_task(_progress(options.seed, environments, clients, outages, report)))
+    if options.outages:
+        background.append(asyncio.create_task(outages.befall()))
+    stories: set[asyncio.Task[None]] = set()
+    number = 0
+    while (
+        environments.tally.invocations.total() - first < options.invocations and time.monotonic() - begun_s < options.minutes * 60
+    ):
+        # A new story begins whenever the others leave room: most of them wait for a lease or before a retry.
+        async with environments.in_flight:
+            await asyncio.sleep(0)
+        number += 1
+        stories.add(asyncio.create_task(clients.play(plan.story(options.seed, number))))
+        done = {story for story in stories if story.done()}
+        stories -= done
+        for story in done:
+            story.result()
+    clients.hang_up.set()
+    await asyncio.gather(*stories)
+    for task in background:
+        task.cancel()
+    for result in await asyncio.gather(*background, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
+    await outages.over()
+
+
+async def _tick(options: Options, environments: Environments, function: str, line: int) -> None:
+    tick = 0
+    while True:
+        tick += 1
+        label = f"tick.{function}.{line}.{tick}"
+        await environments.invoke(function, {}, label, HELD_S[function], plan.fault(options.seed, label, options.rates))
+        await asyncio.sleep(TICK_S)
+
+
+async def _progress(seed: str, environments: Environments, clients: Clients, outages: Outages, report: Report) -> None:
+    before, before_s, told = environments.tally.invocations.total(), time.monotonic(), 0
+    while True:
+        await asyncio.sleep(PROGRESS_S)
+        clients.hear_late()
+        tally, now_s = environments.tally, time.monotonic()
+        total = tally.invocations.total()
+        report(
+            f"{total:>7} invocations ({(total - before) / (now_s - before_s):.0f}/s), {tally.landed} kills,"
+            f" {tally.freezes} freezes, {tally.cuts} cuts, {outages.count.total()} outages, {len(tally.failures)} failures"
+        )
+        for failure in tally.failures[told:]:
+            report(f"FAILURE (seed {seed}): {failure}")
+        before, before_s, told = total, now_s, len(tally.failures)
+
+
+def commit() -> str:
+    """Of the tree under test, for the summary."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    done = subprocess.run([git, "describe", "--always", "--dirty"], cwd=REPO, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

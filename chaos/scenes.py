@@ -1,0 +1,127 @@
+"""Payments made for one invocation that is to be hit: what the sweeps of crash_points.py and stale_workers.py are made of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from chaos import evidence
+from chaos.answers import Answer
+from chaos.clients import HELD_S, Clients, body_of
+from chaos.crash import Phase
+from chaos.environments import NO_FAULT, Ended, Environments, Fault
+from chaos.plan import DIRECT_OWNER, OK, OWNERS, Command, Story
+from chaos.quiet import CLOCK_MOVES_S, MOVE_CLOCK
+
+FIRST_STORY = 1_000_000
+"""Where the numbers of these stories begin, so that they do not meet those of the load."""
+
+UNPUBLISHED = Fault(trap={"number": 0, "phase": int(Phase.PUBLISH), "moment": "before", "act": "kill"})
+"""Leaves an event to the relay."""
+
+PAY, CAPTURE, VOID = Command("pay", "process"), Command("capture", "capture", 0.6), Command("void", "void")
+REFUND, REFUND_REST = Command("refund", "refund", 0.4), Command("rest", "refund")
+REFUND_ALL = Command("all", "refund", keyed=False)
+
+LOST_CHARGE, LOST_REFUND = "tok_timeout_then_captured", "tok_refund_timeout"
+
+Scene = Callable[[Fault, bool], Awaitable[tuple[Story, Ended]]]
+"""Prepares a payment of its own and invokes with the fault; cold (True) in a new environment."""
+
+
+class Scenes:
+    def __init__(self, environments: Environments, clients: Clients, owner_url: str) -> None:
+        self.environments, self._clients, self._owner_url = environments, clients, owner_url
+        self.failures: list[str] = []
+        """Nothing is wrong with the servers here, so an invocation that no fault was meant for must be answered."""
+        self._transactions: dict[int, str] = {}
+        self._calls = 0
+        self.commands: dict[str, Scene] = {
+            # Both over HTTP with a key, and directly with one that is derived from the payload.
+            "process": lambda fault, cold: self.pay(fault, cold=cold, direct=not cold),
+            "capture": lambda fault, cold: self.follow(CAPTURE, fault, cold=cold, manual=True),
+            "void": lambda fault, cold: self.follow(VOID, fault, cold=cold, manual=True),
+            # Both what a key protects and what nothing does: all that is left, without a key.
+            "refund": lambda fault, cold: self.follow(REFUND if cold else REFUND_ALL, fault, cold=cold),
+        }
+        # These take whatever is there, so each must have the books to itself.
+        self.scheduled: dict[str, Scene] = {
+            "relay": self._relay,
+            "reconcile": self._reconcile,
+            "reconcile-refund": self._reconcile_refund,
+            "expiry": self._expiry,
+        }
+
+    async def pay(
+        self, fault: Fault, *, cold: bool = False, direct: bool = False, manual: bool = False, token: str = OK
+    ) -> tuple[Story, Ended]:
+        """A payment of a new order."""
+        owner = DIRECT_OWNER if direct else OWNERS[0]
+        story = Story(FIRST_STORY + len(self._transactions), owner, direct, 5000, "EUR", manual, ())
+        self._transactions[story.number] = ""
+        return story, await self.send(story, replace(PAY, token=token), fault, cold=cold)
+
+    async def follow(
+        self, command: Command, fault: Fault, *, cold: bool = False, manual: bool = False, token: str = OK
+    ) -> tuple[Story, Ended]:
+        """Send a command on a new payment; the gateway may lose the reply of that, and then the next one is tried."""
+        story, _ = await self.pay(NO_FAULT, manual=manual, token=token)
+        while not self._transactions[story.number]:
+            story, _ = await self.pay(NO_FAULT, manual=manual, token=token)
+        return story, await self.send(story, command, fault, cold=cold)
+
+    async def send(self, story: Story, command: Command, fault: Fault, *, cold: bool = False) -> Ended:
+        if story.direct and command.kind == "process":
+            command = replace(command, keyed=False)
+        body = body_of(story, command, self._transactions[story.number])
+        answer, ended = await self._clients.deliver(story, command, body, fault, cold=cold)
+        self._learn(story, answer)
+        self._note(ended, fault, unavailable=answer.status == 503)
+        return ended
+
+    async def look_up(self, story: Story) -> str:
+        """The status of the story's payment; empty when there is none."""
+        answer = await self._clients.look_up(story, f"/order/{story.order_id}", NO_FAULT)
+        self._learn(story, answer)
+        return str((answer.body or {}).get("status", "")) if answer.status == 200 else ""
+
+    async def invoke(self, function: str, fault: Fault = NO_FAULT, *, cold: bool = False) -> Ended:
+        """A scheduled function, when every lease has run out."""
+        for statement in MOVE_CLOCK:
+            self._run_sql(statement, s=CLOCK_MOVES_S)
+        self._calls += 1
+        label = f"scene.{function}.{self._calls}"
+        ended = await self.environments.invoke(function, {}, label, HELD_S[function], fault, cold=cold)
+        self._note(ended, fault, unavailable=ended.end == "raised")
+        return ended
+
+    async def _relay(self, fault: Fault, cold: bool) -> tuple[Story, Ended]:
+        story, _ = await self.pay(UNPUBLISHED)
+        return story, await self.invoke("relay", fault, cold=cold)
+
+    async def _reconcile(self, fault: Fault, cold: bool) -> tuple[Story, Ended]:
+        story, _ = await self.pay(NO_FAULT, token=LOST_CHARGE)
+        return story, await self.invoke("reconcile", fault, cold=cold)
+
+    async def _reconcile_refund(self, fault: Fault, cold: bool) -> tuple[Story, Ended]:
+        story, _ = await self.follow(REFUND_REST, NO_FAULT, token=LOST_REFUND)
+        await self.send(story, REFUND, NO_FAULT)  # nothing is left for it: what became of the other is not known
+        return story, await self.invoke("reconcile", fault, cold=cold)
+
+    async def _expiry(self, fault: Fault, cold: bool) -> tuple[Story, Ended]:
+        story, _ = await self.pay(NO_FAULT, manual=True)
+        self._run_sql("UPDATE payments SET capture_before = now() WHERE status = 'AUTHORIZED'")
+        return story, await self.invoke("reconcile", fault, cold=cold)
+
+    def _learn(self, story: Story, answer: Answer) -> None:
+        if transaction_id := (answer.body or {}).get("transaction_id"):
+            self._transactions[story.number] = transaction_id
+
+    def _note(self, ended: Ended, fault: Fault, *, unavailable: bool) -> None:
+        if fault is NO_FAULT and (ended.end != "answered" or unavailable):
+            self.failures.append(f"{ended.label}: {ended.end}, unavailable, although nothing was wrong: {ended.error}")
+
+    def _run_sql(self, sql: str, **values: float) -> None:
+        with contextlib.closing(evidence.connect(self._owner_url)) as connection:
+            connection.run(sql, **values)

@@ -1,0 +1,64 @@
+"""Freezes an invocation at each of its writes in turn, lets others finish its work and go on from there, and then thaws it.
+
+The worker that wakes up believes that all is as it was. Whatever it does now must change nothing: not the outcome, not the
+status, not the order of the events.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chaos.crash import Moment
+from chaos.environments import NO_FAULT, Fault
+from chaos.scenes import CAPTURE, PAY, REFUND, REFUND_REST, VOID, Scenes
+
+AGAIN = {"process": PAY, "capture": CAPTURE, "void": VOID, "refund": REFUND}
+
+KINDS = ("process", "capture", "void", "refund", "relay", "reconcile")
+
+FREEZE_S = 60.0
+"""Until it is thawed, which takes less."""
+
+MOST_WRITES = 40
+
+
+@dataclass(slots=True)
+class StaleWorkers:
+    scenes: Scenes
+    report: Callable[[str], None]
+    thawed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many workers were thawed, by (kind of invocation, where they had been frozen)."""
+
+    async def run(self, kinds: tuple[str, ...] = KINDS) -> None:
+        moments: tuple[Moment, ...] = ("before", "after")
+        for kind in kinds:
+            for moment in moments:
+                number = 1
+                while number < MOST_WRITES and await self._one(kind, moment, number):
+                    number += 1
+                self.report(f"{kind}: frozen {moment} each of {number - 1} writes, overtaken, thawed")
+
+    async def _one(self, kind: str, moment: Moment, number: int) -> bool:
+        """Whether it was frozen."""
+        scenes = self.scenes
+        scene = (scenes.commands | scenes.scheduled)[kind]
+        trap = Fault(trap={"number": number, "phase": 0, "moment": moment, "act": "stop"}, freeze_s=FREEZE_S)
+        story, ended = await scene(trap, False)
+        if ended.end != "frozen":
+            return False
+        # What may have been settled already is refunded before the relay has sent what the frozen one owes; then all leases end.
+        for function in ("", "reconcile", "relay"):
+            if function:
+                await scenes.invoke(function)
+            if kind in AGAIN:
+                await scenes.send(story, AGAIN[kind], NO_FAULT)
+            if await scenes.look_up(story) in ("CAPTURED", "PARTIALLY_REFUNDED"):
+                await scenes.send(story, REFUND, NO_FAULT)
+        if await scenes.look_up(story) == "PARTIALLY_REFUNDED":
+            await scenes.send(story, REFUND_REST, NO_FAULT)
+        scenes.environments.thaw(ended.label)
+        await scenes.environments.idle()
+        self.thawed[kind, ended.sprung] += 1
+        return True

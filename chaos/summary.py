@@ -1,0 +1,61 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from chaos.crash import WHERES, Phase
+from chaos.run import Outcome, commit
+
+MOST_VIOLATIONS = 40
+
+PHASES = {
+    Phase.BEGUN: "before the first write",
+    Phase.CLAIM: "claim",
+    Phase.GATEWAY: "gateway",
+    Phase.ANSWERED: "gateway answered",
+    Phase.SETTLE: "settle",
+    Phase.PUBLISH: "publish",
+    Phase.MARK: "mark",
+    Phase.REPLY: "reply",
+}
+
+
+def lines(outcome: Outcome) -> list[str]:
+    tally, seen = outcome.environments.tally, outcome.seen
+    kinds = Counter(row["kind"] for row in seen.tables["operations"])
+    statuses = Counter(row["status"] for row in seen.tables["payments"])
+    refunds = Counter(row["status"] for row in seen.tables["refunds"])
+    events = {message.headers.get("ce_id") for message in seen.messages}
+    heard = Counter(str(answer.status or answer.end) for answer in seen.answers)
+    total = tally.invocations.total()
+    per_s = (total - outcome.before_load) / outcome.load_s if outcome.options.load else 0.0
+    table = [
+        ("seed, commit", f"{outcome.options.seed}, {commit()}"),
+        ("servers", outcome.servers),
+        ("invocations", f"{total}, {per_s:.0f}/s under load: {_told(tally.invocations)}"),
+        ("environments", str(tally.forks)),
+        ("kills that landed mid-flight", f"{tally.landed}, {tally.kills_at_write} of them at a network write"),
+        ("  in phase", _told({name: tally.kills[phase] for phase, name in PHASES.items()})),
+        ("freezes longer than a lease", str(tally.freezes)),
+        ("connections cut or stalled", str(tally.cuts)),
+        ("outages", _told(outcome.outages.count)),
+        ("answers", _told(heard)),
+        ("operations", _told(kinds)),
+        ("payments", _told(statuses)),
+        ("refunds", _told(refunds)),
+        ("gateway calls", f"{len(seen.calls)}, {len({call.key for call in seen.calls})} keys"),
+        ("events", f"{len(events)}, sent {len(seen.messages)} times"),
+        ("lost with the broker's memory", f"{len(seen.lost_with_broker)} events, replayed"),
+    ]
+    for name, counts in (("crash points", outcome.points.hits), ("overtaken while frozen", outcome.stale.thawed)):
+        kinds_hit = sorted({kind for kind, _ in counts})
+        table += [(f"{name}: {kind}", _told({where: counts[kind, where] for where in WHERES})) for kind in kinds_hit]
+    table += [("took", f"{outcome.all_s:.0f} s"), ("violations", str(len(outcome.violations)))]
+    told = [f"{name:<34} {value}" for name, value in table]
+    told += [f"VIOLATION (seed {outcome.options.seed}): {violation}" for violation in outcome.violations[:MOST_VIOLATIONS]]
+    return told
+
+
+def _told(counts: dict[str, int] | Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]) if count) or "none"

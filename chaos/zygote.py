@@ -1,0 +1,168 @@
+"""The warm parent: imports the real handlers once and forks a child, a Lambda environment, whenever the harness asks.
+
+Run by environments.py as `python -m chaos.zygote OPTIONS` with the layer and the functions of the tree under test on its path.
+Nothing is connected before a fork: books and broker are reached at first use, in the child. It stays a parent until it is told
+to reap, so a pid that the harness signals is never another process's.
+
+A child handles one event at a time, as in Lambda, until it is killed or its channel is closed.
+  in:  {"event", "label", "remaining_s", "trap"}, one JSON value a line
+  out: {"result"} or {"error", "message"}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gc
+import hashlib
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from mmap import mmap
+from pathlib import Path
+from typing import Any, NoReturn
+from uuid import UUID
+
+from chaos.crash import Crash
+
+FUNCTIONS = ("process", "refund", "lookups", "relay", "reconcile")
+
+FORK, REAP = b"F", b"R"
+NUMBER_BYTES = 4
+COMMAND_BYTES = 2 + NUMBER_BYTES
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    control_fd: int
+    memory: str
+    ledger: str
+    log: str
+    seed: str
+    books_port: int
+
+
+class Context:
+    """What the handlers use of the Lambda context."""
+
+    function_name, function_version, memory_limit_in_mb = "chaos", "$LATEST", 512
+    invoked_function_arn = "arn:aws:lambda:local:000000000000:function:chaos"
+
+    def __init__(self, request_id: str, remaining_s: float) -> None:
+        self.aws_request_id = request_id
+        self._end_s = time.monotonic() + remaining_s
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self._end_s - time.monotonic()) * 1000))
+
+
+class Ids:
+    """UUIDs in the shape of version 7 that depend on the seed and the invocation's label alone: a replay has the same ones."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed, self.label = seed, ""
+        self._drawn: Iterator[int] = iter(())
+
+    def begin(self, label: str) -> None:
+        self.label, self._drawn = label, iter(range(1_000_000))
+
+    def __call__(self) -> UUID:
+        digest = hashlib.sha256(f"{self._seed}/{self.label}/{next(self._drawn)}".encode()).digest()
+        value = int.from_bytes(digest[:16], "big")
+        return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
+
+
+def main() -> None:
+    options = Options(**json.loads(sys.argv[1]))
+    # The logger keeps the stream that it finds at import; metrics go to whatever is standard output at the time: nowhere.
+    sys.stdout = sys.stderr = Path(options.log).open("a", buffering=1)  # noqa: SIM115 - open as long as the process
+    handlers, ids, gateway_of = warm(options)
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    with Path(options.memory).open("r+b") as file:
+        memory = mmap(file.fileno(), 0)
+    control = socket.socket(fileno=options.control_fd)
+    gc.collect()
+    gc.freeze()  # the collector would touch, and so copy, every page that a child shares with this process
+    children: set[int] = set()
+    while True:
+        command, descriptors, _, _ = socket.recv_fds(control, COMMAND_BYTES, 1)
+        if not command:
+            break
+        number = int.from_bytes(command[2:], "big")
+        if command[:1] == REAP:
+            os.waitpid(number, 0)
+            children.discard(number)
+            control.sendall(command)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            crash = Crash(memory, number, options.books_port)
+            gateway_of(crash)
+            serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids)
+        os.close(descriptors[0])
+        children.add(pid)
+        control.sendall(pid.to_bytes(NUMBER_BYTES, "big"))
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)  # also those that are frozen
+
+
+def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, Callable[[Crash], None]]:
+    """The handlers with everything imported, on a service whose gateway keeps a ledger and whose ids follow the seed."""
+    from chaos.gateway import LedgerGateway
+    from payments import wiring
+
+    importlib.import_module("kafka")
+    ids, shipped = Ids(options.seed), wiring.service.__wrapped__
+    crashes: list[Crash] = []
+
+    @functools.cache
+    def service() -> Any:
+        parts = shipped()
+        gateway = LedgerGateway(parts.gateway, Path(options.ledger), crashes[0], lambda: ids.label)
+        return dataclasses.replace(parts, gateway=gateway, new_id=ids)
+
+    wiring.service = service
+    modules = {name: importlib.import_module(f"functions.{name}.handler") for name in FUNCTIONS}
+    for name in ("process", "refund"):
+        modules[name].http()
+    return {name: module.lambda_handler for name, module in modules.items()}, ids, crashes.append
+
+
+def serve(channel: socket.socket, handler: Callable[[Any, Any], Any], crash: Crash, ids: Ids) -> NoReturn:
+    try:
+        crash.install()
+        relays = handler.__module__ == "functions.relay.handler"
+        for line in channel.makefile("rb"):
+            invocation = json.loads(line)
+            ids.begin(invocation["label"])
+            crash.begin(invocation["trap"], relays=relays)
+            answer = json.dumps(_answer(handler, invocation)).encode() + b"\n"
+            # The way back to the caller breaks only with the environment.
+            breaks = invocation["trap"] is not None and invocation["trap"]["act"] in ("kill", "stop")
+            trap = crash.reach("reply") if breaks else None
+            crash.end()  # kafka-python's thread may still write, and must not spring a trap once there is an answer
+            channel.sendall(answer)
+            crash.passed(trap)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _answer(handler: Callable[[Any, Any], Any], invocation: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"result": handler(invocation["event"], Context(invocation["label"], invocation["remaining_s"]))}
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": type(error).__name__, "message": str(error)}
+
+
+if __name__ == "__main__":
+    main()

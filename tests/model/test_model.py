@@ -1,0 +1,70 @@
+"""The protocol's model, in small: `python -m model.check` searches it in full, which takes minutes."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from model.check import MODEL, ToolMissing, tools, verify
+from model.mutants import MUTANTS, DoesNotApply, Mutant
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "protocol.md"
+MODEL_TEXT = MODEL.read_text()
+BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
+
+
+def what_is_missing() -> str:
+    try:
+        tools()
+    except ToolMissing as missing:
+        return str(missing)
+    return ""
+
+
+needs_spin = pytest.mark.skipif(what_is_missing() != "", reason=what_is_missing())
+
+
+@needs_spin
+@pytest.mark.parametrize(
+    ("scene", "search", "sends"),
+    [
+        ("ORDER", "invariants", 2),
+        ("REFUNDS", "invariants", 2),
+        ("ORDER", "progress", 1),
+    ],
+)
+def test_every_run_of_two_workers_keeps_the_invariants(scene: str, search: str, sends: int) -> None:
+    verdict = verify(MODEL_TEXT, scene, search, sends, attempts=2)
+    assert verdict.broken is None, "\n".join([verdict.broken, *verdict.run])
+    assert verdict.states > 10_000
+
+
+@needs_spin
+def test_a_defect_breaks_an_invariant() -> None:
+    mutant = BY_NAME["refund_guarded_in_python"]
+    verdict = verify(mutant.applied_to(MODEL_TEXT), mutant.scene, mutant.search, mutant.sends)
+    assert verdict.broken == mutant.breaks
+    assert len(verdict.run) > 10
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_mutant_still_applies(name: str) -> None:
+    assert BY_NAME[name].applied_to(MODEL_TEXT) != MODEL_TEXT
+
+
+def test_a_mutant_of_a_line_that_is_gone_is_refused() -> None:
+    with pytest.raises(DoesNotApply):
+        Mutant(name="m", scene="ORDER", what="", changes=(("no such line", ""),), breaks=None).applied_to(MODEL_TEXT)
+
+
+def test_the_page_names_code_that_is_there() -> None:
+    """`module.name` on the page is a module of `payments` and something in it."""
+    names = set(re.findall(r"`([\w.]+)\.(\w+)`", PAGE.read_text(encoding="utf-8")))
+    assert len(names) > 10
+    for module, name in names:
+        assert hasattr(importlib.import_module(f"payments.{module}"), name), f"payments.{module}.{name}"
+
+
+def test_the_page_names_every_mutant() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)) >= BY_NAME.keys()
