@@ -71,6 +71,8 @@ up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply 
 	docker compose up --detach --wait
 	@PYTHONPATH='$(CURDIR)/layers/shared/python' DATABASE_OWNER_URL=postgresql://postgres:local@127.0.0.1:$${POSTGRES_PORT:-5432}/payments \
 		.venv-run/bin/python -m payments.migrate migrations
+	@docker compose exec --no-TTY postgres psql --quiet --username=postgres --dbname=payments \
+		--command "ALTER ROLE payments_service PASSWORD 'local'"
 
 .PHONY: down
 down: ## end those containers (ARGS=--volumes forgets the books and the topic too)

@@ -30,6 +30,7 @@ def main() -> int:
         "--kinds", nargs="+", default=KINDS, choices=KINDS, metavar="KIND", help=f"crash points of {', '.join(KINDS)}"
     )
     one.add_argument("--no-outages", action="store_true", help="leave the servers alone")
+    one.add_argument("--outage", action="append", default=[], metavar="COMMAND", help="one more, such as 'docker restart kafka'")
     many = commands.add_parser("mutants", help="seeded defects, each of which must be caught")
     many.add_argument("--seed", default="1")
     many.add_argument("--like", default="", help="only those with this in their name")
@@ -45,6 +46,7 @@ def main() -> int:
         stale=stale_workers.KINDS if arguments.only in (None, "stale-workers") else (),
         load=arguments.only in (None, "load"),
         outages=not arguments.no_outages,
+        commands=tuple(arguments.outage),
     )
     outcome = asyncio.run(run(options, report))
     print("\n".join(lines(outcome)))

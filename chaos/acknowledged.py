@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
+from typing import TypeVar
 
 from chaos.answers import Answer
 from chaos.evidence import Evidence, Row
-from chaos.oracle import PAID, Life
+from chaos.oracle import PAID, Life, moment
 
 OUTCOMES = {200: "succeeded", 201: "succeeded", 402: "declined"}
 
@@ -83,6 +85,7 @@ def _about(answers: list[Answer]) -> list[Answer]:
 def _never_back(answers: list[Answer], lives: dict[str, Life]) -> Iterator[str]:
     """Who asks after having heard of a state never hears of an earlier one; and no answer shows a state that never was."""
     positions: defaultdict[str, list[tuple[Answer, int, int]]] = defaultdict(list)
+    updates: defaultdict[str, list[tuple[Answer, datetime]]] = defaultdict(list)
     told_orders: dict[str, float] = {}
     for answer in sorted(answers, key=lambda answer: answer.heard_s):
         body = answer.body or {}
@@ -102,16 +105,34 @@ def _never_back(answers: list[Answer], lives: dict[str, Life]) -> Iterator[str]:
         if not matching:
             yield f"{answer.label}: shows payment {payment_id} as {status}, {refunded} refunded, which it never was"
             continue
+        if answer.kind != "refund" and (updated_at := body.get("updated_at")):
+            updates[payment_id].append((answer, moment(updated_at)))
         positions[payment_id].append((answer, matching[0], matching[-1]))
     for payment_id, heard in positions.items():
-        # `heard` is in the order of heard_s, so a walk by sent_s can keep the latest state heard so far.
-        waiting, floor = iter(heard), -1
-        upcoming = next(waiting, None)
         # A problem names the status alone, which may fit several states: the first counts as heard, the last as shown.
-        for answer, _, shown in sorted(heard, key=lambda entry: entry[0].sent_s):
-            while upcoming is not None and upcoming[0].heard_s < answer.sent_s:
-                floor = max(floor, upcoming[1])
-                upcoming = next(waiting, None)
-            if shown < floor:
-                states = lives[payment_id].states
-                yield f"{answer.label}: shows payment {payment_id} as {states[shown]} after it was told to be {states[floor]}"
+        states = lives[payment_id].states
+        for answer, shown, floor in _behind(heard):
+            yield f"{answer.label}: shows payment {payment_id} as {states[shown]} after it was told to be {states[floor]}"
+    for payment_id, changed in updates.items():
+        for answer, shown_at, floor_at in _behind([(answer, at, at) for answer, at in changed]):
+            yield f"{answer.label}: shows payment {payment_id} as of {shown_at} after it was shown as of {floor_at}"
+
+
+Position = TypeVar("Position", int, datetime)
+
+
+def _behind(heard: list[tuple[Answer, Position, Position]]) -> Iterator[tuple[Answer, Position, Position]]:
+    """Answers that show less than what had been heard when they were asked for: (answer, shown, heard before).
+
+    `heard` holds (answer, counts as heard, counts as shown), in the order of heard_s.
+    """
+    waiting = iter(heard)
+    upcoming = next(waiting, None)
+    floor = None
+    # A walk by sent_s keeps the latest position that had been heard by then.
+    for answer, _, shown in sorted(heard, key=lambda entry: entry[0].sent_s):
+        while upcoming is not None and upcoming[0].heard_s < answer.sent_s:
+            floor = upcoming[1] if floor is None else max(floor, upcoming[1])
+            upcoming = next(waiting, None)
+        if floor is not None and shown < floor:
+            yield answer, shown, floor

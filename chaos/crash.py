@@ -10,10 +10,14 @@ import signal
 import socket
 import struct
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from enum import IntEnum
 from mmap import mmap
 from typing import Any, Literal, TypedDict
+
+Where = Literal["books", "broker", "gateway", "reply"]
+WHERES: tuple[Where, ...] = ("books", "broker", "gateway", "reply")
 
 Moment = Literal["before", "half", "after"]
 """Of the write: nothing of it leaves, half of its bytes leave, all of it leaves (and its answer is never read)."""
@@ -24,9 +28,10 @@ for an answer of the books or the gateway runs into its time-out, and the answer
 
 
 class Trap(TypedDict):
-    """Sprung at the `number`-th write, counted from 1, or (number 0) when `phase` begins."""
+    """Springs at the `number`-th write to `where` (None: anywhere), counted from 1; with number 0, when `phase` begins."""
 
     number: int
+    where: Where | None
     phase: int
     moment: Moment
     act: Act
@@ -46,11 +51,8 @@ class Phase(IntEnum):
     REPLY = 8
 
 
-Where = Literal["books", "broker", "gateway", "reply"]
-WHERES: tuple[Where, ...] = ("books", "broker", "gateway", "reply")
-
-SLOT = struct.Struct("BBBB")
-"""What a child shows the harness, which outlives it: phase, writes so far, where the trap sprang (1 + index), stopped."""
+SLOT = struct.Struct("BBB")
+"""What a child shows the harness, which outlives it: phase, where the trap sprang (0, or 1 + index), whether it is stopped."""
 
 ANSWER_TIMEOUT_S = 1.0
 """How long a cut waits for the server's answer, which it then throws away; a statement here takes milliseconds."""
@@ -63,7 +65,7 @@ class Invocation:
     """The one that this child is at; a child handles one at a time."""
 
     trap: Trap | None = None
-    count: int = 0
+    counts: Counter[Where | None] = field(default_factory=Counter)
     phase: Phase = Phase.IDLE
     sprung: int = 0
     stopped: int = 0
@@ -181,22 +183,22 @@ class Crash:
             if now.phase is Phase.IDLE:
                 return None  # between invocations, as kafka-python's own housekeeping
             before = now.phase
-            now.count += 1
+            now.counts[None] += 1
+            now.counts[where] += 1
             now.phase = _next_phase(before, where, relays=now.relays)
             trap = now.trap
-            springs = (
-                trap is not None
-                and not now.sprung
-                and (now.count == trap["number"] or (not trap["number"] and now.phase == trap["phase"] != before))
-            )
-            if springs:
-                now.sprung = 1 + WHERES.index(where)
+            if trap is not None and not now.sprung:
+                there = trap["where"] in (None, where) and now.counts[trap["where"]] == trap["number"]
+                if there or (not trap["number"] and now.phase == trap["phase"] != before):
+                    now.sprung = 1 + WHERES.index(where)
+                    self._show()
+                    return trap
             self._show()
-            return trap if springs else None
+            return None
 
     def _show(self) -> None:
         now = self._now
-        SLOT.pack_into(self._memory, self._offset, now.phase, min(now.count, 255), now.sprung, now.stopped)
+        SLOT.pack_into(self._memory, self._offset, now.phase, now.sprung, now.stopped)
 
 
 def _next_phase(phase: Phase, where: Where, *, relays: bool) -> Phase:

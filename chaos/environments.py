@@ -56,7 +56,6 @@ class Ended:
     end: Literal["answered", "raised", "killed", "frozen"]
     result: Any = None
     error: str = ""
-    writes: int = 0
     sprung: str = ""
 
 
@@ -140,7 +139,7 @@ class Environments:
                 self.frozen_labels.add(label)
                 self._thaws[label] = asyncio.Event()
                 self._frozen[label] = asyncio.create_task(self._thaw(function, environment, reply, label, fault.freeze_s))
-                sprung = self._slot(environment)[2]
+                sprung = self._slot(environment)[1]
                 return Ended(label, "frozen", sprung=WHERES[sprung - 1] if sprung else "")
             done, _ = await asyncio.wait({reply}, timeout=HUNG_S)
             if not done:
@@ -179,7 +178,7 @@ class Environments:
     ) -> signal.Signals | None:
         if fault.trap is not None and fault.trap["act"] == "stop":
             # Stopped or not, there is no one to tell: look.
-            while not reply.done() and not self._slot(environment)[3]:
+            while not reply.done() and not self._slot(environment)[2]:
                 await asyncio.wait({reply}, timeout=STOP_POLL_S)
             return None if reply.done() else signal.SIGSTOP
         if fault.at_share is None:
@@ -213,7 +212,7 @@ class Environments:
         fault: Fault,
         signalled: signal.Signals | None,
     ) -> Ended:
-        phase, writes, sprung, _ = self._slot(environment)
+        phase, sprung, _ = self._slot(environment)
         where = WHERES[sprung - 1] if sprung else ""
         act = fault.trap["act"] if sprung and fault.trap is not None else ""
         killed_at_write = act == "kill"
@@ -230,19 +229,19 @@ class Environments:
                 self.tally.failures.append(f"{label}: {function} died by itself in phase {Phase(phase).name}")
             self.tally.kills[Phase(phase)] += 1
             self.tally.kills_at_write += killed_at_write
-            return Ended(label, "killed", writes=writes, sprung=where)
+            return Ended(label, "killed", sprung=where)
         self.tally.cuts += act in ("cut", "stall")
         answer = json.loads(line)
         if "error" in answer:
             error = f"{answer['error']}: {answer['message']}"
             self.tally.raised[error.partition("\n")[0][:80]] += 1
-            return Ended(label, "raised", error=error, writes=writes, sprung=where)
-        return Ended(label, "answered", answer["result"], writes=writes, sprung=where)
+            return Ended(label, "raised", error=error, sprung=where)
+        return Ended(label, "answered", answer["result"], sprung=where)
 
     async def _fork(self, function: str) -> Environment:
         ours, theirs = socket.socketpair()
         slot = self._slots.pop()
-        SLOT.pack_into(self._memory, slot * SLOT.size, 0, 0, 0, 0)
+        SLOT.pack_into(self._memory, slot * SLOT.size, 0, 0, 0)
         async with self._lock:
             command = FORK + bytes([FUNCTIONS.index(function)]) + slot.to_bytes(NUMBER_BYTES, "big")
             socket.send_fds(self._control, [command], [theirs.fileno()])
@@ -261,9 +260,9 @@ class Environments:
             await asyncio.get_running_loop().sock_recv(self._control, COMMAND_BYTES)
         self._slots.append(environment.slot)
 
-    def _slot(self, environment: Environment) -> tuple[int, int, int, int]:
-        phase, writes, sprung, stopped = SLOT.unpack_from(self._memory, environment.slot * SLOT.size)
-        return phase, writes, sprung, stopped
+    def _slot(self, environment: Environment) -> tuple[int, int, int]:
+        phase, sprung, stopped = SLOT.unpack_from(self._memory, environment.slot * SLOT.size)
+        return phase, sprung, stopped
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -183,6 +183,7 @@ def _events(life: Life, lost: frozenset[str]) -> Iterator[str]:
         told = f"owes {len(owed)} events, the outbox has {[row['sequence'] for row in life.outbox]}"
         yield f"payment {life.id}: {told}"
     ids: dict[int, str] = {}
+    values: dict[str, Any] = {}
     seen_in_order: list[int] = []
     for message in life.messages:
         headers = message.headers
@@ -192,6 +193,8 @@ def _events(life: Life, lost: frozenset[str]) -> Iterator[str]:
         if event_id not in rows:
             yield f"payment {life.id}: event {sequence} ({event_id}) is on the topic and not in the outbox"
             continue
+        if values.setdefault(event_id, _json(message.value)) != _json(message.value):
+            yield f"payment {life.id}: event {sequence} says two different things under one id"
         if sequence not in seen_in_order:
             seen_in_order.append(sequence)
         if 1 <= sequence <= len(owed):
@@ -205,10 +208,7 @@ def _events(life: Life, lost: frozenset[str]) -> Iterator[str]:
 
 
 def _content(life: Life, message: Message, entry: Row, state: tuple[str, int]) -> Iterator[str]:
-    try:
-        data: dict[str, Any] = json.loads(message.value)
-    except ValueError:
-        data = {}
+    data: dict[str, Any] = _json(message.value) or {}
     headers, status = message.headers, entry["to_status"]
     said = (headers.get("ce_subject"), data.get("payment_id"), headers.get("ce_type"), data.get("status"))
     expected = (life.id, life.id, EVENTS[status], status)
@@ -224,6 +224,13 @@ def _content(life: Life, message: Message, entry: Row, state: tuple[str, int]) -
         settled = {refund["refund_id"]: refund["amount_minor"] for refund in life.refunds if refund["status"] == "SUCCEEDED"}
         if settled.get(data["refund"]["refund_id"]) != data["refund"]["amount"]:
             yield f"payment {life.id}: event {headers['ce_sequence']} tells of a refund that the books do not have"
+
+
+def _json(value: bytes) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
 
 
 def _left_undone(life: Life) -> Iterator[str]:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import struct
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from random import Random
 
+import psutil
+
 from chaos.environments import REPO
 from chaos.evidence import Message, messages
-from chaos.servers import START_TIMEOUT_S, Servers, processes_of, signal_all, thaw
+from chaos.servers import START_TIMEOUT_S, Servers, processes_of, signal_all
 from chaos.topic import DRAINED
 
-PAUSE_S = (3.0, 8.0)
+PAUSE_S = (4.0, 12.0)
 """Between outages, so that much of the load meets healthy servers."""
 
-POOLER_FREEZE_S = 6.8
-"""Longer than the service waits for an answer of the books (6 s), so that answers come to connections that have given up."""
+BOOKS_FREEZE_S = 6.8
+"""Longer than the service waits for an answer of the books (6 s), so that answers come to connections that have given up, and
+statements are carried out for callers that have been told of a failure."""
 
 BROKER_FREEZE_S = 3.0
 """Longer than the service waits for an acknowledgement (2 s)."""
@@ -74,26 +79,42 @@ class TopicReader:
 
 
 class Outages:
-    def __init__(self, servers: Servers, reader: TopicReader, seed: str, thread: Executor) -> None:
-        """`thread` is one that outlives the servers: on Linux they end with the thread that started them."""
-        self._servers, self._reader, self._thread = servers, reader, thread
+    def __init__(
+        self,
+        servers: Servers,
+        reader: TopicReader,
+        seed: str,
+        thread: Executor,
+        pause_s: tuple[float, float],
+        commands: Sequence[str],
+    ) -> None:
+        """`thread` is one that outlives the servers: on Linux they end with the thread that started them. `commands` break what
+        is not ours to break, such as `docker restart kafka`; their effect is theirs to wait for.
+        """
+        self._servers, self._reader, self._thread, self._pause_s = servers, reader, thread, pause_s
         self._random = Random(f"{seed}/outages")
         self.count: Counter[str] = Counter()
         self.unseen_s: list[tuple[float, float]] = []
         """From when to when (seconds since the epoch) an acknowledged event may have died with the broker, unread."""
-        self._kinds: list[tuple[str, Callable[[], None]]] = [
+        self._kinds: list[tuple[str, Callable[[], object]]] = [
             ("PgBouncer killed", self._kill_pooler),
             ("PgBouncer frozen", self._freeze_pooler),
         ]
         if servers.postgres is not None:
-            self._kinds += [("PostgreSQL restarted", self._restart_postgres), ("PostgreSQL killed", self._kill_postgres)]
+            self._kinds += [
+                ("PostgreSQL restarted", self._restart_postgres),
+                ("PostgreSQL killed", self._kill_postgres),
+                ("PostgreSQL frozen", self._freeze_postgres),
+            ]
         if servers.broker is not None:
             self._kinds += [("broker killed", self._kill_broker), ("broker frozen", self._freeze_broker)]
+
+        self._kinds += [(command, partial(subprocess.run, shlex.split(command), check=True)) for command in commands]
 
     async def befall(self) -> None:
         """Go on until cancelled; an outage that has begun is always brought to its end."""
         while True:
-            await asyncio.sleep(self._random.uniform(*PAUSE_S))
+            await asyncio.sleep(self._random.uniform(*self._pause_s))
             name, bring = self._random.choice(self._kinds)
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, bring))
             self.count[name] += 1
@@ -107,9 +128,7 @@ class Outages:
         self._servers.pgbouncer.start()
 
     def _freeze_pooler(self) -> None:
-        signal_all(self._servers.pgbouncer.processes, signal.SIGSTOP)
-        time.sleep(POOLER_FREEZE_S)
-        thaw(self._servers.pgbouncer.processes)
+        _freeze(self._servers.pgbouncer.processes, BOOKS_FREEZE_S)
 
     def _restart_postgres(self) -> None:
         assert self._servers.postgres is not None
@@ -123,6 +142,10 @@ class Outages:
         signal_all(processes_of(postgres), signal.SIGKILL)
         _wait(lambda: postgres.restarts > before)
 
+    def _freeze_postgres(self) -> None:
+        assert self._servers.postgres is not None
+        _freeze(processes_of(self._servers.postgres), BOOKS_FREEZE_S)
+
     def _kill_broker(self) -> None:
         broker = self._servers.broker
         assert broker is not None
@@ -135,10 +158,13 @@ class Outages:
 
     def _freeze_broker(self) -> None:
         assert self._servers.broker is not None
-        processes = processes_of(self._servers.broker)
-        signal_all(processes, signal.SIGSTOP)
-        time.sleep(BROKER_FREEZE_S)
-        thaw(processes)
+        _freeze(processes_of(self._servers.broker), BROKER_FREEZE_S)
+
+
+def _freeze(processes: list[psutil.Process], freeze_s: float) -> None:
+    signal_all(processes, signal.SIGSTOP)
+    time.sleep(freeze_s)
+    signal_all(processes, signal.SIGCONT)
 
 
 def _wait(done: Callable[[], bool]) -> None:

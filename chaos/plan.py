@@ -118,7 +118,7 @@ def story(seed: str, number: int) -> Story:
 class Rates:
     """Shares of the invocations that a fault is meant for; not every one lands, as an invocation may end before."""
 
-    kill: float = 0.42
+    kill: float = 0.5
     freeze: float = 0.004
     cut: float = 0.03
     """Half of them are cut connections, half are answers that come too late."""
@@ -145,5 +145,7 @@ def fault(seed: str, label: str, rates: Rates) -> Fault:
 
 def _trap(random: Random, act: Act) -> Trap:
     moments: tuple[Moment, ...] = ("before", "half", "after")
-    # A warm command writes about 6 times: to the books, the gateway and the broker; a cold one about twice as often.
-    return {"number": random.randint(1, 9), "phase": 0, "moment": random.choice(moments), "act": act}
+    # A warm command writes about 6 times: to the books, the gateway and the broker; a cold one about twice as often; one that is
+    # refused, once or twice.
+    number = random.choice((1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8, 10))
+    return {"number": number, "where": None, "phase": 0, "moment": random.choice(moments), "act": act}

@@ -11,13 +11,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from chaos import acknowledged, evidence, oracle, plan, stale_workers
 from chaos.clients import HELD_S, Clients
 from chaos.crash_points import CrashPoints, Sweep
 from chaos.environments import REPO, Environments
-from chaos.outages import Outages, TopicReader
+from chaos.outages import PAUSE_S, Outages, TopicReader
 from chaos.plan import Rates
 from chaos.quiet import Quiet
 from chaos.scenes import Scenes
@@ -35,13 +37,19 @@ TICK_S = 0.4
 
 SCHEDULED = ("relay", "relay", "reconcile", "reconcile")
 
+REPLAYS_EVERY, REPLAYED = 10, timedelta(seconds=5)
+"""A replay of the last seconds, at every tenth tick of a relay: a consumer must not notice but for the duplicates."""
+
 PROGRESS_S = 5.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """`root` is the tree under test; `sweep` and `stale` are what comes before the load, which `invocations` or `minutes`
-    end, whichever comes first."""
+    """`root` is the tree under test.
+
+    `sweep` and `stale` are what comes before the load, which `invocations` or `minutes` end, whichever comes first. `pause_s` lies
+    between outages; `commands` are outages beside those of the servers that were started here. `hurry` shortens clients' waits.
+    """
 
     seed: str
     invocations: int = 2000
@@ -51,6 +59,8 @@ class Options:
     stale: tuple[str, ...] = stale_workers.KINDS
     load: bool = True
     outages: bool = True
+    pause_s: tuple[float, float] = PAUSE_S
+    commands: tuple[str, ...] = ()
     rates: Rates = field(default_factory=Rates)
     hurry: float = 1.0
     root: Path = REPO
@@ -69,6 +79,7 @@ class Outcome:
     stale: StaleWorkers
     seen: evidence.Evidence
     violations: list[str]
+    pooled: int
     before_load: int
     load_s: float
     all_s: float
@@ -100,6 +111,7 @@ async def run(options: Options, report: Report) -> Outcome:
             await quiet.settle_down()
             lost = await quiet.replay_lost(outages)
             await environments.close()
+            pooled = servers.pgbouncer.transactions
             report("the oracle")
             seen = evidence.Evidence(
                 tables=evidence.tables(servers.owner_url),
@@ -122,7 +134,9 @@ async def run(options: Options, report: Report) -> Outcome:
     else:
         shutil.rmtree(folder)
     all_s = time.monotonic() - begun_s
-    return Outcome(options, folder, versions, environments, outages, points, stale, seen, violations, before_load, load_s, all_s)
+    return Outcome(
+        options, folder, versions, environments, outages, points, stale, seen, violations, pooled, before_load, load_s, all_s
+    )
 
 
 @contextlib.asynccontextmanager
@@ -145,7 +159,7 @@ async def _harness(
     environments = Environments(options.root, folder, environment, options.seed, servers.pgbouncer.port, options.workers)
     clients = Clients(environments, options.seed, options.rates, options.hurry)
     reader = TopicReader(servers, folder)
-    outages = Outages(servers, reader, options.seed, thread)
+    outages = Outages(servers, reader, options.seed, thread, options.pause_s, options.commands)
     try:
         yield environments, clients, Quiet(servers, environments, clients, reader), outages, reader
     finally:
@@ -190,7 +204,11 @@ async def _tick(options: Options, environments: Environments, function: str, lin
     while True:
         tick += 1
         label = f"tick.{function}.{line}.{tick}"
-        await environments.invoke(function, {}, label, HELD_S[function], plan.fault(options.seed, label, options.rates))
+        event: dict[str, Any] = {}
+        if function == "relay" and tick % REPLAYS_EVERY == 0:
+            now = datetime.now(UTC)
+            event = {"replay": {"from": (now - REPLAYED).isoformat(), "to": now.isoformat()}}
+        await environments.invoke(function, event, label, HELD_S[function], plan.fault(options.seed, label, options.rates))
         await asyncio.sleep(TICK_S)
 
 

@@ -17,7 +17,7 @@ from chaos.quiet import CLOCK_MOVES_S, MOVE_CLOCK
 FIRST_STORY = 1_000_000
 """Where the numbers of these stories begin, so that they do not meet those of the load."""
 
-UNPUBLISHED = Fault(trap={"number": 0, "phase": int(Phase.PUBLISH), "moment": "before", "act": "kill"})
+UNPUBLISHED = Fault(trap={"number": 0, "where": None, "phase": int(Phase.PUBLISH), "moment": "before", "act": "kill"})
 """Leaves an event to the relay."""
 
 PAY, CAPTURE, VOID = Command("pay", "process"), Command("capture", "capture", 0.6), Command("void", "void")

@@ -57,6 +57,7 @@ class PgBouncer:
             "unix_socket_dir": "",
             "auth_type": "trust",
             "auth_file": users,
+            "stats_users": server.username,
             "pool_mode": "transaction",
             "default_pool_size": POOL_SIZE,
             "max_client_conn": 1000,
@@ -70,6 +71,7 @@ class PgBouncer:
             if self._user:
                 shutil.chown(path, self._user)
         self._process: subprocess.Popen[bytes] | None = None
+        self._before_kills = 0
 
     def start(self) -> None:
         with (self._folder / "pgbouncer.log").open("ab") as log:
@@ -84,7 +86,20 @@ class PgBouncer:
                     raise
                 time.sleep(0.01)
 
+    @property
+    def transactions(self) -> int:
+        """How many it has passed on, over all its lives."""
+        with contextlib.closing(connect(_with_database(self.url, "pgbouncer"))) as connection:
+            rows = connection.run("SHOW STATS")
+            position = [column["name"] for column in connection.columns or ()].index("total_xact_count")
+            return self._before_kills + sum(int(row[position]) for row in rows or ())
+
     def kill(self) -> None:
+        assert self._process is not None
+        self._before_kills = self.transactions
+        self.stop()
+
+    def stop(self) -> None:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -153,14 +168,8 @@ def running(folder: Path, migrations: Path) -> Iterator[Servers]:
             bootstrap_servers = broker.bootstrap_servers
         pgbouncer = PgBouncer(folder, service_url)
         pgbouncer.start()
-        stack.callback(pgbouncer.kill)
+        stack.callback(pgbouncer.stop)
         yield Servers(owner_url, pgbouncer, bootstrap_servers, topic, postgres, broker)
-
-
-def thaw(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.resume()
 
 
 def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:

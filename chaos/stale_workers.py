@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from chaos.crash import Moment
+from chaos.crash import WHERES, Moment, Trap, Where
 from chaos.environments import NO_FAULT, Fault
 from chaos.scenes import CAPTURE, PAY, REFUND, REFUND_REST, VOID, Scenes
 
@@ -35,17 +35,20 @@ class StaleWorkers:
         moments: tuple[Moment, ...] = ("before", "after")
         for kind in kinds:
             for moment in moments:
-                number = 1
-                while number < MOST_WRITES and await self._one(kind, moment, number):
-                    number += 1
-                self.report(f"{kind}: frozen {moment} each of {number - 1} writes, overtaken, thawed")
+                hit = []
+                for where in WHERES:
+                    number = 1
+                    while number < MOST_WRITES and await self._one(kind, moment, where, number):
+                        number += 1
+                    hit.append(f"{number - 1} {where}")
+                self.report(f"{kind}: frozen {moment} each of {', '.join(hit)}, overtaken, thawed")
 
-    async def _one(self, kind: str, moment: Moment, number: int) -> bool:
+    async def _one(self, kind: str, moment: Moment, where: Where, number: int) -> bool:
         """Whether it was frozen."""
         scenes = self.scenes
         scene = (scenes.commands | scenes.scheduled)[kind]
-        trap = Fault(trap={"number": number, "phase": 0, "moment": moment, "act": "stop"}, freeze_s=FREEZE_S)
-        story, ended = await scene(trap, False)
+        trap: Trap = {"number": number, "where": where, "phase": 0, "moment": moment, "act": "stop"}
+        story, ended = await scene(Fault(trap=trap, freeze_s=FREEZE_S), False)
         if ended.end != "frozen":
             return False
         # What may have been settled already is refunded before the relay has sent what the frozen one owes; then all leases end.

@@ -6,6 +6,7 @@ from collections import Counter
 
 from chaos.crash import WHERES, Phase
 from chaos.run import Outcome, commit
+from chaos.servers import POOL_SIZE
 
 MOST_VIOLATIONS = 40
 
@@ -34,6 +35,7 @@ def lines(outcome: Outcome) -> list[str]:
         ("seed, commit", f"{outcome.options.seed}, {commit()}"),
         ("servers", outcome.servers),
         ("invocations", f"{total}, {per_s:.0f}/s under load: {_told(tally.invocations)}"),
+        ("transactions through the pooler", f"{outcome.pooled}, by {POOL_SIZE} connections"),
         ("environments", str(tally.forks)),
         ("kills that landed mid-flight", f"{tally.landed}, {tally.kills_at_write} of them at a network write"),
         ("  in phase", _told({name: tally.kills[phase] for phase, name in PHASES.items()})),

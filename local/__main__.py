@@ -243,7 +243,8 @@ def configured(function: Function) -> Function:
     given = {key: os.environ[key] for key in function.environment.keys() - OWN_VARIABLES if key in os.environ}
     environment = function.environment | given
     try:
-        settings_from(environment)
+        if environment.keys() >= OWN_VARIABLES:  # the template's own functions; one that is only tried out may need nothing
+            settings_from(environment)
     except SettingsError as error:
         raise StartError(f"{error}.") from None
     return dataclasses.replace(function, environment=environment)

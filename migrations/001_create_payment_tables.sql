@@ -11,13 +11,18 @@
 -- is open during a network call, so one that idles 10 s has lost its owner.
 DO $$
 BEGIN
-    CREATE ROLE payments_service LOGIN;
-    ALTER ROLE payments_service SET statement_timeout = '5s';
-    ALTER ROLE payments_service SET lock_timeout = '2s';
-    ALTER ROLE payments_service SET idle_in_transaction_session_timeout = '10s';
-EXCEPTION
-    -- A role belongs to the whole server: another database of it, or a migration running beside this one, made it with its time-outs.
-    WHEN duplicate_object OR unique_violation THEN NULL;
+    BEGIN
+        CREATE ROLE payments_service LOGIN;
+    EXCEPTION
+        -- A role belongs to the whole server: another database of it, a migration running beside this one or an administrator made it.
+        WHEN duplicate_object OR unique_violation THEN NULL;
+    END;
+    -- Only where they are missing, because two migrations that set them at once would stumble over each other.
+    IF NOT EXISTS (SELECT FROM pg_db_role_setting WHERE setrole = 'payments_service'::regrole AND setdatabase = 0) THEN
+        ALTER ROLE payments_service SET statement_timeout = '5s';
+        ALTER ROLE payments_service SET lock_timeout = '2s';
+        ALTER ROLE payments_service SET idle_in_transaction_session_timeout = '10s';
+    END IF;
 END
 $$;
 

@@ -68,10 +68,15 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield method.upper(), path, operation
 
 
+def _pattern(path: str) -> str:
+    """API Gateway hands paths over decoded, so an order id may bring slashes of its own; nothing else lies below it."""
+    return re.sub(r"\{\w+\}", "[^/]+", re.sub(r"\{(order|transaction)_id\}", ".+", path))
+
+
 def operation_of(method: str, path: str) -> dict[str, Any] | None:
     """The operation that a request's path belongs to."""
     for known_method, known_path, operation in operations():
-        if known_method == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", known_path), path, re.DOTALL):
+        if known_method == method and re.fullmatch(_pattern(known_path), path, re.DOTALL):
             return operation
     return None
 

@@ -37,7 +37,7 @@ needs_spin = pytest.mark.skipif(what_is_missing() != "", reason=what_is_missing(
 def test_every_run_of_two_workers_keeps_the_invariants(scene: str, search: str, sends: int) -> None:
     verdict = verify(MODEL_TEXT, scene, search, sends, attempts=2)
     assert verdict.broken is None, "\n".join([verdict.broken, *verdict.run])
-    assert verdict.states > 10_000
+    assert verdict.states > 1_000
 
 
 @needs_spin

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from mangum import Mangum
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from payments import lookups, telemetry
@@ -60,6 +61,15 @@ def _command_endpoint(command: Command, service: Callable[[], Service]) -> Calla
     return endpoint
 
 
+class Anything(PathConvertor):
+    """An id in a path, slashes and line breaks included: API Gateway hands it over decoded."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anything", Anything())
+
+
 class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -83,11 +93,11 @@ def lookups_router(service: Callable[[], Service]) -> APIRouter:
     async def by_id(request: Request, payment_id: str) -> Response:
         return found(request, lookups.payment_by_id, payment_id)
 
-    @router.get("/order/{order_id:path}", operation_id="get_order")
+    @router.get("/order/{order_id:anything}", operation_id="get_order")
     async def by_order(request: Request, order_id: str) -> Response:
         return found(request, lookups.payment_by_order, order_id)
 
-    @router.get("/transaction/{transaction_id:path}", operation_id="get_transaction")
+    @router.get("/transaction/{transaction_id:anything}", operation_id="get_transaction")
     async def by_transaction(request: Request, transaction_id: str) -> Response:
         return found(request, lookups.payment_by_transaction, transaction_id)
 
@@ -153,14 +163,15 @@ async def _as_api_gateway_says_it(request: Request, error: Exception) -> Respons
     return JSONResponse({"message": "Not Found"}, status_code=404)
 
 
-def handler_of(app: FastAPI) -> Callable[[Any, Any], dict[str, Any]]:
-    """The Lambda handler of an app, for HTTP API events with payload version 2.0."""
-    mangum = Mangum(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])
+class ApiGatewayHandler(Mangum):
+    """Mangum decodes the path, which API Gateway has decoded: an order "a%2Fb" would become another one, "a/b"."""
 
-    def handle(event: Any, context: Any) -> dict[str, Any]:
-        # Mangum decodes the path, which API Gateway has decoded: an order "a%2Fb" would become another one, "a/b".
+    def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         asked = event["requestContext"]["http"]
         http = asked | {"path": asked["path"].replace("%", "%25")}
-        return mangum(event | {"requestContext": event["requestContext"] | {"http": http}}, context)
+        return super().__call__(event | {"requestContext": event["requestContext"] | {"http": http}}, context)
 
-    return handle
+
+def handler_of(app: FastAPI) -> ApiGatewayHandler:
+    """The Lambda handler of an app, for HTTP API events with payload version 2.0."""
+    return ApiGatewayHandler(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])

@@ -1,0 +1,72 @@
+"""The chaos harness in short, with fixed seeds: the service survives it, and seeded defects do not."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from chaos.crash_points import KINDS, Sweep
+from chaos.defects import MUTANTS
+from chaos.mutants import tree, try_all
+from chaos.plan import Rates
+from chaos.run import Options, Outcome, run
+from chaos.summary import lines
+from tests.servers import PgBouncer
+
+NOTHING = Options("1", sweep=None, stale=(), load=False, outages=False)
+
+
+@pytest.fixture(autouse=True)
+def _pgbouncer_is_installed() -> None:
+    if not PgBouncer.program():
+        pytest.skip("PgBouncer is not installed (apt-get install pgbouncer, brew install pgbouncer)")
+
+
+def survived(options: Options) -> Outcome:
+    """Run, and fail with the summary when there is a violation; the evidence is kept then."""
+    told: list[str] = []
+    outcome = asyncio.run(run(options, told.append))
+    assert not outcome.violations, "\n".join(told[:1] + lines(outcome))
+    return outcome
+
+
+def test_every_network_write_of_every_flow_may_be_the_last() -> None:
+    outcome = survived(replace(NOTHING, sweep=Sweep(acts=("kill",), moments=("after",), cold=(True,))))
+    hit = {kind: {where for kind_hit, where in outcome.points.hits if kind_hit == kind} for kind in KINDS}
+    for kind in KINDS:
+        assert hit[kind] >= ({"books", "broker", "reply"} if kind == "relay" else {"books", "broker", "gateway", "reply"}), kind
+    assert outcome.environments.tally.landed >= 80
+
+
+def test_connections_that_break_or_stall_lose_nothing() -> None:
+    outcome = survived(replace(NOTHING, sweep=Sweep(("process", "refund", "reconcile"), ("cut", "stall"), ("after",), (False,))))
+    assert outcome.environments.tally.cuts >= 20
+
+
+def test_a_worker_that_was_overtaken_changes_nothing() -> None:
+    outcome = survived(replace(NOTHING, stale=("process", "refund", "reconcile")))
+    assert outcome.environments.tally.freezes >= 20
+
+
+def test_load_with_kills_repeats_and_outages_leaves_no_contradiction() -> None:
+    load = replace(NOTHING, seed="3", load=True, outages=True, pause_s=(0.5, 1.5), invocations=1200, hurry=0.3)
+    outcome = survived(replace(load, rates=Rates(freeze=0.0)))  # what is frozen would be waited for
+    assert outcome.environments.tally.landed >= 150
+    assert outcome.outages.count.total() >= 1
+    assert len(outcome.seen.messages) > len({message.headers["ce_id"] for message in outcome.seen.messages}) > 50
+    assert {answer.status for answer in outcome.seen.answers} >= {200, 201, 202, 402, 409, 422}
+
+
+@pytest.mark.parametrize("name", ["an event overtakes an older one", "relay marks before", "unknown outcome treated as declined"])
+def test_a_seeded_defect_is_caught(name: str) -> None:
+    [mutant] = [mutant for mutant in MUTANTS if name in mutant.name]
+    [verdict] = try_all("1", [mutant], lambda line: None)
+    assert verdict.caught_by, verdict
+
+
+def test_every_patch_still_fits() -> None:
+    for mutant in MUTANTS:
+        with tree(mutant):
+            pass
