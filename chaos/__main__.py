@@ -11,6 +11,7 @@ from chaos import stale_workers
 from chaos.crash_points import KINDS, Sweep
 from chaos.defects import MUTANTS
 from chaos.mutants import controls, try_all
+from chaos.outages import OUTAGES
 from chaos.run import Options, run
 from chaos.summary import lines
 
@@ -45,7 +46,7 @@ def main() -> int:
         sweep=Sweep(tuple(arguments.kinds)) if arguments.only in (None, "crash-points") else None,
         stale=stale_workers.KINDS if arguments.only in (None, "stale-workers") else (),
         load=arguments.only in (None, "load"),
-        outages=not arguments.no_outages,
+        outages=() if arguments.no_outages else OUTAGES,
         commands=tuple(arguments.outage),
     )
     outcome = asyncio.run(run(options, report))

@@ -13,7 +13,7 @@ from chaos.plan import Rates
 PAYMENTS = "layers/shared/python/payments"
 TABLES = "migrations/001_create_payment_tables.sql"
 
-NOTHING_ELSE: dict[str, Any] = {"sweep": None, "stale": (), "load": False, "outages": False}
+NOTHING_ELSE: dict[str, Any] = {"sweep": None, "stale": (), "load": False, "outages": ()}
 
 
 def _points(kind: str, act: Act = "kill", moment: Moment = "before", *, cold: bool = True) -> dict[str, Any]:

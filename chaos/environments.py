@@ -163,9 +163,7 @@ class Environments:
         """End the idle environments, so that the next invocations start cold."""
         for environments in self._idle.values():
             while environments:
-                environment = environments.pop()
-                environment.writer.close()
-                await self._reap(environment)
+                await self._retire(environments.pop())
 
     async def close(self) -> None:
         await self.idle()
@@ -220,8 +218,7 @@ class Environments:
             # Also when it answered: kafka-python's thread may spring the trap a moment after that.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(environment.pid, signal.SIGKILL)
-            environment.writer.close()
-            await self._reap(environment)
+            await self._retire(environment)
         else:
             self._idle[function].append(environment)
         if not line.endswith(b"\n"):
@@ -253,7 +250,11 @@ class Environments:
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT_BYTES)
         return Environment(pid, slot, reader, writer)
 
-    async def _reap(self, environment: Environment) -> None:
+    async def _retire(self, environment: Environment) -> None:
+        """Its process has been killed, or ends now that nobody talks to it."""
+        environment.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await environment.writer.wait_closed()
         async with self._lock:
             command = REAP + b"\0" + environment.pid.to_bytes(NUMBER_BYTES, "big")
             await asyncio.get_running_loop().sock_sendall(self._control, command)

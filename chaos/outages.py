@@ -23,6 +23,16 @@ from chaos.evidence import Message, messages
 from chaos.servers import START_TIMEOUT_S, Servers, processes_of, signal_all
 from chaos.topic import DRAINED
 
+OUTAGES = (
+    "PgBouncer killed",
+    "PgBouncer frozen",
+    "PostgreSQL restarted",
+    "PostgreSQL killed",
+    "PostgreSQL frozen",
+    "broker killed",
+    "broker frozen",
+)
+
 PAUSE_S = (4.0, 12.0)
 """Between outages, so that much of the load meets healthy servers."""
 
@@ -85,6 +95,7 @@ class Outages:
         reader: TopicReader,
         seed: str,
         thread: Executor,
+        names: Sequence[str],
         pause_s: tuple[float, float],
         commands: Sequence[str],
     ) -> None:
@@ -96,24 +107,24 @@ class Outages:
         self.count: Counter[str] = Counter()
         self.unseen_s: list[tuple[float, float]] = []
         """From when to when (seconds since the epoch) an acknowledged event may have died with the broker, unread."""
-        self._kinds: list[tuple[str, Callable[[], object]]] = [
-            ("PgBouncer killed", self._kill_pooler),
-            ("PgBouncer frozen", self._freeze_pooler),
-        ]
+        kinds: dict[str, Callable[[], object]] = {
+            "PgBouncer killed": self._kill_pooler,
+            "PgBouncer frozen": self._freeze_pooler,
+        }
         if servers.postgres is not None:
-            self._kinds += [
-                ("PostgreSQL restarted", self._restart_postgres),
-                ("PostgreSQL killed", self._kill_postgres),
-                ("PostgreSQL frozen", self._freeze_postgres),
-            ]
+            kinds |= {
+                "PostgreSQL restarted": self._restart_postgres,
+                "PostgreSQL killed": self._kill_postgres,
+                "PostgreSQL frozen": self._freeze_postgres,
+            }
         if servers.broker is not None:
-            self._kinds += [("broker killed", self._kill_broker), ("broker frozen", self._freeze_broker)]
-
+            kinds |= {"broker killed": self._kill_broker, "broker frozen": self._freeze_broker}
+        self._kinds = [(name, bring) for name, bring in kinds.items() if name in names]
         self._kinds += [(command, partial(subprocess.run, shlex.split(command), check=True)) for command in commands]
 
     async def befall(self) -> None:
         """Go on until cancelled; an outage that has begun is always brought to its end."""
-        while True:
+        while self._kinds:
             await asyncio.sleep(self._random.uniform(*self._pause_s))
             name, bring = self._random.choice(self._kinds)
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, bring))

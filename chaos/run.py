@@ -19,7 +19,7 @@ from chaos import acknowledged, evidence, oracle, plan, stale_workers
 from chaos.clients import HELD_S, Clients
 from chaos.crash_points import CrashPoints, Sweep
 from chaos.environments import REPO, Environments
-from chaos.outages import PAUSE_S, Outages, TopicReader
+from chaos.outages import OUTAGES, PAUSE_S, Outages, TopicReader
 from chaos.plan import Rates
 from chaos.quiet import Quiet
 from chaos.scenes import Scenes
@@ -47,8 +47,8 @@ PROGRESS_S = 5.0
 class Options:
     """`root` is the tree under test.
 
-    `sweep` and `stale` are what comes before the load, which `invocations` or `minutes` end, whichever comes first. `pause_s` lies
-    between outages; `commands` are outages beside those of the servers that were started here. `hurry` shortens clients' waits.
+    `sweep` and `stale` are what comes before the load, which `invocations` or `minutes` end, whichever comes first. `pause_s`
+    lies between `outages`; `commands` are further ones. `hurry` shortens the clients' waits.
     """
 
     seed: str
@@ -58,7 +58,7 @@ class Options:
     sweep: Sweep | None = field(default_factory=Sweep)
     stale: tuple[str, ...] = stale_workers.KINDS
     load: bool = True
-    outages: bool = True
+    outages: tuple[str, ...] = OUTAGES
     pause_s: tuple[float, float] = PAUSE_S
     commands: tuple[str, ...] = ()
     rates: Rates = field(default_factory=Rates)
@@ -159,7 +159,7 @@ async def _harness(
     environments = Environments(options.root, folder, environment, options.seed, servers.pgbouncer.port, options.workers)
     clients = Clients(environments, options.seed, options.rates, options.hurry)
     reader = TopicReader(servers, folder)
-    outages = Outages(servers, reader, options.seed, thread, options.pause_s, options.commands)
+    outages = Outages(servers, reader, options.seed, thread, options.outages, options.pause_s, options.commands)
     try:
         yield environments, clients, Quiet(servers, environments, clients, reader), outages, reader
     finally:
@@ -173,8 +173,7 @@ async def _load(options: Options, environments: Environments, clients: Clients, 
     first = environments.tally.invocations.total()
     background = [asyncio.create_task(_tick(options, environments, function, n)) for n, function in enumerate(SCHEDULED)]
     background.append(asyncio.create_task(_progress(options.seed, environments, clients, outages, report)))
-    if options.outages:
-        background.append(asyncio.create_task(outages.befall()))
+    background.append(asyncio.create_task(outages.befall()))
     stories: set[asyncio.Task[None]] = set()
     number = 0
     while (

@@ -15,7 +15,7 @@ from chaos.run import Options, Outcome, run
 from chaos.summary import lines
 from tests.servers import PgBouncer
 
-NOTHING = Options("1", sweep=None, stale=(), load=False, outages=False)
+NOTHING = Options("1", sweep=None, stale=(), load=False, outages=())
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +51,9 @@ def test_a_worker_that_was_overtaken_changes_nothing() -> None:
 
 
 def test_load_with_kills_repeats_and_outages_leaves_no_contradiction() -> None:
-    load = replace(NOTHING, seed="3", load=True, outages=True, pause_s=(0.5, 1.5), invocations=1200, hurry=0.3)
-    outcome = survived(replace(load, rates=Rates(freeze=0.0)))  # what is frozen would be waited for
+    # What is frozen would be waited for.
+    load = replace(NOTHING, seed="3", load=True, invocations=1200, hurry=0.3, rates=Rates(freeze=0.0))
+    outcome = survived(replace(load, outages=("PgBouncer killed", "PostgreSQL killed", "broker killed"), pause_s=(0.5, 1.5)))
     assert outcome.environments.tally.landed >= 150
     assert outcome.outages.count.total() >= 1
     assert len(outcome.seen.messages) > len({message.headers["ce_id"] for message in outcome.seen.messages}) > 50
