@@ -307,7 +307,7 @@ MUTANTS = (
     ),
     Mutant(
         "a direct payload's key derived from the moment",
-        "refused for its own payment",
+        "is older than this delivery",
         (
             Patch(
                 f"{PAYMENTS}/requests.py",

@@ -119,6 +119,7 @@ async def run(options: Options, report: Report) -> Outcome:
                 messages=reader.messages(),
                 answers=clients.answers,
                 lost_with_broker=lost,
+                epoch_s=time.time() - time.monotonic(),
                 frozen=frozenset(environments.frozen_labels),
             )
     lives = oracle.lives_of(seen)

@@ -142,7 +142,7 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
 def _first_requests(handlers: dict[str, Callable[[Any, Any], Any]]) -> None:
     """Let FastAPI and kafka-python prepare what they prepare at first use, 25 ms that no child has to pay.
 
-    Requests of nobody are refused before anything connects; the producer asks for the topic's metadata, and is gone before a fork.
+    Requests of nobody are refused before anything connects; the producer asks for the topic and is gone before a fork.
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
