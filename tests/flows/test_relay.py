@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -8,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from local.servers import EmbeddedBroker
 from payments.domain.events import Event, rfc3339
 from payments.kafka import KafkaPublisher
 from payments.phases import PUBLISH_LEASE_S
@@ -368,6 +370,32 @@ def test_a_broker_that_is_not_there_is_asked_once_in_a_while_and_no_one_waits_lo
     assert publisher._producer is None
     publisher.warm_up()
     assert publisher._producer is None, "nor warmed up"
+
+
+def test_a_broker_that_took_an_event_for_a_duplicate_of_what_it_never_had_has_not_acknowledged(
+    outage_broker: EmbeddedBroker,
+) -> None:
+    address, payment_id = outage_broker.bootstrap_servers, UUID(int=1)
+
+    def event(number: int) -> Event:
+        moment = datetime.fromisoformat("2026-01-31T12:00:00Z")
+        return Event(UUID(int=number), payment_id, number, "payment.successful", {}, moment, None)
+
+    older = KafkaPublisher([address], "payments")
+    assert older.publish([event(1)], 5) == {UUID(int=1)}
+    before = outage_broker.restarts
+    servers.kill(outage_broker)  # and with it all that it knew, so that it gives a second producer the first one's id
+    end_s = time.monotonic() + 20
+    while outage_broker.restarts == before and time.monotonic() < end_s:
+        time.sleep(0.05)
+    younger = KafkaPublisher([address], "payments")
+    for number in (2, 3, 4):
+        assert younger.publish([event(number)], 5) == {UUID(int=number)}
+    acknowledged = older.publish([event(5)], 5)
+    older.close()
+    younger.close()
+    on_topic = {UUID(message.headers["ce_id"]) for message in messages(address, "payments")}
+    assert acknowledged <= on_topic
 
 
 def test_the_store_leases_only_the_oldest_event_of_a_payment(lone_shop: Shop, lone_books: Books) -> None:

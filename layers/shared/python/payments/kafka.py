@@ -123,7 +123,12 @@ class KafkaPublisher:
         # Each by itself: one partition may be without a leader while the others acknowledge.
         for event_id, future in sent:
             try:
-                future.get(timeout=max(deadline - time.monotonic(), 0.001))
+                if future.get(timeout=max(deadline - time.monotonic(), 0.001)).offset < 0:
+                    # "A duplicate of what I have": true, unless the broker lost its memory and knows another producer by our
+                    # id. It costs little to send the event again until it has a place in the log.
+                    from kafka.errors import DuplicateSequenceNumberError
+
+                    raise DuplicateSequenceNumberError
                 acknowledged.add(event_id)
             except Exception as error:
                 failures.append(error)
