@@ -30,7 +30,7 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         keyed = answer.key is not None
         found = by_key.get((answer.owner, answer.kind, answer.key)) if keyed else by_trace.get((answer.kind, answer.traceparent))
         own = by_trace.get((answer.kind, answer.traceparent))
-        yield from _one_answer(answer, found, None if answer.direct else own, lives, evidence.epoch_s)
+        yield from _one_answer(answer, found, None if answer.direct else own, lives)
         if keyed or answer.direct:
             requests[answer.request].append(answer)
     for request, answers in requests.items():
@@ -38,7 +38,7 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
     yield from _never_back(evidence.answers, lives)
 
 
-def _one_answer(answer: Answer, found: Row | None, own: Row | None, lives: dict[str, Life], epoch_s: float) -> Iterator[str]:
+def _one_answer(answer: Answer, found: Row | None, own: Row | None, lives: dict[str, Life]) -> Iterator[str]:
     """`found` is the operation that the answer should be about; `own` the one that this very delivery made."""
     body, told = answer.body or {}, f"{answer.label}: was told {answer.status} {answer.code}".rstrip()
     if answer.status in (200, 201, 202, 402):
@@ -51,12 +51,8 @@ def _one_answer(answer: Answer, found: Row | None, own: Row | None, lives: dict[
     elif answer.code == "idempotency_key_in_use":
         if found is None:
             yield f"{told}, and nobody ever used the key"
-    elif 400 <= (answer.status or 0) < 500:
-        if own is not None:
-            yield f"{told}, which says that nothing was done, and operation {own['operation_id']} was"
-        elif found is not None and moment(found["created_at"]).timestamp() < answer.sent_s + epoch_s:
-            # A younger one was made by a repeat of the request, after this delivery had been refused for another reason.
-            yield f"{told}, and operation {found['operation_id']} of the same request is older than this delivery"
+    elif 400 <= (answer.status or 0) < 500 and own is not None:
+        yield f"{told}, which says that nothing was done, and operation {own['operation_id']} was"
     if answer.code == "order_already_paid":
         statuses = {entry["to_status"] for entry in lives[body["payment_id"]].history}
         if not statuses & {"AUTHORIZED", *PAID}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 PREFIX = "/api/v1/payments"
@@ -83,19 +83,4 @@ def heard(sent: Answer, end: str, result: Any, error: str) -> Answer:
         else:
             status, body = result["statusCode"], json.loads(result["body"])
             replayed = result["headers"].get("idempotent-replayed") == "true"
-    return Answer(
-        sent.request,
-        sent.label,
-        sent.kind,
-        sent.owner,
-        sent.key,
-        sent.traceparent,
-        sent.direct,
-        sent.sent_s,
-        time.monotonic(),
-        end,
-        status,
-        body,
-        replayed,
-        error,
-    )
+    return replace(sent, heard_s=time.monotonic(), end=end, status=status, body=body, replayed=replayed, error=error)

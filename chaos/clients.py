@@ -44,6 +44,8 @@ class Clients:
     async def play(self, story: Story) -> None:
         for group in story.groups:
             transaction_id = ""
+            if group[0].kind in ("capture", "void") and await self.pause(story.wait_s):
+                return
             if group[0].kind != "process":
                 transaction_id = await self._transaction(story)
                 if not transaction_id:
@@ -53,7 +55,7 @@ class Clients:
     async def _transaction(self, story: Story) -> str:
         """Look the order up until its payment has been authorized or captured; empty when it has not, or time is up."""
         for pause_s in (0.0, *BACKOFF_S):
-            if await self._pause(pause_s):
+            if await self.pause(pause_s * self._hurry):
                 return ""
             answer = await self.look_up(story, f"/order/{story.order_id}")
             if answer.status == 200 and answer.body and answer.body["status"] not in ("PENDING", "PROCESSING"):
@@ -70,13 +72,13 @@ class Clients:
         repeatable = command.keyed or command.kind == "process"
         for _, pause_s in zip(range(command.tries if repeatable else 1), (*BACKOFF_S, 0.0), strict=False):
             answer, _ = await self.deliver(story, command, body)
-            if answer.final or answer.status == 202 or await self._pause(pause_s):
+            if answer.final or answer.status == 202 or await self.pause(pause_s * self._hurry):
                 return
 
-    async def _pause(self, pause_s: float) -> bool:
+    async def pause(self, pause_s: float) -> bool:
         """Whether the load came to its end meanwhile."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.hang_up.wait(), pause_s * self._hurry)
+            await asyncio.wait_for(self.hang_up.wait(), pause_s)
         return self.hang_up.is_set()
 
     async def deliver(
@@ -86,7 +88,7 @@ class Clients:
         name = f"{story.number}.{command.name}"
         label = f"{name}.{self._deliveries[name]}"
         self._deliveries[name] += 1
-        key = f"key-{name}" if command.keyed else None
+        key = command.key_of(story) if command.keyed else None
         if story.direct:
             trace = traceparent_of(name)
             event = body | {"operation": command.kind, "traceparent": trace} | ({"idempotency_key": key} if key else {})

@@ -306,8 +306,20 @@ MUTANTS = (
         NOTHING_ELSE | {"sweep": Sweep(("reconcile-refund",), ("kill",), ("before",), (True,), most=4)},
     ),
     Mutant(
+        "a slow clock turns the payment's story back",
+        "history goes back in time",
+        (
+            Patch(
+                f"{PAYMENTS}/store/claims.py",
+                "GREATEST(payments.updated_at, :created_at::timestamptz)",
+                ":created_at::timestamptz",
+            ),
+        ),
+        _load(),
+    ),
+    Mutant(
         "a direct payload's key derived from the moment",
-        "is older than this delivery",
+        "after the outcome had been told",
         (
             Patch(
                 f"{PAYMENTS}/requests.py",

@@ -99,6 +99,7 @@ class Environments:
         self._usual_s: defaultdict[str, float] = defaultdict(lambda: 0.02)
         self._frozen: dict[str, asyncio.Task[None]] = {}
         self._thaws: dict[str, asyncio.Event] = {}
+        self._alive: set[Environment] = set()
         self._lock = asyncio.Lock()
         self.frozen_labels: set[str] = set()
         self.late: asyncio.Queue[Ended] = asyncio.Queue()
@@ -166,10 +167,11 @@ class Environments:
                 await self._retire(environments.pop())
 
     async def close(self) -> None:
-        await self.idle()
-        await self.recycle()
+        """End all environments, whatever they are at."""
         self._control.close()
-        await asyncio.to_thread(self._zygote.wait)
+        await asyncio.to_thread(self._zygote.wait)  # which kills its children
+        for environment in self._alive:
+            await _hang_up(environment)
 
     async def _signal(
         self, environment: Environment, reply: asyncio.Future[bytes], fault: Fault, usual_s: float
@@ -248,13 +250,14 @@ class Environments:
             raise RuntimeError("the handlers could not be imported; see handlers.log")
         self.tally.forks += 1
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT_BYTES)
-        return Environment(pid, slot, reader, writer)
+        environment = Environment(pid, slot, reader, writer)
+        self._alive.add(environment)
+        return environment
 
     async def _retire(self, environment: Environment) -> None:
         """Its process has been killed, or ends now that nobody talks to it."""
-        environment.writer.close()
-        with contextlib.suppress(ConnectionError):
-            await environment.writer.wait_closed()
+        self._alive.discard(environment)
+        await _hang_up(environment)
         async with self._lock:
             command = REAP + b"\0" + environment.pid.to_bytes(NUMBER_BYTES, "big")
             await asyncio.get_running_loop().sock_sendall(self._control, command)
@@ -264,6 +267,12 @@ class Environments:
     def _slot(self, environment: Environment) -> tuple[int, int, int]:
         phase, sprung, stopped = SLOT.unpack_from(self._memory, environment.slot * SLOT.size)
         return phase, sprung, stopped
+
+
+async def _hang_up(environment: Environment) -> None:
+    environment.writer.close()
+    with contextlib.suppress(ConnectionError):
+        await environment.writer.wait_closed()
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

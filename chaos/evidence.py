@@ -55,9 +55,7 @@ class Evidence:
     messages: list[Message]
     answers: list[Answer]
     lost_with_broker: frozenset[str]
-    """event_ids that the memory of a killed broker held and nobody had read; they were replayed, so they are late."""
-    epoch_s: float
-    """When the monotonic clock of the answers stood at 0, in seconds since the epoch."""
+    """event_ids that only the memory of a killed broker held, acknowledged and unread; they were replayed, so they are late."""
     frozen: frozenset[str]
     """Labels of invocations that were stopped for longer than their lease."""
 

@@ -32,7 +32,7 @@ class Verdict:
     took_s: float
 
     def __str__(self) -> str:
-        return f"{self.mutant:<52} {self.took_s:>4.0f} s  {self.caught_by or 'NOT CAUGHT'} ({self.others} others)"
+        return f"{self.mutant:<52} {self.took_s:>4.0f} s  {self.caught_by or 'nothing found'} ({self.others} others)"
 
 
 @contextmanager

@@ -58,7 +58,11 @@ class Life:
     @property
     def states(self) -> list[tuple[str, int]]:
         """(status, refunded so far) after each entry of the history."""
-        succeeded = sorted((r for r in self.refunds if r["status"] == "SUCCEEDED"), key=lambda r: moment(r["updated_at"]))
+        # By the database's clock: the environments' clocks differ, and what they cannot tell apart gets one time.
+        settled = [operation for operation in self.operations if operation["outcome"] == "succeeded"]
+        order = [operation["refund_id"] for operation in sorted(settled, key=lambda row: moment(row["settled_at"]))]
+        succeeded = [refund for refund in self.refunds if refund["status"] == "SUCCEEDED" and refund["refund_id"] in order]
+        succeeded.sort(key=lambda refund: order.index(refund["refund_id"]))
         amounts, refunded, states = iter(succeeded), 0, []
         for entry in self.history:
             if EVENTS.get(entry["to_status"]) == "payment.refunded":

@@ -17,6 +17,11 @@ LOST_REPLY_RATE = 0.08
 OWNERS = ("shop-a", "shop-b", "shop-c")
 DIRECT_OWNER = "order-service"
 
+CAPTURE_WINDOW_S = 12
+"""Short, so that reconcile voids authorizations while clients capture them."""
+
+FIRST_OF_KIND = ("pay", "capture", "void", "refund-0-0")
+
 OK = "tok_ok"
 
 # The gateway's outcome of a story's first attempt. Tokens that are no scenario follow the rates, which draw from key and seed.
@@ -49,6 +54,10 @@ class Command:
     keyed: bool = True
     tries: int = 4
 
+    def key_of(self, story: Story) -> str:
+        """Keys are scoped by owner and kind, so the first command of each kind shares one with the others."""
+        return f"key-{story.number}" if self.name in FIRST_OF_KIND else f"key-{story.number}-{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Story:
@@ -61,6 +70,8 @@ class Story:
     currency: str
     manual: bool
     groups: tuple[tuple[Command, ...], ...]
+    wait_s: float = 0.0
+    """Before what ends an authorization, so that some meet reconcile, which voids it when it has run out."""
 
     @property
     def order_id(self) -> str:
@@ -111,6 +122,7 @@ def story(seed: str, number: int) -> Story:
         currency=random.choice(("USD", "EUR", "JPY", "KWD")),
         manual=manual,
         groups=tuple(groups),
+        wait_s=random.uniform(-2.0, 2.0) + CAPTURE_WINDOW_S if random.random() < 0.15 else 0.0,
     )
 
 

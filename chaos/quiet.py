@@ -54,23 +54,26 @@ class Quiet:
         await self._reader.drain()
 
     async def replay_lost(self, outages: Outages) -> frozenset[str]:
-        """Do what an operator does after a broker lost its log: replay. The event_ids that this was needed for.
+        """Do what an operator does after a broker lost its log: replay. The event_ids that died with a broker, unread.
 
         They are looked for only among events that were acknowledged in the moments before a kill; a missing event of any other
-        time stays missing, and the oracle will say so.
+        time stays missing, and the oracle will say so. Some were replayed already, by the relay that the load has replaying.
         """
-        seen = {message.headers.get("ce_id") for message in self._reader.messages()}
-        lost: list[tuple[str, datetime]] = []
+        first_seen: dict[str, int] = {}
+        for message in self._reader.messages():
+            first_seen.setdefault(message.headers.get("ce_id", ""), message.incarnation)
+        lost: dict[str, datetime] = {}
         with contextlib.closing(evidence.connect(self._servers.owner_url)) as connection:
-            for from_s, to_s in outages.unseen_s:
+            for killed, (from_s, to_s) in enumerate(outages.unseen_s):
                 published = connection.run(PUBLISHED_IN, from_s=from_s, to_s=to_s + MARK_S)
-                lost += [(event_id, created_at) for event_id, created_at in published if event_id not in seen]
-        for _, created_at in lost:
-            moments = {"from": created_at, "to": created_at + timedelta(microseconds=1)}
-            replay = {name: at.astimezone(UTC).isoformat() for name, at in moments.items()}
-            await self._invoke("relay", {"replay": replay})
+                lost |= {event_id: at for event_id, at in published if first_seen.get(event_id, killed + 1) > killed}
+        for event_id, created_at in lost.items():
+            if event_id not in first_seen:
+                moments = {"from": created_at, "to": created_at + timedelta(microseconds=1)}
+                replay = {name: at.astimezone(UTC).isoformat() for name, at in moments.items()}
+                await self._invoke("relay", {"replay": replay})
         await self._reader.drain()
-        return frozenset(event_id for event_id, _ in lost)
+        return frozenset(lost)
 
     async def _until_idle(self) -> None:
         for _ in range(ROUNDS):

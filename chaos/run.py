@@ -29,9 +29,6 @@ from chaos.stale_workers import StaleWorkers
 RETRY_SCHEDULE_S = ",".join(str(moment_s) for moment_s in (0.5, 1, 1.5, 2, 3, 4, 5, *range(6, 3600, 2)))
 """So many moments that no operation is given up within a run: whatever has no outcome in the end is a violation."""
 
-CAPTURE_WINDOW_S = 12
-"""Short, so that reconcile voids authorizations while clients capture them."""
-
 TICK_S = 0.4
 """Between the end of a scheduled invocation and the next one's start; two of each function are at it, and so overlap."""
 
@@ -119,7 +116,6 @@ async def run(options: Options, report: Report) -> Outcome:
                 messages=reader.messages(),
                 answers=clients.answers,
                 lost_with_broker=lost,
-                epoch_s=time.time() - time.monotonic(),
                 frozen=frozenset(environments.frozen_labels),
             )
     lives = oracle.lives_of(seen)
@@ -150,7 +146,7 @@ async def _harness(
         "KAFKA_TOPIC": servers.topic,
         "DIRECT_OWNER": plan.DIRECT_OWNER,
         "RETRY_SCHEDULE_S": RETRY_SCHEDULE_S,
-        "CAPTURE_WINDOW_S": str(CAPTURE_WINDOW_S),
+        "CAPTURE_WINDOW_S": str(plan.CAPTURE_WINDOW_S),
         "GATEWAY_SUCCESS_RATE": "0.7",
         "GATEWAY_DELAY_MS": "0-20",
         "GATEWAY_SEED": options.seed,
@@ -172,9 +168,9 @@ async def _load(options: Options, environments: Environments, clients: Clients, 
     """Stories, scheduled invocations and outages, until enough invocations were begun and the stories are at their ends."""
     begun_s = time.monotonic()
     first = environments.tally.invocations.total()
-    background = [asyncio.create_task(_tick(options, environments, function, n)) for n, function in enumerate(SCHEDULED)]
-    background.append(asyncio.create_task(_progress(options.seed, environments, clients, outages, report)))
-    background.append(asyncio.create_task(outages.befall()))
+    ticks = [asyncio.create_task(_tick(options, environments, clients, function, n)) for n, function in enumerate(SCHEDULED)]
+    progress = asyncio.create_task(_progress(options.seed, environments, clients, outages, report))
+    trouble = asyncio.create_task(outages.befall())
     stories: set[asyncio.Task[None]] = set()
     number = 0
     while (
@@ -190,18 +186,17 @@ async def _load(options: Options, environments: Environments, clients: Clients, 
         for story in done:
             story.result()
     clients.hang_up.set()
-    await asyncio.gather(*stories)
-    for task in background:
+    await asyncio.gather(*stories, *ticks)
+    for task in (progress, trouble):
         task.cancel()
-    for result in await asyncio.gather(*background, return_exceptions=True):
-        if isinstance(result, Exception):
-            raise result
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     await outages.over()
 
 
-async def _tick(options: Options, environments: Environments, function: str, line: int) -> None:
+async def _tick(options: Options, environments: Environments, clients: Clients, function: str, line: int) -> None:
     tick = 0
-    while True:
+    while not clients.hang_up.is_set():
         tick += 1
         label = f"tick.{function}.{line}.{tick}"
         event: dict[str, Any] = {}
@@ -209,7 +204,7 @@ async def _tick(options: Options, environments: Environments, function: str, lin
             now = datetime.now(UTC)
             event = {"replay": {"from": (now - REPLAYED).isoformat(), "to": now.isoformat()}}
         await environments.invoke(function, event, label, HELD_S[function], plan.fault(options.seed, label, options.rates))
-        await asyncio.sleep(TICK_S)
+        await clients.pause(TICK_S)
 
 
 async def _progress(seed: str, environments: Environments, clients: Clients, outages: Outages, report: Report) -> None:

@@ -75,7 +75,10 @@ class PgBouncer:
 
     def start(self) -> None:
         with (self._folder / "pgbouncer.log").open("ab") as log:
-            self._process = subprocess.Popen([self._program, self._settings], stderr=log, stdout=log, user=self._user, cwd="/")
+            command = [self._program, str(self._settings)]
+            if setpriv := shutil.which("setpriv"):  # on Linux: it ends with this process, however that ends
+                command = [setpriv, "--pdeathsig=KILL", *command]
+            self._process = subprocess.Popen(command, stderr=log, stdout=log, user=self._user, cwd="/")
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while True:
             try:

@@ -25,9 +25,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from mmap import mmap
 from pathlib import Path
+from random import Random
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -37,6 +39,9 @@ from chaos.answers import http_event
 from chaos.crash import Crash
 
 FUNCTIONS = ("process", "refund", "lookups", "relay", "reconcile")
+
+CLOCKS_DIFFER_S = 1.0
+"""Between any two environments at the most. NTP does much better; a payment's story must not turn back even so."""
 
 FORK, REAP = b"F", b"R"
 NUMBER_BYTES = 4
@@ -95,27 +100,30 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page that a child shares with this process
     children: set[int] = set()
-    while True:
-        command, descriptors, _, _ = socket.recv_fds(control, COMMAND_BYTES, 1)
-        if not command:
-            break
-        number = int.from_bytes(command[2:], "big")
-        if command[:1] == REAP:
-            os.waitpid(number, 0)
-            children.discard(number)
-            control.sendall(command)
-            continue
-        pid = os.fork()
-        if pid == 0:
-            control.close()
-            crash = Crash(memory, number, options.books_port)
-            gateway_of(crash)
-            serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids)
-        os.close(descriptors[0])
-        children.add(pid)
-        control.sendall(pid.to_bytes(NUMBER_BYTES, "big"))
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)  # also those that are frozen
+    try:
+        # Until the harness hangs up, or dies.
+        while (received := socket.recv_fds(control, COMMAND_BYTES, 1))[0]:
+            command, descriptors = received[:2]
+            number = int.from_bytes(command[2:], "big")
+            if command[:1] == REAP:
+                os.waitpid(number, 0)
+                children.discard(number)
+                control.sendall(command)
+                continue
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                crash = Crash(memory, number, options.books_port)
+                gateway_of(crash)
+                serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids)
+            os.close(descriptors[0])
+            children.add(pid)
+            control.sendall(pid.to_bytes(NUMBER_BYTES, "big"))
+    except ConnectionError:
+        pass
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)  # also those that are frozen
 
 
 def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, Callable[[Crash], None]]:
@@ -130,7 +138,8 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
     def service() -> Any:
         parts = shipped()
         gateway = LedgerGateway(parts.gateway, Path(options.ledger), crashes[0], lambda: ids.label)
-        return dataclasses.replace(parts, gateway=gateway, new_id=ids)
+        behind = timedelta(seconds=Random(f"{options.seed}/clock/{os.getpid()}").uniform(-CLOCKS_DIFFER_S, CLOCKS_DIFFER_S) / 2)
+        return dataclasses.replace(parts, gateway=gateway, new_id=ids, clock=lambda: datetime.now(UTC) - behind)
 
     wiring.service = service
     modules = {name: importlib.import_module(f"functions.{name}.handler") for name in FUNCTIONS}
