@@ -14,6 +14,7 @@ run_env := $(call stamp,.venv-run,run)
 test_env := $(call stamp,.venv,test)
 sam_env := $(call stamp,.venv-sam,sam)
 cli_env := $(call stamp,.venv-cli,cli)
+audit_env := $(call stamp,.venv-audit,audit)
 
 .PHONY: help
 help: ## show this text
@@ -44,6 +45,12 @@ check: $(test_env) $(sam_env) ## check format, lint, types, layers and the templ
 	PYTHONPATH=layers/shared/python .venv/bin/lint-imports --no-logo
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region us-east-1
 
+.PHONY: audit
+audit: $(audit_env) ## look for known vulnerabilities in the locks, and for weaknesses in the code (bandit) and the template (checkov)
+	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive layers/shared/python/payments functions
+	.venv-audit/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
+	for lock in requirements/*.txt; do .venv-audit/bin/pip-audit --disable-pip --require-hashes --requirement $$lock || exit 1; done
+
 .PHONY: lint
 lint: $(test_env) ## format the code and mend what can be mended
 	.venv/bin/ruff format
@@ -65,6 +72,7 @@ lock: ## renew requirements/*.txt; needs uv (ARGS=--upgrade takes newer versions
 	$(compile) $(runtime) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	$(compile) cli/pyproject.toml --constraint requirements/test.txt --output-file requirements/cli.txt
 	$(compile) --group sam --output-file requirements/sam.txt
+	$(compile) --group audit --output-file requirements/audit.txt
 
 .PHONY: up
 up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply the migrations (Docker; then `make sam-local`)
@@ -135,7 +143,7 @@ clean: ## remove environments, caches and builds, but not the books in .local/
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names everything, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

@@ -137,7 +137,7 @@ def settle(
     outcome = Outcome.SUCCEEDED if isinstance(reply, Approved) else Outcome.DECLINED
     operation = replace(operation, reply=_record(reply))
     for tries in range(SETTLE_TRIES):
-        time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # not a secret
+        time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # nosec B311 - no secret
         now = service.clock()
         change = change_for(service, operation, payment, reply)
         after = apply(payment, change, now) if change else payment

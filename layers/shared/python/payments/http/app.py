@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from mangum import Mangum
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
@@ -70,13 +71,23 @@ class Anything(PathConvertor):
 register_url_convertor("anything", Anything())
 
 
+def _no_epoch(text: object) -> object:
+    """Pydantic would also take a number, as seconds or milliseconds since 1970, whichever it holds for likely."""
+    if isinstance(text, str) and "-" not in text[1:]:
+        raise PydanticCustomError("rfc3339", "must be a time with a zone, such as 2026-01-31T12:00:00Z")
+    return text
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_epoch)]
+
+
 class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     order_id: Text64 | None = None
     status: PaymentStatus | None = None
-    created_from: Annotated[AwareDatetime | None, Field(description="Inclusive")] = None
-    created_to: Annotated[AwareDatetime | None, Field(description="Exclusive")] = None
+    created_from: Annotated[Moment | None, Field(description="Inclusive")] = None
+    created_to: Annotated[Moment | None, Field(description="Exclusive")] = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before")] = None
 
