@@ -3,7 +3,7 @@
 `python -m chaos run` drives the real handlers through PgBouncer against a real PostgreSQL and a real broker while it kills,
 freezes, cuts and repeats; `python -m chaos mutants` shows that it would notice. In reading order:
 
-plan.py, stories.py          what the clients do and which fault meets which invocation, all drawn from one seed
+plan.py, clients.py          what the clients do and which fault meets which invocation, all drawn from one seed
 environments.py, zygote.py   Lambda environments as forked processes; crash.py and gateway.py are what is put into them
 servers.py, outages.py       the servers, and what befalls them
 crash_points.py              SIGKILL and cut connections at every network write in turn, for every kind of invocation
@@ -17,5 +17,5 @@ gateway's outcomes (scenario tokens and ids are drawn from it). What it does not
 threads, hence which of two overlapping requests wins, and at which instruction a random kill lands.
 
 What it does not show: SIGKILL is not a power cut (PostgreSQL runs without fsync here), PgBouncer is not RDS Proxy, and a clock
-that jumps is not tried.
+that jumps is not tried, though the environments' clocks differ by up to a second.
 """

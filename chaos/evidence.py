@@ -74,11 +74,14 @@ def connect(url: str) -> pg8000.native.Connection:
 
 
 def calls(ledger: Path) -> list[Call]:
-    """Calls in the order in which they reached the gateway."""
+    """Calls in the order in which they reached the gateway. A line that a kill tore is a call that did not reach it."""
     ended_s: dict[str, float] = {}
     lines = []
-    for text in ledger.read_text().splitlines() if ledger.exists() else ():
-        line = json.loads(text)
+    for text in filter(None, ledger.read_text().splitlines()) if ledger.exists() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
         if "ended_s" in line:
             ended_s[line["call"]] = line["ended_s"]
         else:

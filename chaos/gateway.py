@@ -66,5 +66,6 @@ class LedgerGateway:
         return answer
 
     def _record(self, line: dict[str, Any]) -> None:
-        os.write(self._ledger, json.dumps(line).encode() + b"\n")
+        # Between two line ends, because a kill may tear a write at the end of a page: the next line then stands by itself.
+        os.write(self._ledger, b"\n" + json.dumps(line).encode() + b"\n")
         os.fsync(self._ledger)

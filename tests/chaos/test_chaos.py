@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from mmap import mmap
+from pathlib import Path
 
 import pytest
 
+from chaos import evidence
+from chaos.crash import SLOT, Crash
 from chaos.crash_points import KINDS, Sweep
 from chaos.defects import MUTANTS
+from chaos.gateway import LedgerGateway
 from chaos.mutants import tree, try_all
 from chaos.plan import Rates
 from chaos.run import Options, Outcome, run
 from chaos.summary import lines
+from payments.gateway.port import GatewayRequest
+from payments.gateway.simulated import SimulatedGateway
 from tests.servers import PgBouncer
 
 NOTHING = Options("1", sweep=None, stale=(), load=False, outages=())
@@ -65,6 +72,18 @@ def test_a_seeded_defect_is_caught(name: str) -> None:
     [mutant] = [mutant for mutant in MUTANTS if name in mutant.name]
     [verdict] = try_all("1", [mutant], lambda line: None)
     assert verdict.caught_by, verdict
+
+
+def test_a_call_that_a_kill_tore_out_of_the_ledger_did_not_reach_the_gateway(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    crash = Crash(mmap(-1, SLOT.size), 0, 0)
+    gateway = LedgerGateway(SimulatedGateway(), ledger, crash, lambda: "1.pay.0")
+    request = GatewayRequest("pay-1", 1, 1999, "USD", "credit_card", "tok_ok", timeout_s=5)
+    gateway.charge(request)
+    text = ledger.read_text()
+    ledger.write_text(text[: len(text) // 4])
+    LedgerGateway(SimulatedGateway(), ledger, crash, lambda: "1.pay.1").charge(request)
+    assert [call.call for call in evidence.calls(ledger)] == ["1.pay.1#0"]
 
 
 def test_every_patch_still_fits() -> None:
