@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -19,6 +20,11 @@ from tests.servers import Broker, Database, PgBouncer, Postgres, ProxiedBroker
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fail-on-skip", action="store_true", help="count a skipped test as failed: here all is installed")
+
+
+def pytest_configure() -> None:
+    # A shell has its background jobs ignore Ctrl-C, and the processes that the tests interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

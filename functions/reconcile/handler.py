@@ -1,6 +1,6 @@
 """Scheduled: operations whose outcome is unknown are asked about again, authorizations that ran out are voided.
 
-`{"settle": {"operation_id": …, "outcome": …}}` writes an outcome that a person looked up, see docs/operations.md.
+`{"settle": {"operation_id": …, "attempt": …, "outcome": …}}` writes an outcome that a person looked up, see docs/operations.md.
 """
 
 from __future__ import annotations

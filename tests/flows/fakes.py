@@ -83,9 +83,13 @@ class FakePublisher:
     published: list[Event] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     warmed_up: int = 0
+    away: bool = False
 
     def warm_up(self) -> None:
         self.warmed_up += 1
+
+    def backs_off(self) -> bool:
+        return self.away
 
     def publish(self, events: Sequence[Event], timeout_s: float) -> set[UUID]:
         self.batches.append(len(events))

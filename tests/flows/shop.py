@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Barrier
@@ -20,7 +20,7 @@ from payments.refund import refund
 from payments.relay import Relayed, relay
 from payments.requests import CaptureRequest, ProcessRequest, RefundRequest, VoidRequest, validate
 from payments.service import Call, Deadline, Result, Service
-from payments.store.connection import Database
+from payments.store.connection import Bound, Database, Row
 from payments.void import void
 from tests import servers
 from tests.flows.fakes import FakeGateway, FakePublisher, approve, decline, lose_reply
@@ -120,6 +120,23 @@ class Shop:
 
     def close(self) -> None:
         self.service.db.close()
+
+
+class LateBooks(Database):
+    """The first claim's connection breaks while the claim is on its way: it is sent again, and later it may arrive after all."""
+
+    _late: Sequence[Bound] = ()
+
+    def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
+        if not self._late and any("INSERT INTO operations" in statement.sql for statement in statements):
+            self._late = statements
+            raise ConnectionResetError
+        return super()._flush(statements)
+
+    def arrive(self) -> None:
+        """A server that hung carries out what it was sent first."""
+        super()._flush(self._late)
+        self.close()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict
+from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, ServiceUnavailable
 from payments.domain.events import payment_body
 from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
@@ -18,7 +18,7 @@ from payments.service import Result
 from tests import servers
 from tests.faults import FaultProxy
 from tests.flows.fakes import approve, decline, lose_reply
-from tests.flows.shop import Books, Shop, at_once
+from tests.flows.shop import Books, LateBooks, Shop, at_once
 
 S = PaymentStatus
 COMMANDS = ["capture", "void"]
@@ -221,3 +221,21 @@ def test_a_command_whose_settle_lost_its_reply_is_told_as_what_it_was(
     assert result.outcome is Outcome.SUCCEEDED
     assert result.payment.status is {"capture": S.CAPTURED, "void": S.VOIDED}[command]
     shop.close()
+
+
+@pytest.mark.parametrize(("command", "status"), [("capture", "CAPTURED"), ("void", "VOIDED")])
+def test_a_command_that_may_still_be_begun_is_not_told_as_refused(
+    lone_shop: Shop, lone_books: Books, command: str, status: str
+) -> None:
+    payment, late = lone_shop.authorized(), LateBooks.at(lone_shop.url)
+    lone_shop.gateway.answer = lose_reply
+    lone_shop.capture(payment.transaction_id)
+    with pytest.raises(ServiceUnavailable, match="not known"):  # sent again, the capture is in the way
+        getattr(lone_shop.with_(db=late), command)(payment.transaction_id)
+    for answer in (decline, approve):
+        lone_shop.gateway.answer = answer
+        lone_books.make_due()
+        lone_shop.reconcile()
+        if answer is decline:
+            late.arrive()
+    assert lone_books.payment(payment.payment_id)["status"] == status

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from pg8000.exceptions import DatabaseError
 
 from payments.domain.errors import OrderAlreadyPaid, OrderInProgress, ServiceUnavailable
 from payments.domain.events import Event, payment_body
@@ -18,7 +19,7 @@ from payments.store.lookups import payment_by_id
 from tests import servers
 from tests.faults import FaultProxy
 from tests.flows.fakes import approve, decline, lose_reply, refuse
-from tests.flows.shop import TRACEPARENT, Books, Shop, at_once
+from tests.flows.shop import TRACEPARENT, Books, LateBooks, Shop, at_once
 
 S = PaymentStatus
 SUCCEEDED, DECLINED, UNKNOWN = Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.UNKNOWN
@@ -374,6 +375,31 @@ def test_a_claim_whose_reply_was_lost_is_carried_out_once(
         assert books.statuses(result.payment.payment_id) == ["PENDING", "PROCESSING", "CAPTURED"]
     assert len(shop.gateway.asked) == 3
     shop.close()
+
+
+@pytest.mark.parametrize("key", [None, "k-1"])
+def test_an_order_that_may_still_be_charged_is_not_told_as_paid_already(
+    lone_shop: Shop, lone_books: Books, key: str | None
+) -> None:
+    payment, late = lone_shop.authorized(order_id="o"), LateBooks.at(lone_shop.url)
+    with pytest.raises(ServiceUnavailable, match="not known") as told:
+        lone_shop.with_(db=late).process(key, order_id="o")
+    assert told.value.retryable
+    lone_shop.void(payment.transaction_id)
+    late.arrive()
+    lone_books.make_due()
+    assert lone_shop.reconcile().settled == 1
+    statuses = lone_books.query("SELECT status FROM payments WHERE order_id = 'o' ORDER BY created_at")
+    assert statuses == [["VOIDED"], ["CAPTURED"]]
+
+
+def test_a_repeated_request_is_answered_whatever_became_of_its_first_sending(shop: Shop) -> None:
+    first, late = shop.process("k-1", order_id=f"o-{shop.owner}"), LateBooks.at(shop.url)
+    again = shop.with_(db=late).process("k-1", order_id=f"o-{shop.owner}")
+    assert (again.payment.payment_id, again.replayed) == (first.payment.payment_id, True)
+    with pytest.raises(DatabaseError, match="payments_one_live_per_order"):
+        late.arrive()
+    late.close()
 
 
 @pytest.mark.parametrize(("answer", "status"), [(approve, S.CAPTURED), (decline, S.FAILED)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,11 @@ from payments.gateway.simulated import SimulatedGateway
 from payments.ids import uuid7
 from payments.phases import SETTLE_TRIES
 from payments.service import Result
+from payments.store.connection import Bound, Database, Row
 from tests import servers
 from tests.faults import FaultProxy
 from tests.flows.fakes import Killed, approve, decline, lose_reply
-from tests.flows.shop import Books, Shop, at_once
+from tests.flows.shop import Books, LateBooks, Shop, at_once
 
 S = PaymentStatus
 
@@ -292,6 +294,31 @@ def test_two_overlapping_refunds_of_all_that_is_left_end_as_refunded(shop: Shop,
     other.close()
 
 
+def test_a_settle_that_is_overtaken_between_two_looks_hears_what_was_written(lone_shop: Shop, lone_books: Books) -> None:
+    other = lone_shop.elsewhere()
+
+    class OvertakenAfterALook(Database):
+        def run(self, *statements: Bound) -> list[list[Row]]:
+            rows = super().run(*statements)
+            if re.match(r"\s*SELECT .* FROM operations", statements[0].sql, re.DOTALL):
+                lone_books.make_due()
+                other.reconcile()
+            return rows
+
+    def refund_in_between(action: str, request: GatewayRequest) -> Reply:
+        lone_shop.gateway.answer = approve
+        other.refund(payment.transaction_id, amount=999)
+        return approve(action, request)
+
+    payment, shop = lone_shop.captured(), lone_shop.with_(db=OvertakenAfterALook.at(lone_shop.url))
+    lone_shop.gateway.answer = refund_in_between
+    result = shop.refund(payment.transaction_id, amount=1000)
+    assert (result.outcome, result.payment.status) == (Outcome.SUCCEEDED, S.REFUNDED)
+    assert len(lone_shop.gateway.asked) == 4, "the charge, two refunds, and one of them again"
+    other.close()
+    shop.close()
+
+
 def test_a_settle_that_keeps_losing_is_left_to_reconcile(lone_shop: Shop, lone_books: Books) -> None:
     payment = lone_shop.captured()
     looked: list[datetime] = []
@@ -346,6 +373,25 @@ def test_only_a_key_makes_it_safe_to_repeat_a_refund_whose_claim_got_no_answer(
     assert (told.value.retryable, told.value.retry_after_s is not None) == (retryable, retryable)
     assert ("Idempotency-Key" in told.value.detail) is not retryable
     shop.close()
+
+
+@pytest.mark.parametrize(("key", "retryable"), [(None, False), ("k-1", True)])
+def test_a_refund_that_may_still_be_begun_is_not_told_as_refused(
+    lone_shop: Shop, lone_books: Books, key: str | None, retryable: bool
+) -> None:
+    payment, late = lone_shop.captured(), LateBooks.at(lone_shop.url)
+    lone_shop.gateway.answer = lose_reply
+    lone_shop.refund(payment.transaction_id)
+    with pytest.raises(ServiceUnavailable, match="not known") as told:  # sent again, there is nothing left to refund
+        lone_shop.with_(db=late).refund(payment.transaction_id, key, amount=500)
+    assert told.value.retryable is retryable
+    for answer in (decline, approve):
+        lone_shop.gateway.answer = answer
+        lone_books.make_due()
+        lone_shop.reconcile()
+        if answer is decline:
+            late.arrive()
+    assert money(lone_books, payment) == ("PARTIALLY_REFUNDED", 1999, 500, 0)
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["the server got the write", "the server never saw the write"])

@@ -4,14 +4,19 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 import pytest
+from kafka.errors import InvalidConfigurationError, PolicyViolationError
 
 from local.servers import EmbeddedBroker
 from payments.domain.events import Event, rfc3339
-from payments.kafka import KafkaPublisher
+from payments.ids import uuid7
+from payments.kafka import DURABLE, KafkaPublisher, create_topic
 from payments.phases import PUBLISH_LEASE_S
 from payments.relay import BATCH, LEASE_S, RUN_RESERVE_S, Relayed, replay
 from payments.service import Deadline
@@ -145,6 +150,41 @@ def test_a_broker_that_is_down_is_not_offered_batch_after_batch(lone_shop: Shop,
     lone_shop.publisher.acknowledges = refuse
     assert lone_shop.relay().unpublished == BATCH + 50
     assert lone_shop.publisher.batches == [BATCH]
+
+
+def test_while_the_broker_is_left_alone_nothing_is_leased(lone_shop: Shop, lone_books: Books) -> None:
+    story(lone_shop)
+    lone_books.end_event_leases()
+    lone_shop.publisher.batches.clear()
+    lone_shop.publisher.away = True
+    assert lone_shop.relay().unpublished == 4
+    assert lone_shop.publisher.batches == []
+    assert lone_books.query("SELECT count(*) FROM outbox WHERE lease_until > now()") == [[0]]
+
+
+@dataclass
+class Partitions:
+    """A producer on whose topic the partition of one payment is dead."""
+
+    dead: UUID
+    _sender: Any = field(default_factory=lambda: SimpleNamespace(force_close=lambda: None))
+
+    def send(self, topic: str, key: bytes, **_: object) -> Partitions:
+        return replace(self, dead=UUID(int=0)) if key.decode() != str(self.dead) else self
+
+    def get(self, timeout: float) -> SimpleNamespace:
+        if self.dead.int:
+            raise TimeoutError
+        return SimpleNamespace(offset=1)
+
+
+def test_one_dead_partition_does_not_stop_the_relay(lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_events(lone_shop, lone_books, payments=30, events=1, published=False)
+    monkeypatch.setattr("payments.relay.BATCH", 5)
+    [[dead]] = lone_books.query("SELECT payment_id FROM outbox LIMIT 1")
+    monkeypatch.setattr("kafka.KafkaProducer", lambda **_: Partitions(dead))
+    assert lone_shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments")).relay().published == 29
+    assert lone_books.query("SELECT payment_id FROM outbox WHERE published_at IS NULL") == [[dead]]
 
 
 def test_a_batch_that_is_refused_again_and_again_does_not_starve_the_rest(lone_shop: Shop, lone_books: Books) -> None:
@@ -370,6 +410,54 @@ def test_a_broker_that_is_not_there_is_asked_once_in_a_while_and_no_one_waits_lo
     assert publisher._producer is None
     publisher.warm_up()
     assert publisher._producer is None, "nor warmed up"
+
+
+class FakeAdmin:
+    """A cluster of so many brokers; one that `refuses` wants to decide on replicas by itself."""
+
+    def __init__(self, brokers: int, refuses: type[Exception] | None) -> None:
+        self._brokers, self._refuses = brokers, refuses
+        self.asked: list[tuple[int, dict[str, str]]] = []
+
+    def describe_cluster(self) -> dict[str, Any]:
+        return {"brokers": [{"broker_id": number} for number in range(self._brokers)]}
+
+    def create_topics(self, topics: Sequence[Any]) -> None:
+        [topic] = topics
+        self.asked.append((topic.replication_factor, topic.topic_configs))
+        if self._refuses and len(self.asked) == 1:
+            raise self._refuses
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("brokers", "refuses", "asked"),
+    [
+        (1, None, [(1, {})]),
+        (2, None, [(2, DURABLE)]),
+        (6, None, [(3, DURABLE)]),
+        (3, PolicyViolationError, [(3, DURABLE), (-1, {})]),
+        (3, InvalidConfigurationError, [(3, DURABLE), (-1, {})]),
+    ],
+)
+def test_an_acknowledged_event_has_two_copies_where_there_are_brokers_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+    brokers: int,
+    refuses: type[Exception] | None,
+    asked: list[tuple[int, dict[str, str]]],
+) -> None:
+    admin = FakeAdmin(brokers, refuses)
+    monkeypatch.setattr("kafka.admin.KafkaAdminClient", lambda **_: admin)
+    assert create_topic(["broker:9092"], "payments", 12, dict)
+    assert admin.asked == asked
+
+
+def test_a_topic_is_made_once(broker: Broker) -> None:
+    name = f"made-{uuid7()}"
+    made = [create_topic([broker.bootstrap_servers], name, 3, dict) for _ in range(2)]
+    assert made == [True, False]
 
 
 def test_a_broker_that_took_an_event_for_a_duplicate_of_what_it_never_had_has_not_acknowledged(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from payments import wiring
 from payments.kafka import KafkaPublisher
 from payments.service import Service
+from payments.settings import settings_from
 from tests.faults import FaultProxy
 from tests.http.api import Answer, Api, order
-from tests.servers import Database, with_address
+from tests.servers import Broker, Database, with_address
 
 NOBODY_LISTENS = "127.0.0.1:9"
 
@@ -105,3 +108,16 @@ def test_connections_that_broke_while_idle_are_not_noticed_by_callers(
     for _ in range(3):
         assert api.post("process", order()).status == 201
         proxy.cut()
+
+
+def test_the_deep_health_check_asks_without_the_right_to_write(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, topic: str
+) -> None:
+    environment = {"DATABASE_URL": "postgresql://me@127.0.0.1/payments", "KAFKA_TOPIC": topic}
+    settings = settings_from(environment | {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers})
+    monkeypatch.setattr(wiring, "settings", lambda: settings)
+    monkeypatch.setattr(wiring, "publisher", wiring.publisher.__wrapped__)
+    publisher = importlib.import_module("functions.lookups.handler").broker()
+    publisher.check(5)
+    assert publisher._producer._transaction_manager is None, "which is what asks for a producer's id"
+    publisher.close()

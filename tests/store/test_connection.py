@@ -268,6 +268,17 @@ def test_a_phase_that_was_cut_off_is_sent_once_more(
     assert noted(notes) == [1, 2]
 
 
+def test_whether_a_phase_was_sent_twice_is_told_until_the_next_one(proxied: tuple[Database, FaultProxy]) -> None:
+    db, proxy = proxied
+    told = [db.resent]
+    proxy.writes.fail(1, answered=True)
+    with pytest.raises(UniqueViolation):
+        db.run(NOTE(number=1))
+    told.append(db.resent)
+    db.run(PID())
+    assert [*told, db.resent] == [False, True, False]
+
+
 @pytest.mark.parametrize("after_bytes", [0, 1, 5, 20, 40])
 def test_a_reply_that_breaks_off_anywhere_is_a_lost_one(
     proxied: tuple[Database, FaultProxy], notes: servers.Database, after_bytes: int

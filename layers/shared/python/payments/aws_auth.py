@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http
 import http.client
 import json
 import os
@@ -41,22 +42,28 @@ class Credentials:
 def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
     """The function's own. Under SnapStart they are no environment variables (a snapshot would outlive them) but asked for.
 
-    Raises KeyError without any, OSError when the endpoint does not answer.
+    Raises KeyError without any, OSError when the endpoint does not answer with some.
     """
     endpoint = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
     if endpoint is None:
         return Credentials(
             environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], environment.get("AWS_SESSION_TOKEN")
         )
-    url = urlsplit(endpoint)
+    url, token = urlsplit(endpoint), environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
     connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=CREDENTIALS_TIMEOUT_S)
     try:
         path = f"{url.path}?{url.query}" if url.query else url.path
-        connection.request("GET", path, headers={"Authorization": environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]})
-        answer = json.load(connection.getresponse())
+        connection.request("GET", path, headers={"Authorization": token})
+        response = connection.getresponse()
+        if response.status != http.HTTPStatus.OK:
+            raise ConnectionError(f"the credentials endpoint answered {response.status}")
+        answer = json.load(response)
+        return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
+    except (http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        # Servers that are away are asked again; and what was answered, perhaps half a secret, is nobody's to read.
+        raise ConnectionError(f"the credentials endpoint gave no credentials: {type(error).__name__}") from None
     finally:
         connection.close()
-    return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
 
 
 def presigned(

@@ -12,27 +12,28 @@ from payments.domain.payment import Payment
 from payments.gateway.port import Approved, Declined
 from payments.phases import settle
 from payments.service import Result, Service, result_of
-from payments.store import lookups
+from payments.store import claims, lookups, settlement
 
 
 def settle_by_hand(service: Service, told: Mapping[str, Any]) -> Result:
     """Settle an operation that nobody asks about any more. The outcome that it may have by now stands.
 
-    `told` holds operation_id, outcome (`succeeded` or `declined`) and by (who looked it up); for a payment also the gateway's
-    transaction_id and payment_intent_id, for a decline its decline_code. Raises ValueError, with the reason in words.
+    `told` holds operation_id, attempt (which was the last one before the look-up), outcome (`succeeded` or `declined`) and by
+    (who looked it up); for a payment also the gateway's transaction_id and payment_intent_id, for a decline its decline_code.
+    Raises ValueError, with the reason in words.
     """
-    found = lookups.operation_by_id(service.db, UUID(str(told.get("operation_id"))))
-    if found is None:
+    state = settlement.state_of(service.db, UUID(str(told.get("operation_id"))))
+    if state is None:
         raise ValueError("there is no such operation")
-    operation, lease_left_s = found
-    age_s = (service.clock() - operation.created_at).total_seconds()
-    if operation.outcome is None and (lease_left_s > 0 or age_s <= service.retry_schedule_s[-1]):
-        raise ValueError("the gateway is still asked about this operation")
-    payment = lookups.payment_by_id(service.db, operation.owner, operation.payment_id)
-    assert payment is not None  # an operation's payment cannot be deleted
+    operation, payment = state
     refund = lookups.refund_by_id(service.db, operation.refund_id) if operation.refund_id else None
     if operation.outcome is not None:
         return result_of(operation, operation.outcome, payment, refund, replayed=True)
+    if not claims.is_given_up(service.db, operation.operation_id):
+        raise ValueError("the gateway is still asked about this operation")
+    if told.get("attempt") != operation.attempt:
+        # What the gateway had never seen when the person looked may have moved money at the next attempt.
+        raise ValueError("attempt is not the last one: read it in the books again, and only then look the key up again")
     settled = settle(service, operation, payment, refund, _reply(payment, told))
     return result_of(settled.operation, settled.outcome, settled.payment, settled.refund)
 

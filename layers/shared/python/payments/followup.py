@@ -55,13 +55,14 @@ def follow_up(
         claimed = claim(new, lease_s(call))
     except UniqueViolation:
         claimed = None
+    resent = service.db.resent
     if claimed is None or claimed.amount_minor is None:
         # A claim that was committed before its answer got lost is refused by its own traces when it is sent again.
         claimed = _claimed_before(service, call, operation_id) or claimed
     if claimed is None or claimed.amount_minor is None:
         # The key comes first: the retry of a capture that succeeded hears of its success, not that the payment is
         # captured already.
-        earlier = earlier_result(service, call, kind, new.request_hash)
+        earlier = earlier_result(service, call, kind, new.request_hash, resent=resent)
         if earlier is not None:
             return earlier
         raise _why(service, call, request.transaction_id, claimed, refusal)

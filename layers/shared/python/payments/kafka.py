@@ -34,7 +34,8 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 
 
 BACK_OFF_S = 3.0
-"""After a failure the broker is left alone this long, so that an outage costs one caller in a while 2 s and not every one."""
+"""After nothing was acknowledged the broker is left alone this long, so that an outage costs one caller in a while 2 s and not
+every one. A broker that acknowledged some is up, and one dead partition does not keep the others waiting."""
 
 
 Security = Callable[[], dict[str, Any]]
@@ -67,14 +68,26 @@ def _password_over_tls(secret: dict[str, str]) -> dict[str, Any]:
     return {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512"} | login
 
 
+REPLICAS = 3
+"""As many as brokers, up to these: with two of them in step an event is acknowledged, so one broker may be away."""
+
+DURABLE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
+"""By default one replica in step is all that `acks=all` asks for, and what it alone has acknowledged may be lost with it."""
+
+
 def create_topic(bootstrap_servers: Sequence[str], topic: str, partitions: int, security: Security) -> bool:
     """Whether the topic was made; False when it was there. Raises KafkaError."""
     from kafka.admin import KafkaAdminClient, NewTopic
-    from kafka.errors import TopicAlreadyExistsError
+    from kafka.errors import InvalidConfigurationError, InvalidRequestError, PolicyViolationError, TopicAlreadyExistsError
 
     admin = KafkaAdminClient(bootstrap_servers=list(bootstrap_servers), **security())
     try:
-        admin.create_topics([NewTopic(topic, partitions, -1)])  # as many replicas as the cluster makes by default
+        replicas = min(len(admin.describe_cluster()["brokers"]), REPLICAS)
+        try:
+            admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=DURABLE if replicas > 1 else {})])
+        except (InvalidConfigurationError, InvalidRequestError, PolicyViolationError):
+            # MSK Serverless decides this itself.
+            admin.create_topics([NewTopic(topic, partitions, -1)])
     except TopicAlreadyExistsError:
         return False
     finally:
@@ -95,7 +108,7 @@ class KafkaPublisher:
 
     def warm_up(self) -> None:
         """Import, connect and fetch the topic's metadata in a thread, while the gateway is thinking."""
-        if self._producer is None and not self._backing_off():
+        if self._producer is None and not self.backs_off():
             threading.Thread(target=self._warm_up, name="kafka-warm-up", daemon=True).start()
 
     def _warm_up(self) -> None:
@@ -109,7 +122,7 @@ class KafkaPublisher:
         """Send in the order given; the ids that were acknowledged within `timeout_s` seconds. Does not raise."""
         deadline = time.monotonic() + timeout_s
         acknowledged: set[UUID] = set()
-        if self._backing_off():
+        if self.backs_off():
             return acknowledged
         sent: list[tuple[UUID, Any]] = []
         failures: list[Exception] = []
@@ -136,8 +149,11 @@ class KafkaPublisher:
             # A producer that failed may still hold a message and send it late; dropping it keeps that window short, and a late
             # duplicate has the same event_id.
             logger.warning("the broker did not acknowledge: %s", type(failures[0]).__name__, extra={"events": len(failures)})
-            self.close()
+            self.close(back_off=not acknowledged)
         return acknowledged
+
+    def backs_off(self) -> bool:
+        return self._producer is None and time.monotonic() < self._closed_at + BACK_OFF_S
 
     def check(self, timeout_s: float) -> None:
         """Ask the broker for the topic's metadata. Raises when no answer comes in time or the topic is missing."""
@@ -154,15 +170,12 @@ class KafkaPublisher:
             self.close()
             raise
 
-    def close(self) -> None:
+    def close(self, *, back_off: bool = True) -> None:
         with self._lock:
             producer, self._producer = self._producer, None
-            self._closed_at = time.monotonic()
+            self._closed_at = time.monotonic() if back_off else -math.inf
         if producer is not None:
             producer._sender.force_close()  # close() would first wait for what cannot be delivered
-
-    def _backing_off(self) -> bool:
-        return self._producer is None and time.monotonic() < self._closed_at + BACK_OFF_S
 
     def _get(self) -> Any:
         with self._lock:

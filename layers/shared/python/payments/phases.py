@@ -156,13 +156,12 @@ def settle(
         )
         if written.done:
             return Settled(operation, outcome, after, refund_after, event if written.is_next else None)
-        seen = lookups.operation_by_id(service.db, operation.operation_id)
-        current = lookups.payment_by_id(service.db, operation.owner, operation.payment_id)
-        assert seen is not None and current is not None  # neither can be deleted
-        payment = current
-        if seen[0].outcome is not None or seen[0].attempt != operation.attempt:
+        state = settlement.state_of(service.db, operation.operation_id)
+        assert state is not None  # an operation cannot be deleted
+        seen, payment = state
+        if seen.outcome is not None or seen.attempt != operation.attempt:
             refund = lookups.refund_by_id(service.db, refund.refund_id) if refund else None
-            return Settled(seen[0], seen[0].outcome or Outcome.UNKNOWN, payment, refund)
+            return Settled(seen, seen.outcome or Outcome.UNKNOWN, payment, refund)
     logger.warning("the payment kept changing; reconcile will settle", extra=_ids(operation))
     return Settled(operation, Outcome.UNKNOWN, payment, refund)
 

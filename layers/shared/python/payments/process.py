@@ -55,8 +55,9 @@ def process(request: ProcessRequest, call: Call, service: Service) -> Result:
     try:
         claims.claim_process(service.db, pending, payment, operation, lease_s(call))
     except UniqueViolation:
+        resent = service.db.resent
         if not is_ours(service, operation.operation_id):
-            earlier = earlier_result(service, call, Kind.PROCESS, operation.request_hash)
+            earlier = earlier_result(service, call, Kind.PROCESS, operation.request_hash, resent=resent)
             return earlier if earlier is not None else _refuse(service, request, call)
     return carry_out(service, operation, payment, None, call.deadline)
 

@@ -39,7 +39,7 @@ class Relayed:
 def relay(service: Service, deadline: Deadline) -> Relayed:
     """Publish until nothing is left, the broker acknowledges nothing, or time is short."""
     done = Relayed()
-    while deadline.remaining_s() > RUN_RESERVE_S:
+    while deadline.remaining_s() > RUN_RESERVE_S and not service.publisher.backs_off():
         events = outbox.claim_unpublished(service.db, BATCH, LEASE_S)
         if not events:
             break

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from uuid import UUID
 
-from payments.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused
+from payments.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused, ServiceUnavailable
 from payments.domain.operation import Kind, Outcome
 from payments.service import Call, Result, Service, result_of
 from payments.store import lookups
+from payments.store.connection import RETRY_AFTER_S
 
 
 def is_ours(service: Service, operation_id: UUID) -> bool:
@@ -16,14 +17,18 @@ def is_ours(service: Service, operation_id: UUID) -> bool:
     return lookups.operation_by_id(service.db, operation_id) is not None
 
 
-def earlier_result(service: Service, call: Call, kind: Kind, request_hash: str) -> Result | None:
+def earlier_result(service: Service, call: Call, kind: Kind, request_hash: str, *, resent: bool) -> Result | None:
     """What the first request with this key came to, with the payment as it is now; None when the key is new (or absent).
 
-    Raises IdempotencyKeyReused for another request, and IdempotencyKeyInUse while the first one still runs.
+    Raises IdempotencyKeyReused for another request, IdempotencyKeyInUse while the first one still runs, and ServiceUnavailable
+    when the key is new and the claim was `resent`.
     """
-    if call.idempotency_key is None:
-        return None
-    found = lookups.operation_by_key(service.db, call.owner, kind, call.idempotency_key)
+    key = call.idempotency_key
+    found = lookups.operation_by_key(service.db, call.owner, kind, key) if key is not None else None
+    if found is None and resent:
+        # The claim's first sending may be carried out yet, once what refused the second one is out of the way. So nobody is told
+        # that nothing will be done; a taken key refuses the first sending too.
+        raise ServiceUnavailable("Whether the request was begun is not known.", retry_after_s=RETRY_AFTER_S)
     if found is None:
         return None
     operation, lease_left_s = found

@@ -21,6 +21,9 @@ class Publisher(Protocol):
     def warm_up(self) -> None:
         """Begin to connect, without waiting and without raising."""
 
+    def backs_off(self) -> bool:
+        """Whether the broker was away a moment ago, so that `publish` would not even try."""
+
     def publish(self, events: Sequence[Event], timeout_s: float) -> set[UUID]:
         """Send events and wait for the acknowledgements; the ids that were acknowledged in time. Does not raise."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from typing import Any
 
 from payments.aws_auth import password_by
 from payments.gateway.simulated import SimulatedGateway
@@ -31,9 +32,10 @@ def settings() -> Settings:
 
 
 @cache
-def publisher() -> KafkaPublisher:
+def publisher(**options: Any) -> KafkaPublisher:
     configured = settings()
-    return KafkaPublisher(configured.kafka_bootstrap_servers, configured.kafka_topic, security_by(configured.kafka_auth))
+    security = security_by(configured.kafka_auth)
+    return KafkaPublisher(configured.kafka_bootstrap_servers, configured.kafka_topic, security, **options)
 
 
 @cache

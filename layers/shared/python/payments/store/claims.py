@@ -152,8 +152,11 @@ def _claim(rows: list[list[object]]) -> Claim | None:
     return Claim(payment_of(row), amount_minor)
 
 
-UNKNOWN_OUTCOMES = Statement("""
-    SELECT count(*) FILTER (WHERE next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s)),
+# Of an operation without an outcome: once true it stays true, because CLAIM_DUE takes only what it is false for.
+_GIVEN_UP = "(next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s))"
+
+UNKNOWN_OUTCOMES = Statement(f"""
+    SELECT count(*) FILTER (WHERE {_GIVEN_UP}),
            COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8
     FROM operations WHERE outcome IS NULL
 """)
@@ -164,6 +167,15 @@ def unknown_outcomes(db: Database) -> tuple[int, float]:
     the oldest operation that has no outcome."""
     exhausted, oldest_s = db.run(UNKNOWN_OUTCOMES(key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0]
     return exhausted, oldest_s
+
+
+GIVEN_UP = Statement(f"SELECT {_GIVEN_UP} AND lease_until <= now() FROM operations WHERE operation_id = :operation_id")
+
+
+def is_given_up(db: Database, operation_id: UUID) -> bool:
+    """Whether nobody asks about the operation now nor will ask again by itself, so that a person may settle it."""
+    given_up: bool = db.run(GIVEN_UP(operation_id=operation_id, key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0][0]
+    return given_up
 
 
 # The attempt that is counted here is what a settle compares: a worker whose lease ran out can no longer write.

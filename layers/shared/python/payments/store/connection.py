@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pg8000.converters import make_params
@@ -177,9 +177,12 @@ class Database:
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
         self._connection: Connection | None = None
+        self.resent = False
+        """Whether the last run was sent twice. The first sending may still lie with a server or a pooler that hangs, and be
+        carried out after the second one was refused."""
 
     @classmethod
-    def at(cls, url: str, password: Password | None = None) -> Database:
+    def at(cls, url: str, password: Password | None = None) -> Self:
         options = connection_options(url, needs_tls=password is not None)
         return cls(lambda: Connection(**logged_in(options, password)))
 
@@ -188,15 +191,17 @@ class Database:
 
         A broken connection is made anew and the phase sent once more. That is safe because every phase of the store is guarded:
         inserts carry ids that the caller made, updates name the version or the attempt they start from, so a phase that was
-        committed although its answer got lost is refused by its own traces, and the flow then reads what is there. A time-out is
-        not sent again: the server may still be at it.
+        committed although its answer got lost is refused by its own traces, and the flow then reads what is there; `resent` tells
+        that it has to. A time-out is not sent again: the server may still be at it.
 
         Raises UniqueViolation, ServiceUnavailable or InternalError.
         """
+        self.resent = False
         try:
             with _errors_as_ours():
                 return self._flush(statements)
         except ConnectionLost:
+            self.resent = True
             try:
                 with _errors_as_ours():
                     return self._flush(statements)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from uuid import UUID
 
 from payments.domain.events import Event
 from payments.domain.operation import Operation, Outcome, Refund
 from payments.domain.payment import Payment
 from payments.store.connection import Database, Statement
-from payments.store.rows import values_of
+from payments.store.rows import OPERATION_WIDTH, columns_of, operation_of, payment_of, values_of
 
 # Every part hangs on `held` and `paid`: the operation must still be ours (attempt) and without an outcome, and the
 # payment must be the one that `apply` started from (version). The last column says whether the event is the oldest
@@ -56,6 +57,14 @@ GIVE_BACK = Statement("""
     UPDATE operations
     SET lease_until = now(), next_attempt_at = created_at + make_interval(secs => :next_s), reply = :reply::jsonb
     WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL
+""")
+
+# One statement, so that both are of one moment: a payment that another worker settled meanwhile next to an operation that has no
+# outcome yet would refuse the change that it has been through.
+STATE = Statement(f"""
+    SELECT {columns_of(Operation, "operations")}, {columns_of(Payment, "payments")}
+    FROM operations JOIN payments ON payments.payment_id = operations.payment_id
+    WHERE operations.operation_id = :operation_id
 """)
 
 
@@ -124,6 +133,12 @@ def settle(
     )
     done, is_next = db.run(statement)[0][0]
     return Written(done, is_next)
+
+
+def state_of(db: Database, operation_id: UUID) -> tuple[Operation, Payment] | None:
+    """The operation and its payment as they are at one moment."""
+    rows = db.run(STATE(operation_id=operation_id))[0]
+    return (operation_of(rows[0][:OPERATION_WIDTH]), payment_of(rows[0][OPERATION_WIDTH:])) if rows else None
 
 
 def give_back(db: Database, operation: Operation, next_s: float | None, reply: dict[str, object]) -> None:
