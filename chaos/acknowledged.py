@@ -22,6 +22,9 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         by_key[operation["owner"], operation["kind"], operation["idempotency_key"]] = operation
         by_trace[operation["kind"], operation["traceparent"]] = operation
     requests: defaultdict[str, list[Answer]] = defaultdict(list)
+    deliveries: defaultdict[str, set[str]] = defaultdict(set)
+    for answer in evidence.answers:
+        deliveries[answer.request].add(answer.label)
     for answer in evidence.answers:
         if answer.status == 500 or (answer.end == "raised" and "service_unavailable" not in answer.error):
             yield f"{answer.label}: an unexpected error ({answer.error or (answer.body or {}).get('request_id')})"
@@ -30,7 +33,9 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         keyed = answer.key is not None
         found = by_key.get((answer.owner, answer.kind, answer.key)) if keyed else by_trace.get((answer.kind, answer.traceparent))
         own = by_trace.get((answer.kind, answer.traceparent))
-        yield from _one_answer(answer, found, None if answer.direct else own, lives)
+        # Deliveries of a direct request are alike, so which of several made the operation cannot be told.
+        alone = not answer.direct or len(deliveries[answer.request]) == 1
+        yield from _one_answer(answer, found, own if alone else None, lives)
         if keyed or answer.direct:
             requests[answer.request].append(answer)
     for request, answers in requests.items():

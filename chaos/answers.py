@@ -16,8 +16,8 @@ class Answer:
     """One delivery of a request and what came of it. Times are monotonic seconds; `status` is None when nothing was heard.
 
     `request` names what the client meant to be done once: its copies and retries share it. `key` is the idempotency key, derived
-    ones included; `traceparent` is one a delivery over HTTP, and one a request by direct invocation, where the payload is all
-    there is.
+    ones included; `asked` is the body; `traceparent` is one a delivery over HTTP, and one a request by direct invocation, where
+    the payload is all there is.
     """
 
     request: str
@@ -27,6 +27,7 @@ class Answer:
     key: str | None
     traceparent: str
     direct: bool
+    asked: dict[str, Any]
     sent_s: float
     heard_s: float
     end: str

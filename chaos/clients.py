@@ -100,7 +100,7 @@ class Clients:
         remaining_s = LITTLE_S if random.random() < 0.02 else random.uniform(*REMAINING_S)
         if planned is not None:
             remaining_s = REMAINING_S[1]
-        sent = Answer(name, label, command.kind, story.owner, key, trace, story.direct, time.monotonic(), 0.0, "")
+        sent = Answer(name, label, command.kind, story.owner, key, trace, story.direct, body, time.monotonic(), 0.0, "")
         self._sent[label] = sent
         chosen = fault(self._seed, label, self._rates) if planned is None else planned
         ended = await self._environments.invoke(FUNCTION_OF[command.kind], event, label, remaining_s, chosen, cold=cold)
@@ -112,7 +112,7 @@ class Clients:
         name = f"{story.number}.look-up"
         label = f"{name}.{self._deliveries[name]}"
         self._deliveries[name] += 1
-        sent = Answer(name, label, "look-up", story.owner, None, "", False, time.monotonic(), 0.0, "")
+        sent = Answer(name, label, "look-up", story.owner, None, "", False, {}, time.monotonic(), 0.0, "")
         event = http_event("GET", path, story.owner, label)
         chosen = fault(self._seed, label, self._rates) if planned is None else planned
         ended = await self._environments.invoke("lookups", event, label, HELD_S["lookups"], chosen)

@@ -99,7 +99,13 @@ MUTANTS = (
     Mutant(
         "a new gateway key for each attempt",
         "which no operation has",
-        (Patch(f"{PAYMENTS}/phases.py", "key=operation.gateway_key,", 'key=f"{operation.gateway_key}-{operation.attempt}",'),),
+        (
+            Patch(
+                f"{PAYMENTS}/phases.py",
+                "key=operation.gateway_key,",
+                'key=operation.gateway_key + f"-{operation.attempt}" * (operation.attempt > 1),',
+            ),
+        ),
         _points("process", "kill", "after"),
     ),
     Mutant(
@@ -128,6 +134,31 @@ MUTANTS = (
             ),
         ),
         _load(),
+    ),
+    Mutant(
+        "every refund takes all that is left",
+        "is not what was asked",
+        (
+            Patch(
+                f"{PAYMENTS}/store/claims.py",
+                "COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor",
+                "COALESCE(:amount_minor::bigint * 0, 0) + captured_minor - refunded_minor - refund_reserved_minor AS take_minor",
+            ),
+        ),
+        _load(),
+    ),
+    Mutant(
+        "captured beyond the authorization",
+        "authorized, by the ledger",
+        (
+            Patch(
+                f"{PAYMENTS}/store/claims.py",
+                "AND COALESCE(:amount_minor::bigint, amount_minor) <= amount_minor",
+                "AND COALESCE(:amount_minor::bigint, amount_minor) > 0",
+            ),
+            Patch(TABLES, "CHECK (captured_minor BETWEEN 0 AND amount_minor)", "CHECK (captured_minor >= 0)"),
+        ),
+        _load(1500),
     ),
     Mutant(
         "ON CONFLICT DO NOTHING for a refund's operation",
@@ -191,7 +222,7 @@ MUTANTS = (
     ),
     Mutant(
         "the connection reused after a time-out",
-        "although nothing was wrong",
+        "which no operation has",
         (
             Patch(
                 f"{PAYMENTS}/store/connection.py", "self._connection = None  # until", "self._connection = connection  # until"
@@ -200,7 +231,10 @@ MUTANTS = (
             Patch(
                 f"{PAYMENTS}/store/connection.py",
                 "        except BaseException:\n            _close_quietly(connection)\n            raise\n",
-                "        except BaseException:\n            raise\n",
+                # Python refuses to read on from a file that timed out, which would hide the defect.
+                "        except BaseException:\n"
+                '            connection._sock = connection._usock.makefile(mode="rwb")\n'
+                "            raise\n",
             ),
         ),
         _points("process", "stall", "after", cold=False),

@@ -109,7 +109,7 @@ class Environments:
             self._memory = mmap(file.fileno(), 0)
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
-        options = Options(theirs.fileno(), str(memory), str(folder / "ledger"), str(folder / "handlers.log"), seed, books_port)
+        options = Options(theirs.fileno(), str(folder), seed, books_port)
         path = [root / "layers/shared/python", root, REPO]
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "chaos.zygote", json.dumps(asdict(options))],

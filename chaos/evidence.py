@@ -29,6 +29,8 @@ class Call:
     key: str
     attempt: int
     amount: int
+    currency: str
+    token: str | None
     what: tuple[object, ...]
     """Everything that must be the same at each call with this key."""
     approved: bool
@@ -36,6 +38,15 @@ class Call:
     capture: bool
     begun_s: float
     ended_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The broker had the event at some moment in between, in seconds since the epoch."""
+
+    event_id: str
+    sent_s: float
+    acknowledged_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class Evidence:
     calls: list[Call]
     messages: list[Message]
     answers: list[Answer]
+    acknowledgements: list[Acknowledgement]
     lost_with_broker: frozenset[str]
     """event_ids that only the memory of a killed broker held, acknowledged and unread; they were replayed, so they are late."""
     frozen: frozenset[str]
@@ -77,11 +89,7 @@ def calls(ledger: Path) -> list[Call]:
     """Calls in the order in which they reached the gateway. A line that a kill tore is a call that did not reach it."""
     ended_s: dict[str, float] = {}
     lines = []
-    for text in filter(None, ledger.read_text().splitlines()) if ledger.exists() else ():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
+    for line in _whole_lines(ledger):
         if "ended_s" in line:
             ended_s[line["call"]] = line["ended_s"]
         else:
@@ -93,6 +101,8 @@ def calls(ledger: Path) -> list[Call]:
             key=line["key"],
             attempt=line["attempt"],
             amount=line["amount_minor"],
+            currency=line["currency"],
+            token=line["payment_token"],
             what=tuple(
                 line[name] for name in ("action", "amount_minor", "currency", "payment_token", "transaction_id", "capture")
             ),
@@ -104,6 +114,22 @@ def calls(ledger: Path) -> list[Call]:
         )
         for line in lines
     ]
+
+
+def acknowledgements(record: Path) -> list[Acknowledgement]:
+    """What the broker acknowledged to a publisher that lived to write it down."""
+    return [
+        Acknowledgement(event_id, line["sent_s"], line["acknowledged_s"])
+        for line in _whole_lines(record)
+        for event_id in line["event_ids"]
+    ]
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Without what a kill tore: the beginning of a line, which lacks its end."""
+    for text in filter(None, path.read_text().splitlines()) if path.exists() else ():
+        if text.endswith("}") or not text.startswith("{"):
+            yield json.loads(text)
 
 
 def messages(topic: Path) -> list[Message]:

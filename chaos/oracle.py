@@ -1,6 +1,6 @@
 """The witness: holds the gateway's ledger, the tables and the topic against each other. It knows the design, not the code.
 
-What was answered to clients is judged in acknowledged.py.
+What was answered to clients is judged in acknowledged.py, and what they had asked for in asked.py.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
     by_key: defaultdict[str, list[Call]] = defaultdict(list)
     for call in evidence.calls:
         by_key[call.key].append(call)
+    acknowledged = {one.event_id for one in evidence.acknowledgements}
     known_keys = {operation["gateway_key"] for operation in evidence.tables["operations"]}
     for key in by_key.keys() - known_keys:
         yield f"the gateway was asked under key {key}, which no operation has ({by_key[key][0].call})"
@@ -104,7 +105,7 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
     for life in lives.values():
         yield from _money(life, by_key)
         yield from _history(life)
-        yield from _events(life, evidence.lost_with_broker)
+        yield from _events(life, evidence.lost_with_broker, acknowledged)
         yield from _left_undone(life)
     yield from _orders(lives)
     for message in evidence.messages:
@@ -152,6 +153,8 @@ def _money(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
     if bool(approved["void"]) != (status == "VOIDED"):
         yield f"payment {life.id}: is {status}, voids in the ledger: {len(approved['void'])}"
     taken = sum(call.amount for call in approved["capture"] + [c for c in approved["charge"] if c.capture])
+    if taken > sum(call.amount for call in approved["charge"]):
+        yield f"payment {life.id}: {taken} taken of {payment['amount_minor']} authorized, by the ledger"
     if taken != payment["captured_minor"] or bool(taken) != (status in PAID):
         yield f"payment {life.id}: is {status}, captured {payment['captured_minor']}, by the ledger {taken}"
     given_back = sum(call.amount for call in approved["refund"])
@@ -179,13 +182,16 @@ def _history(life: Life) -> Iterator[str]:
         yield f"payment {life.id}: is {life.payment['status']}, and its history ends with {before}"
 
 
-def _events(life: Life, lost: frozenset[str]) -> Iterator[str]:
+def _events(life: Life, lost: frozenset[str], acknowledged: set[str]) -> Iterator[str]:
     """What the history owes is in the outbox and on the topic, in order, under one id each, and says the same."""
     owed = [(entry, state) for entry, state in zip(life.history, life.states, strict=True) if entry["to_status"] in EVENTS]
     rows = {row["event_id"]: row for row in life.outbox}
     if [row["sequence"] for row in life.outbox] != list(range(1, len(owed) + 1)):
         told = f"owes {len(owed)} events, the outbox has {[row['sequence'] for row in life.outbox]}"
         yield f"payment {life.id}: {told}"
+    for row in life.outbox:
+        if row["published_at"] is not None and row["event_id"] not in acknowledged:
+            yield f"payment {life.id}: event {row['sequence']} was marked published, and no broker had acknowledged it"
     ids: dict[int, str] = {}
     values: dict[str, Any] = {}
     seen_in_order: list[int] = []

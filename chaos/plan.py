@@ -104,7 +104,7 @@ def story(seed: str, number: int) -> Story:
     if random.random() < 0.5:
         groups.append((command("again", "process"),))  # succeeds if the first was declined; is refused if it was not
     if manual:
-        ends = [command("capture", "capture", random.choice((None, 0.5, 1.0, 1.5)))]
+        ends = [command("capture", "capture", random.choice((None, 0.5, 1.0, 1.5, 1.5)))]
         if random.random() < 0.4:
             ends.append(command("void", "void"))
         if random.random() < 0.2:
@@ -140,7 +140,7 @@ def fault(seed: str, label: str, rates: Rates) -> Fault:
     """The fault of the invocation with this label."""
     random = Random(f"{seed}/fault/{label}")
     draw = random.random()
-    freeze_s = random.uniform(7.0, 9.0)  # longer than a client's command is leased, see stories.REMAINING_S
+    freeze_s = random.uniform(7.0, 9.0)  # longer than a client's command is leased, see clients.REMAINING_S
     if draw < rates.kill:
         if random.random() < 0.5:
             return Fault(at_share=random.uniform(0.02, 1.1))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
+from pathlib import Path
 from typing import Any
 
 from chaos import evidence
@@ -18,9 +19,6 @@ CLOCK_MOVES_S = 60.0
 ROUNDS = 40
 """An operation whose reply the gateway loses is asked about again in the next round; 40 in a row are not lost."""
 
-MARK_S = 1.0
-"""A row is marked published a little after the broker acknowledged it."""
-
 MOVE_CLOCK = (
     "UPDATE operations SET lease_until = lease_until - make_interval(secs => :s),"
     " next_attempt_at = next_attempt_at - make_interval(secs => :s) WHERE outcome IS NULL",
@@ -31,15 +29,17 @@ LEFT = (
     " + (SELECT count(*) FROM outbox WHERE published_at IS NULL)"
     " + (SELECT count(*) FROM payments WHERE status = 'AUTHORIZED' AND capture_before <= now())"
 )
-PUBLISHED_IN = (
-    "SELECT event_id::text, created_at FROM outbox"
-    " WHERE published_at BETWEEN to_timestamp(:from_s) AND to_timestamp(:to_s) ORDER BY created_at"
+CREATED = (
+    "SELECT created_at FROM outbox WHERE published_at IS NOT NULL AND event_id = ANY(CAST(:ids AS uuid[])) ORDER BY created_at"
 )
 
 
 class Quiet:
-    def __init__(self, servers: Servers, environments: Environments, clients: Clients, reader: TopicReader) -> None:
+    def __init__(
+        self, servers: Servers, environments: Environments, clients: Clients, reader: TopicReader, acknowledged: Path
+    ) -> None:
         self._servers, self._environments, self._clients, self._reader = servers, environments, clients, reader
+        self._acknowledged = acknowledged
         self._calls = 0
         self.failures: list[str] = []
 
@@ -56,22 +56,23 @@ class Quiet:
     async def replay_lost(self, outages: Outages) -> frozenset[str]:
         """Do what an operator does after a broker lost its log: replay. The event_ids that died with a broker, unread.
 
-        They are looked for only among events that were acknowledged in the moments before a kill; a missing event of any other
-        time stays missing, and the oracle will say so. Some were replayed already, by the relay that the load has replaying.
+        Those are what a broker may have acknowledged in the moments before it was killed and had in no life until then. A missing
+        event of any other time stays missing, and the oracle will say so. Some were replayed already, by the load's own relay.
         """
         first_seen: dict[str, int] = {}
         for message in self._reader.messages():
             first_seen.setdefault(message.headers.get("ce_id", ""), message.incarnation)
-        lost: dict[str, datetime] = {}
+        lost = {
+            one.event_id
+            for one in evidence.acknowledgements(self._acknowledged)
+            for killed, (from_s, to_s) in enumerate(outages.unseen_s)
+            if one.sent_s <= to_s and one.acknowledged_s >= from_s and first_seen.get(one.event_id, killed + 1) > killed
+        }
         with contextlib.closing(evidence.connect(self._servers.owner_url)) as connection:
-            for killed, (from_s, to_s) in enumerate(outages.unseen_s):
-                published = connection.run(PUBLISHED_IN, from_s=from_s, to_s=to_s + MARK_S)
-                lost |= {event_id: at for event_id, at in published if first_seen.get(event_id, killed + 1) > killed}
-        for event_id, created_at in lost.items():
-            if event_id not in first_seen:
-                moments = {"from": created_at, "to": created_at + timedelta(microseconds=1)}
-                replay = {name: at.astimezone(UTC).isoformat() for name, at in moments.items()}
-                await self._invoke("relay", {"replay": replay})
+            never_seen = connection.run(CREATED, ids=[event_id for event_id in lost if event_id not in first_seen])
+        for (created_at,) in never_seen:
+            moments = {"from": created_at, "to": created_at + timedelta(microseconds=1)}
+            await self._invoke("relay", {"replay": {name: at.astimezone(UTC).isoformat() for name, at in moments.items()}})
         await self._reader.drain()
         return frozenset(lost)
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from chaos import acknowledged, evidence, oracle, plan, stale_workers
+from chaos import acknowledged, asked, evidence, oracle, plan, stale_workers
 from chaos.clients import HELD_S, Clients
 from chaos.crash_points import CrashPoints, Sweep
 from chaos.environments import REPO, Environments
@@ -115,6 +115,7 @@ async def run(options: Options, report: Report) -> Outcome:
                 calls=evidence.calls(folder / "ledger"),
                 messages=reader.messages(),
                 answers=clients.answers,
+                acknowledgements=evidence.acknowledgements(folder / "acknowledged"),
                 lost_with_broker=lost,
                 frozen=frozenset(environments.frozen_labels),
             )
@@ -122,9 +123,12 @@ async def run(options: Options, report: Report) -> Outcome:
     violations = [
         *environments.tally.failures,
         *scenes.failures,
+        *points.failures,
+        *stale.failures,
         *quiet.failures,
         *oracle.check(seen, lives),
         *acknowledged.check(seen, lives),
+        *asked.check(seen, lives),
     ]
     if violations:
         evidence.keep(seen, folder)
@@ -156,9 +160,10 @@ async def _harness(
     environments = Environments(options.root, folder, environment, options.seed, servers.pgbouncer.port, options.workers)
     clients = Clients(environments, options.seed, options.rates, options.hurry)
     reader = TopicReader(servers, folder)
+    quiet = Quiet(servers, environments, clients, reader, folder / "acknowledged")
     outages = Outages(servers, reader, options.seed, thread, options.outages, options.pause_s, options.commands)
     try:
-        yield environments, clients, Quiet(servers, environments, clients, reader), outages, reader
+        yield environments, clients, quiet, outages, reader
     finally:
         await environments.close()
         reader.close()

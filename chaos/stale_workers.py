@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chaos.crash import WHERES, Moment, Trap, Where
+from chaos.crash_points import MISSES
 from chaos.environments import NO_FAULT, Fault
 from chaos.scenes import CAPTURE, PAY, REFUND, REFUND_REST, VOID, Scenes
 
@@ -30,18 +31,25 @@ class StaleWorkers:
     report: Callable[[str], None]
     thawed: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many workers were thawed, by (kind of invocation, where they had been frozen)."""
+    asked: tuple[str, ...] = ()
 
     async def run(self, kinds: tuple[str, ...] = KINDS) -> None:
+        self.asked = kinds
         moments: tuple[Moment, ...] = ("before", "after")
         for kind in kinds:
             for moment in moments:
                 hit = []
                 for where in WHERES:
-                    number = 1
-                    while number < MOST_WRITES and await self._one(kind, moment, where, number):
-                        number += 1
+                    number, misses = 1, 0
+                    while number < MOST_WRITES and misses < MISSES:
+                        frozen = await self._one(kind, moment, where, number)
+                        number, misses = (number + 1, 0) if frozen else (number, misses + 1)
                     hit.append(f"{number - 1} {where}")
                 self.report(f"{kind}: frozen {moment} each of {', '.join(hit)}, overtaken, thawed")
+
+    @property
+    def failures(self) -> list[str]:
+        return [f"no {kind} was overtaken" for kind in self.asked if not any(thawed == kind for thawed, _ in self.thawed)]
 
     async def _one(self, kind: str, moment: Moment, where: Where, number: int) -> bool:
         """Whether it was frozen."""

@@ -51,9 +51,8 @@ COMMAND_BYTES = 2 + NUMBER_BYTES
 @dataclasses.dataclass(frozen=True)
 class Options:
     control_fd: int
-    memory: str
-    ledger: str
-    log: str
+    folder: str
+    """For the slots, the log, and what the children write down: the gateway's ledger and the broker's acknowledgements."""
     seed: str
     books_port: int
 
@@ -91,10 +90,10 @@ class Ids:
 def main() -> None:
     options = Options(**json.loads(sys.argv[1]))
     # The logger keeps the stream that it finds at import; metrics go to whatever is standard output at the time: nowhere.
-    sys.stdout = sys.stderr = Path(options.log).open("a", buffering=1)  # noqa: SIM115 - open as long as the process
+    sys.stdout = sys.stderr = (Path(options.folder) / "handlers.log").open("a", buffering=1)  # open as long as the process
     handlers, ids, gateway_of = warm(options)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    with Path(options.memory).open("r+b") as file:
+    with (Path(options.folder) / "slots").open("r+b") as file:
         memory = mmap(file.fileno(), 0)
     control = socket.socket(fileno=options.control_fd)
     gc.collect()
@@ -129,6 +128,7 @@ def main() -> None:
 def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, Callable[[Crash], None]]:
     """The handlers with everything imported, on a service whose gateway keeps a ledger and whose ids follow the seed."""
     from chaos.gateway import LedgerGateway
+    from chaos.publisher import RecordingPublisher
     from payments import wiring
 
     ids, shipped = Ids(options.seed), wiring.service.__wrapped__
@@ -137,9 +137,11 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
     @functools.cache
     def service() -> Any:
         parts = shipped()
-        gateway = LedgerGateway(parts.gateway, Path(options.ledger), crashes[0], lambda: ids.label)
+        gateway = LedgerGateway(parts.gateway, Path(options.folder) / "ledger", crashes[0], lambda: ids.label)
+        publisher = RecordingPublisher(parts.publisher, Path(options.folder) / "acknowledged")
         behind = timedelta(seconds=Random(f"{options.seed}/clock/{os.getpid()}").uniform(-CLOCKS_DIFFER_S, CLOCKS_DIFFER_S) / 2)
-        return dataclasses.replace(parts, gateway=gateway, new_id=ids, clock=lambda: datetime.now(UTC) - behind)
+        parts = dataclasses.replace(parts, gateway=gateway, publisher=publisher)
+        return dataclasses.replace(parts, new_id=ids, clock=lambda: datetime.now(UTC) - behind)
 
     wiring.service = service
     modules = {name: importlib.import_module(f"functions.{name}.handler") for name in FUNCTIONS}

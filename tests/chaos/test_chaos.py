@@ -44,6 +44,8 @@ def test_every_network_write_of_every_flow_may_be_the_last() -> None:
     hit = {kind: {where for kind_hit, where in outcome.points.hits if kind_hit == kind} for kind in KINDS}
     for kind in KINDS:
         assert hit[kind] >= ({"books", "broker", "reply"} if kind == "relay" else {"books", "broker", "gateway", "reply"}), kind
+        # Claim, settle and mark at the least.
+        assert outcome.points.hits[kind, "books"] >= 3, kind
     assert outcome.environments.tally.landed >= 80
 
 
@@ -67,7 +69,16 @@ def test_load_with_kills_repeats_and_outages_leaves_no_contradiction() -> None:
     assert {answer.status for answer in outcome.seen.answers} >= {200, 201, 202, 402, 409, 422}
 
 
-@pytest.mark.parametrize("name", ["an event overtakes an older one", "relay marks before", "unknown outcome treated as declined"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "an event overtakes an older one",
+        "relay marks before",
+        "unknown outcome treated as declined",
+        "three Syncs",
+        "every refund takes",
+    ],
+)
 def test_a_seeded_defect_is_caught(name: str) -> None:
     [mutant] = [mutant for mutant in MUTANTS if name in mutant.name]
     [verdict] = try_all("1", [mutant], lambda line: None)

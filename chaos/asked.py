@@ -1,0 +1,65 @@
+"""The witness, third part: what was done is what a client had asked for, to the unit, the currency and the payment."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from chaos.evidence import Call, Evidence, Row
+from chaos.oracle import Life
+
+
+def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
+    bodies = {(answer.kind, answer.traceparent): answer.asked for answer in evidence.answers if answer.asked}
+    calls: defaultdict[str, list[Call]] = defaultdict(list)
+    for call in evidence.calls:
+        calls[call.key].append(call)
+    for life in lives.values():
+        for operation in life.operations:
+            told = f"payment {life.id}: {operation['kind']} {operation['operation_id']}"
+            asked = bodies.get((operation["kind"], operation["traceparent"]))
+            if asked is not None:
+                wrong = list(_differences(asked, operation, life, calls))
+                if wrong:
+                    yield f"{told} is not what was asked: {', '.join(wrong)}"
+            elif operation["kind"] != "void" or operation["idempotency_key"]:  # reconcile voids what has run out
+                yield f"{told} was asked for by nobody"
+
+
+def _differences(asked: dict[str, Any], operation: Row, life: Life, calls: defaultdict[str, list[Call]]) -> Iterator[str]:
+    kind, payment, own = operation["kind"], life.payment, calls[operation["gateway_key"]]
+    if kind == "process":
+        for name, value in (
+            ("order_id", payment["order_id"]),
+            ("amount", payment["amount_minor"]),
+            ("currency", payment["currency"]),
+            ("payment_token", payment["payment_token"]),
+            ("capture_method", payment["capture_method"]),
+        ):
+            if value != asked[name]:
+                yield f"{name} {value} in the books for {asked[name]}"
+    elif asked["transaction_id"] != payment["transaction_id"]:
+        yield f"transaction {payment['transaction_id']} for {asked['transaction_id']}"
+    amount = asked.get("amount", _all(kind, life))
+    if amount is not None and operation["amount_minor"] != amount:
+        yield f"amount {operation['amount_minor']} in the books for {amount}"
+    for call in own:
+        if call.amount != operation["amount_minor"] or call.currency != payment["currency"]:
+            yield f"{call.amount} {call.currency} at the gateway for {operation['amount_minor']} {payment['currency']}"
+        if kind == "process" and (
+            call.token != asked["payment_token"] or call.capture != (asked["capture_method"] == "automatic")
+        ):
+            yield f"token {call.token}, capture {call.capture} at the gateway"
+        if kind != "process" and call.transaction_id != asked["transaction_id"]:
+            yield f"transaction {call.transaction_id} at the gateway for {asked['transaction_id']}"
+
+
+def _all(kind: str, life: Life) -> int | None:
+    """What a command without an amount means; None when that depends on the moment, as with several refunds."""
+    if kind == "refund":
+        alone = len(life.refunds) == 1
+        captured: int | None = life.payment["captured_minor"] if alone else None
+        return captured
+    amount: int = life.payment["amount_minor"]
+    return amount
