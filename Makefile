@@ -98,9 +98,12 @@ define sam_build
 	$(python313) -m compileall -q --invalidation-mode unchecked-hash $(2)
 endef
 
+# The stamp makes each build another layer, so that deploying it publishes a version of every function, also when only a parameter has
+# another value, which SAM does not look at.
 .PHONY: build
 build: $(sam_env) ## build functions and layer for AWS into .aws-sam/build, for `sam deploy` (ARCHITECTURE=arm64)
 	$(call sam_build,$(or $(ARCHITECTURE),arm64),.aws-sam/build)
+	@echo "$$(date -u +%Y-%m-%dT%H:%M:%SZ) $$(git describe --always --dirty 2>/dev/null)" > .aws-sam/build/SharedLayer/BUILD
 
 # In a folder of its own, because a laptop's architecture is often not that of the deployed functions.
 machine := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)

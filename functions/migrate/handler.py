@@ -1,4 +1,5 @@
-"""Invoked by hand after a deployment: applies what is new in migrations/, which ships with it, and makes a missing topic."""
+"""Invoked by hand after a deployment: applies what is new in migrations/, which ships with it, gives the service's role its
+password and makes a missing topic."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from payments import wiring
-from payments.aws_auth import password_by
+from payments.aws_auth import password_by, secret
 from payments.kafka import create_topic, security_by
 from payments.migrate import migrate
 from payments.telemetry import instrumented
@@ -18,11 +19,12 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 @instrumented
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     settings = wiring.settings()
+    service_secret = os.environ.get("DATABASE_SERVICE_SECRET")
     applied = migrate(
         os.environ["DATABASE_OWNER_URL"],
         MIGRATIONS,
         password_by(os.environ.get("DATABASE_OWNER_AUTH") or "url"),
-        grant_rds_iam=os.environ.get("GRANT_RDS_IAM") == "true",
+        service_password=secret(service_secret)["password"] if service_secret else None,
     )
     partitions = int(os.environ.get("KAFKA_TOPIC_PARTITIONS") or 12)
     made = create_topic(settings.kafka_bootstrap_servers, settings.kafka_topic, partitions, security_by(settings.kafka_auth))

@@ -12,11 +12,15 @@ import pytest
 import yaml
 
 from local.template import _Loader
+from payments.settings import GATEWAY_KEY_LIFETIME_S
+from tests.servers import Database
+from tests.store.test_migrations import query
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "template.yaml").read_text(encoding="utf-8")
 TEMPLATE: dict[str, Any] = yaml.load(TEXT, _Loader)
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 CODE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "layers/shared/python/payments").rglob("*.py"))
 
 
@@ -79,8 +83,78 @@ def test_the_metrics_that_are_watched_are_written() -> None:
 
 
 def test_each_alarm_is_explained() -> None:
-    operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     alarms = of_type("AWS::CloudWatch::Alarm")
     assert alarms
-    assert {name for name in alarms if f"`{name}`" not in operations} == set()
+    assert {name for name in alarms if f"`{name}`" not in OPERATIONS} == set()
     assert all(alarm["AlarmActions"] for alarm in alarms.values())
+
+
+def test_what_is_invoked_by_hand_is_the_version_that_serves() -> None:
+    outputs = TEMPLATE["Outputs"]
+    assert set(re.findall(r"\$\(output (\w+)\)", OPERATIONS)) <= outputs.keys()
+    invoked = set(re.findall(r'--function-name "\$\(output (\w+)\)"', OPERATIONS))
+    assert invoked == {"MigrateFunctionArn", "RelayFunctionArn", "ReconcileFunctionArn"}
+    assert {name for name in invoked if not outputs[name]["Value"]["Ref"].endswith("Function.Alias")} == set()
+
+
+def test_the_runbook_finds_what_reconcile_counts_as_exhausted(own_database: Database) -> None:
+    [sql] = re.findall(r'^SQL="([^"]+)"$', OPERATIONS, re.MULTILINE)
+    assert query(own_database.service_url, sql) == []
+    assert "next_attempt_at IS NULL OR" in sql
+    assert f"interval '{GATEWAY_KEY_LIFETIME_S // 3600} hours'" in sql
+
+
+def test_a_first_deployment_that_failed_leaves_nothing_that_its_repetition_stumbles_over() -> None:
+    assert {name for name, resource in RESOURCES.items() if resource.get("DeletionPolicy") == "Retain"} == set()
+    assert RESOURCES["Database"]["Properties"]["DeletionProtection"] == {"Ref": "DatabaseDeletionProtection"}
+    assert TEMPLATE["Parameters"]["DatabaseDeletionProtection"]["Default"] == "false"
+
+
+def test_an_account_with_a_small_quota_takes_the_defaults() -> None:
+    assert TEMPLATE["Parameters"]["ReservedConcurrency"]["Default"] == 0
+    for name, properties in of_type("AWS::Serverless::Function").items():
+        condition, _, otherwise = properties["ReservedConcurrentExecutions"]["Fn::If"]
+        assert (condition, otherwise) == ("ReservesConcurrency", {"Ref": "AWS::NoValue"}), name
+
+
+def test_a_function_without_sams_help_is_not_traced() -> None:
+    """SAM lets the role of a traced function into X-Ray; a role of ours is in nothing that is not written here."""
+    assert {name for name, properties in of_type("AWS::Lambda::Function").items() if "TracingConfig" in properties} == set()
+
+
+def test_the_proxy_reads_the_secrets_of_its_two_roles_and_no_other() -> None:
+    proxy = RESOURCES["DatabaseProxy"]["Properties"]
+    assert "DefaultAuthScheme" not in proxy
+    assert [(way["AuthScheme"], way["IAMAuth"]) for way in proxy["Auth"]] == [("SECRETS", "REQUIRED")] * 2
+    secrets = [way["SecretArn"] for way in proxy["Auth"]]
+    assert secrets == [{"Ref": "ServiceSecret"}, {"Fn::GetAtt": "Database.MasterUserSecret.SecretArn"}]
+    allowed = [statement for name, statement in statements() if name == "ProxyRole"]
+    assert [one["Resource"] for one in allowed if one["Action"] == "secretsmanager:GetSecretValue"] == [secrets]
+    assert {one["Action"] for one in allowed} == {"secretsmanager:GetSecretValue", "kms:Decrypt"}
+
+
+def test_only_the_proxy_and_migrate_read_the_services_password() -> None:
+    readers = {name for name, statement in statements() if "ServiceSecret" in json.dumps(statement)}
+    assert readers == {"ProxyRole", "ServiceSecretPolicy"}
+    attached = {
+        name
+        for name, properties in of_type("AWS::Serverless::Function").items()
+        if "ServiceSecretPolicy" in json.dumps(properties)
+    }
+    assert attached == {"MigrateFunction"}
+
+
+def test_the_databases_log_is_there_before_rds_makes_one() -> None:
+    assert RESOURCES["Database"]["DependsOn"] == "DatabaseLogs"
+    identifier, parts = RESOURCES["Database"]["Properties"]["DBClusterIdentifier"]["Fn::Sub"]
+    logs = RESOURCES["DatabaseLogs"]["Properties"]
+    assert logs["LogGroupName"]["Fn::Sub"] == [f"/aws/rds/cluster/{identifier}/postgresql", parts]
+    assert {"RetentionInDays", "KmsKeyId"} <= logs.keys()
+
+
+@pytest.mark.parametrize("name", ["DatabaseUrl", "DatabaseOwnerUrl"])
+def test_a_parameter_that_everybody_can_read_takes_no_password(name: str) -> None:
+    pattern = TEMPLATE["Parameters"][name]["AllowedPattern"]
+    for url in ("", "postgresql://payments_service@db.example.com:5432/payments?sslmode=verify-full"):
+        assert re.fullmatch(pattern, url), url
+    assert not re.fullmatch(pattern, "postgresql://payments_service:secret@db.example.com:5432/payments")

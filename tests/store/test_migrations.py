@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from pg8000.exceptions import DatabaseError
 
 from local.servers import _package_folder, connect
 from payments.migrate import LOCK_ID, MigrationError, migrate
@@ -122,6 +124,20 @@ def test_psql_runs_the_same_files(empty_database: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
     assert tables(empty_database) == ALL_TABLES
+
+
+def test_the_services_role_gets_the_password_of_its_secret(postgres: Postgres, empty_database: str) -> None:
+    password = unquote(urlsplit(postgres.service_url).password or "")
+    query(postgres.owner_url, "ALTER ROLE payments_service PASSWORD 'another'")
+    try:
+        with pytest.raises(DatabaseError):
+            query(postgres.service_url, "SELECT 1")
+        migrate(empty_database, MIGRATIONS)
+        with pytest.raises(DatabaseError):  # none was given, so it stays as it is
+            query(postgres.service_url, "SELECT 1")
+    finally:  # the other tests log in with it
+        migrate(empty_database, MIGRATIONS, service_password=password)
+    assert query(postgres.service_url, "SELECT current_user") == [["payments_service"]]
 
 
 def test_the_command_says_what_it_did(empty_database: str, folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import os
 import sys
 from pathlib import Path
@@ -24,14 +26,18 @@ STATEMENT_TIMEOUT = "15min"
 """A migration may build an index on a large table; the service's own time-outs do not apply to the owner."""
 
 
+SCRAM_ITERATIONS = 4096
+"""PostgreSQL's own default. More is for passwords that people think up; those of secrets are random."""
+
+
 class MigrationError(Exception):
     """A migration failed, or one that was applied has been edited since; the message names it."""
 
 
-def migrate(owner_url: str, folder: Path, password: Password | None = None, *, grant_rds_iam: bool = False) -> list[str]:
+def migrate(owner_url: str, folder: Path, password: Password | None = None, *, service_password: str | None = None) -> list[str]:
     """Apply what is in `folder` (`*.sql`) and not yet in `schema_migrations`; the names of what was applied.
 
-    `grant_rds_iam` lets payments_service log in with IAM tokens, and from then on not with a password.
+    `service_password`, of ASCII, becomes the password of payments_service; without it, that stays as it is.
 
     Raises MigrationError. A failed migration leaves nothing of itself behind, and those before it stay applied.
     """
@@ -67,9 +73,19 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, g
             except Exception as error:
                 raise MigrationError(f"{path.name}: {error}") from error
             applied.append(path.name)
-        if grant_rds_iam:
-            run("GRANT rds_iam TO payments_service")
+        if service_password is not None:
+            run(f"ALTER ROLE payments_service PASSWORD '{_scram_verifier(service_password)}'")
     return applied
+
+
+def _scram_verifier(password: str) -> str:
+    """What PostgreSQL stores of a password (RFC 5803). Made here, because a server that logs DDL would log the password."""
+    salt = os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
+    stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    salt_text, stored_text, server_text = (base64.b64encode(part).decode() for part in (salt, stored_key, server_key))
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt_text}${stored_text}:{server_text}"
 
 
 def main() -> int:

@@ -1,0 +1,105 @@
+"""template.yaml as the SAM that deploys it reads it: the translator that CloudFormation runs, and `sam deploy --guided`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.aws.test_template import RESOURCES, ROOT, TEMPLATE, of_type
+
+SAM = ROOT / ".venv-sam" / "bin" / "python"
+
+TRANSLATE = """
+import json, sys
+import boto3
+from samcli.yamlhelper import yaml_parse
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+def translated(layer):
+    template = yaml_parse(open("template.yaml").read())
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://bucket/" + name
+        if resource["Type"] == "AWS::Serverless::LayerVersion":
+            resource["Properties"]["ContentUri"] = "s3://bucket/" + layer
+    translator = Translator({}, Parser(), None, boto3.session.Session(region_name="us-east-1"))
+    parameters = {name: each.get("Default", "x") for name, each in template["Parameters"].items()}
+    return translator.translate(template, parameters)["Resources"]
+print(json.dumps([translated(layer) for layer in sys.argv[1:]]))
+"""
+
+# Each prompt is answered with the return key.
+GUIDED = """
+import json
+import click
+from click.testing import CliRunner
+from samcli.commands.deploy.guided_context import GuidedContext
+from samcli.yamlhelper import yaml_parse
+parameters = yaml_parse(open("template.yaml").read())["Parameters"]
+@click.command()
+def ask():
+    answers = GuidedContext.prompt_parameters(GuidedContext.__new__(GuidedContext), parameters, {}, "", "")
+    click.echo("\\n" + json.dumps({name: answer["Value"] for name, answer in answers.items()}))
+print(CliRunner().invoke(ask, input="\\n" * len(parameters)).output.rstrip())
+"""
+
+
+def by_sam(program: str, *arguments: str) -> str:
+    if not SAM.exists():
+        pytest.skip("SAM is in .venv-sam, which `make test` sets up")
+    command = [str(SAM), "-c", program, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@functools.cache
+def translated() -> list[dict[str, dict[str, Any]]]:
+    """The resources, with one content of the layer and with another."""
+    both: list[dict[str, dict[str, Any]]] = json.loads(by_sam(TRANSLATE, "one", "another"))
+    return both
+
+
+def translated_to(kind: str) -> dict[str, dict[str, Any]]:
+    return {name: resource["Properties"] for name, resource in translated()[0].items() if resource["Type"] == kind}
+
+
+def test_a_change_of_the_layer_alone_publishes_a_version_of_every_function() -> None:
+    one, another = ({name for name, each in made.items() if each["Type"] == "AWS::Lambda::Version"} for made in translated())
+    assert len(one) == len(another) == len(of_type("AWS::Serverless::Function"))
+    assert one & another == set()
+
+
+def test_each_build_is_a_change_of_the_layer() -> None:
+    done = subprocess.run(["make", "--dry-run", "build"], cwd=ROOT, capture_output=True, text=True, check=True)
+    stamp = done.stdout.splitlines()[-1]
+    assert stamp.startswith('echo "$(date')
+    assert stamp.endswith("> .aws-sam/build/SharedLayer/BUILD")
+    assert "SharedLayer" in RESOURCES
+
+
+def test_guided_takes_the_default_of_every_parameter() -> None:
+    assert json.loads(by_sam(GUIDED)) == {name: str(each.get("Default", "")) for name, each in TEMPLATE["Parameters"].items()}
+
+
+def test_an_account_takes_more_than_one_stack() -> None:
+    schedules = translated_to("AWS::Scheduler::Schedule")
+    assert len(schedules) == 2
+    assert {name for name, properties in schedules.items() if "Name" in properties} == set()
+
+
+def test_whoever_needs_no_token_is_throttled() -> None:
+    routes = [
+        f"{event['Properties']['Method']} {event['Properties']['Path']}"
+        for function in of_type("AWS::Serverless::Function").values()
+        for event in function.get("Events", {}).values()
+        if event["Properties"].get("Auth", {}).get("Authorizer") == "NONE"
+    ]
+    assert routes == ["GET /health"]
+    [stage] = translated_to("AWS::ApiGatewayV2::Stage").values()
+    assert stage["RouteSettings"].keys() == set(routes)
+    assert all(settings["ThrottlingRateLimit"] <= 10 for settings in stage["RouteSettings"].values())
