@@ -83,6 +83,9 @@ class Crash:
         self._recv = socket.socket.recv
         self._recv_into = socket.socket.recv_into
         self._stalled: socket.socket | None = None
+        self._cut: socket.socket | None = None
+        """Nothing more is read from it. A shutdown would let through what arrives later, and so the end of an answer whose
+        beginning was thrown away, which no network does."""
 
     def install(self) -> None:
         """Hook the sends of all sockets of this process."""
@@ -100,13 +103,20 @@ class Crash:
         def sendmsg(sock: socket.socket, buffers: Any, *_: Any) -> int:
             return send(sock, b"".join(buffers))
 
+        def recv(sock: socket.socket, *arguments: Any) -> bytes:
+            if sock is self._cut:
+                raise ConnectionResetError("cut")
+            return self._recv(sock, *arguments)
+
         def recv_into(sock: socket.socket, *arguments: Any) -> int:
+            if sock is self._cut:
+                raise ConnectionResetError("cut")
             if sock is self._stalled:
                 self._stalled = None
                 raise TimeoutError("stalled")
             return self._recv_into(sock, *arguments)
 
-        for hook in (send, sendall, sendmsg, recv_into):
+        for hook in (send, sendall, sendmsg, recv, recv_into):
             setattr(socket.socket, hook.__name__, hook)
 
     def begin(self, trap: Trap | None, *, relays: bool) -> None:
@@ -154,7 +164,7 @@ class Crash:
         elif trap["act"] != "cut":
             self._act(trap)
         elif select.select([sock], [], [], ANSWER_TIMEOUT_S)[0]:
-            self._recv(sock, 1 << 20)  # what the server answered gets lost
+            self._cut = sock  # what the server answered gets lost
             sock.shutdown(socket.SHUT_RDWR)
         return sent
 

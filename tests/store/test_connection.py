@@ -291,6 +291,42 @@ def test_a_reply_that_breaks_off_anywhere_is_a_lost_one(
     assert db.run(Statement("SELECT :a::text")(a="in step")) == [[["in step"]]]
 
 
+class Headless:
+    """A connection's file that loses the beginning of the first answer, as a confused pooler might."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._lost = file, False
+
+    def read(self, size: int) -> bytes:
+        if not self._lost:
+            self._lost = True
+            while self._file.read(1) != b"Z":
+                self._file.read(int.from_bytes(self._file.read(4), "big") - 4)
+            rest: bytes = self._file.read(size - 1)
+            return b"Z" + rest
+        data: bytes = self._file.read(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def test_an_answer_that_says_ready_and_not_done_is_a_lost_one(notes: servers.Database) -> None:
+    def connection() -> Connection:
+        made = Connection(**connection_options(notes.service_url))
+        if not connections:
+            made._sock = Headless(made._sock)
+        connections.append(made)
+        return made
+
+    connections: list[Connection] = []
+    db = Database(connection)
+    with pytest.raises(UniqueViolation):  # what the first sending wrote refuses the second one
+        db.run(NOTE(number=1))
+    assert len(connections) == 2
+    db.close()
+
+
 def test_a_claim_whose_reply_was_lost_is_there_once(database: servers.Database, fault_proxy: ProxyBefore) -> None:
     proxy = fault_proxy(database.service_url)
     db = Database.at(servers.with_address(database.service_url, "127.0.0.1", proxy.port))

@@ -109,15 +109,19 @@ class Connection(CoreConnection):  # type: ignore[misc]  # pg8000 has no type in
         self._sock.write(SYNC_MSG)
         self._sock.flush()
         contexts = [Context(statement.sql) for statement in statements]
-        position, code = 0, None
+        position, completed, code = 0, 0, None
         while code != READY_FOR_QUERY:
             code, length = ci_unpack(_read(self._sock, 5))
             self.message_types[code](_read(self._sock, length - 4), contexts[position])
             if code == COMMAND_COMPLETE:
-                position = min(position + 1, len(contexts) - 1)
+                completed += 1
+                position = min(completed, len(contexts) - 1)
         # After an error the server skips everything up to the Sync, so the statement that failed is the one we stand at.
         if contexts[position].error is not None:
             raise contexts[position].error
+        if completed != len(contexts):
+            # Money hangs on what is taken for written, so an answer that lacks a part is none.
+            raise InterfaceError(f"{completed} of {len(contexts)} statements were answered")
         return [context.rows or [] for context in contexts]
 
     def is_stale(self) -> bool:
