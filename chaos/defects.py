@@ -248,6 +248,7 @@ MUTANTS = (
                 "        claimed = _claimed_before(service, call, operation_id) or claimed\n",
                 "        claimed = claimed or None\n",
             ),
+            Patch(f"{PAYMENTS}/replay.py", "if found is None and resent:", "if found is None and resent and False:"),
         ),
         _points("refund", "cut", "after", cold=False),
     ),
