@@ -75,7 +75,10 @@ def test_a_change_of_the_layer_alone_publishes_a_version_of_every_function() -> 
 
 
 def test_each_build_is_a_change_of_the_layer() -> None:
-    done = subprocess.run(["make", "--dry-run", "build"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # (Called by `make test`, make would also say which folder it enters and leaves.)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "build"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     stamp = done.stdout.splitlines()[-1]
     assert stamp.startswith('echo "$(date')
     assert stamp.endswith("> .aws-sam/build/SharedLayer/BUILD")
