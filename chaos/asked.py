@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +11,7 @@ from chaos.oracle import Life
 
 def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
     bodies = {(answer.kind, answer.traceparent): answer.asked for answer in evidence.answers if answer.asked}
-    calls: defaultdict[str, list[Call]] = defaultdict(list)
-    for call in evidence.calls:
-        calls[call.key].append(call)
+    calls = evidence.calls_by_key()
     for life in lives.values():
         for operation in life.operations:
             told = f"payment {life.id}: {operation['kind']} {operation['operation_id']}"
@@ -27,8 +24,8 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
                 yield f"{told} was asked for by nobody"
 
 
-def _differences(asked: dict[str, Any], operation: Row, life: Life, calls: defaultdict[str, list[Call]]) -> Iterator[str]:
-    kind, payment, own = operation["kind"], life.payment, calls[operation["gateway_key"]]
+def _differences(asked: dict[str, Any], operation: Row, life: Life, calls: dict[str, list[Call]]) -> Iterator[str]:
+    kind, payment, own = operation["kind"], life.payment, calls.get(operation["gateway_key"], [])
     if kind == "process":
         for name, value in (
             ("order_id", payment["order_id"]),

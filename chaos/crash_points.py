@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 
 from chaos.crash import WHERES, Act, Moment, Trap
@@ -28,6 +29,14 @@ MOST_WRITES = 80
 """More than any invocation makes; one that makes more will not end."""
 
 
+async def each_in_turn(hit: Callable[[int], Awaitable[bool]], most: int = MOST_WRITES, misses: int = MISSES) -> int:
+    """Hit the first write, the second and so on until `misses` in a row did not come to it. How many were hit."""
+    number = missed = 0
+    while number < most and missed < misses:
+        number, missed = (number + 1, 0) if await hit(number + 1) else (number, missed + 1)
+    return number
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """Which crash points to try."""
@@ -37,6 +46,7 @@ class Sweep:
     moments: tuple[Moment, ...] = ("before", "half", "after")
     cold: tuple[bool, ...] = (True, False)
     most: int = MOST_WRITES
+    misses: int = MISSES
 
     def __iter__(self) -> Iterator[tuple[Act, Moment, bool]]:
         for act, moment, cold in product(self.acts, self.moments, self.cold):
@@ -72,19 +82,16 @@ class CrashPoints:
             hit = []
             # Counted apart, because kafka-python writes from a thread of its own: in between the others now here, now there.
             for where in WHERES:
-                number, misses = 1, 0
-                while number < sweep.most and misses < MISSES:
-                    trap: Trap = {"number": number, "where": where, "phase": 0, "moment": moment, "act": act}
-                    sprung = await self._hit(kind, scene, trap, cold)
-                    number, misses = (number + 1, 0) if sprung else (number, misses + 1)
-                hit.append(f"{number - 1} {where}")
+                trap: Trap = {"number": 0, "where": where, "phase": 0, "moment": moment, "act": act}
+                count = await each_in_turn(partial(self._hit, kind, scene, trap, cold), sweep.most, sweep.misses)
+                hit.append(f"{count} {where}")
             self.report(f"{kind}, {'cold' if cold else 'warm'}: {act} {moment} each of {', '.join(hit)}")
 
-    async def _hit(self, kind: str, scene: Scene, trap: Trap, cold: bool) -> bool:
+    async def _hit(self, kind: str, scene: Scene, trap: Trap, cold: bool, number: int) -> bool:
         """Whether the trap sprang."""
-        if not cold and (trap["act"] == "kill" or trap["number"] == 1):
+        if not cold and (trap["act"] == "kill" or number == 1):
             await scene(NO_FAULT, False)  # whatever was there before was killed: another one warms up
-        story, ended = await scene(Fault(trap=trap), cold)
+        story, ended = await scene(Fault(trap={**trap, "number": number}), cold)
         if kind in ASKED_AGAIN:
             await self.scenes.send(story, ASKED_AGAIN[kind], NO_FAULT)
         if ended.sprung:

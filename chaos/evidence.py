@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,6 +71,13 @@ class Evidence:
     """event_ids that only the memory of a killed broker held, acknowledged and unread; they were replayed, so they are late."""
     frozen: frozenset[str]
     """Labels of invocations that were stopped for longer than their lease."""
+
+    def calls_by_key(self) -> dict[str, list[Call]]:
+        """Of each gateway key, in their order."""
+        by_key: defaultdict[str, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            by_key[call.key].append(call)
+        return dict(by_key)
 
 
 def tables(owner_url: str) -> dict[str, list[Row]]:

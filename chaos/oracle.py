@@ -93,9 +93,7 @@ def lives_of(evidence: Evidence) -> dict[str, Life]:
 
 def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
     """Every contradiction, in words."""
-    by_key: defaultdict[str, list[Call]] = defaultdict(list)
-    for call in evidence.calls:
-        by_key[call.key].append(call)
+    by_key = evidence.calls_by_key()
     acknowledged = {one.event_id for one in evidence.acknowledgements}
     known_keys = {operation["gateway_key"] for operation in evidence.tables["operations"]}
     for key in by_key.keys() - known_keys:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from chaos.crash import WHERES, Moment, Trap, Where
-from chaos.crash_points import MISSES
+from chaos.crash_points import each_in_turn
 from chaos.environments import NO_FAULT, Fault
 from chaos.scenes import CAPTURE, PAY, REFUND, REFUND_REST, VOID, Scenes
 
@@ -21,8 +22,6 @@ KINDS = ("process", "capture", "void", "refund", "relay", "reconcile")
 
 FREEZE_S = 60.0
 """Until it is thawed, which takes less."""
-
-MOST_WRITES = 40
 
 
 @dataclass(slots=True)
@@ -40,11 +39,8 @@ class StaleWorkers:
             for moment in moments:
                 hit = []
                 for where in WHERES:
-                    number, misses = 1, 0
-                    while number < MOST_WRITES and misses < MISSES:
-                        frozen = await self._one(kind, moment, where, number)
-                        number, misses = (number + 1, 0) if frozen else (number, misses + 1)
-                    hit.append(f"{number - 1} {where}")
+                    count = await each_in_turn(partial(self._one, kind, moment, where))
+                    hit.append(f"{count} {where}")
                 self.report(f"{kind}: frozen {moment} each of {', '.join(hit)}, overtaken, thawed")
 
     @property

@@ -23,7 +23,7 @@ from payments.service import Call, Deadline, Result, Service
 from payments.store.connection import Bound, Database, Row
 from payments.void import void
 from tests import servers
-from tests.flows.fakes import FakeGateway, FakePublisher, approve, decline, lose_reply
+from tests.flows.fakes import Answer, FakeGateway, FakePublisher, approve, decline, lose_reply
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -114,6 +114,12 @@ class Shop:
     def reconcile(self, time_s: float = 55.0) -> Reconciled:
         """What was done, but for the age of the oldest unknown outcome, which no test could foretell."""
         return replace(reconcile(self.service, Deadline.in_s(time_s)), oldest_unknown_s=0.0)
+
+    def hears_later(self, answer: Answer, books: Books) -> Reconciled:
+        """Whatever is in flight falls due, and reconcile hears this from the gateway."""
+        self.gateway.answer = answer
+        books.make_due()
+        return self.reconcile()
 
     def relay(self, time_s: float = 55.0) -> Relayed:
         return relay(self.service, Deadline.in_s(time_s))

@@ -140,9 +140,7 @@ def test_a_command_whose_outcome_is_unknown_holds_the_authorization_until_it_is_
         with pytest.raises(PaymentStateConflict, match="AUTHORIZED") as refused:
             getattr(lone_shop, other)(payment.transaction_id)
         assert refused.value.extra == {"payment_id": str(payment.payment_id), "payment_status": "AUTHORIZED"}
-    lone_shop.gateway.answer = later
-    lone_books.make_due()
-    assert lone_shop.reconcile().settled == 1
+    assert lone_shop.hears_later(later, lone_books).settled == 1
     after = "AUTHORIZED" if later is decline else {"capture": "CAPTURED", "void": "VOIDED"}[command]
     assert lone_books.payment(payment.payment_id)["status"] == after
     assert lone_shop.gateway.keys[-1] == lone_shop.gateway.keys[-2]
@@ -232,10 +230,7 @@ def test_a_command_that_may_still_be_begun_is_not_told_as_refused(
     lone_shop.capture(payment.transaction_id)
     with pytest.raises(ServiceUnavailable, match="not known"):  # sent again, the capture is in the way
         getattr(lone_shop.with_(db=late), command)(payment.transaction_id)
-    for answer in (decline, approve):
-        lone_shop.gateway.answer = answer
-        lone_books.make_due()
-        lone_shop.reconcile()
-        if answer is decline:
-            late.arrive()
+    lone_shop.hears_later(decline, lone_books)
+    late.arrive()
+    lone_shop.hears_later(approve, lone_books)
     assert lone_books.payment(payment.payment_id)["status"] == status

@@ -195,9 +195,7 @@ def test_while_the_outcome_is_unknown_so_is_the_answer_and_then_it_is_known(
     again = command.run(lone_shop, "k", fields)
     same(first, again)
     assert [(result.outcome, result.replayed) for result in (first, again)] == [(Outcome.UNKNOWN, False), (Outcome.UNKNOWN, True)]
-    lone_shop.gateway.answer = approve
-    lone_books.make_due()
-    lone_shop.reconcile()
+    lone_shop.hears_later(approve, lone_books)
     known = command.run(lone_shop, "k", fields)
     same(first, known)
     assert (known.outcome, known.replayed, known.payment.status) == (Outcome.SUCCEEDED, True, command.status)

@@ -348,9 +348,7 @@ def test_books_that_are_lost_after_the_charge_leave_it_to_reconcile(
         assert shop.publisher.published == []
         with pytest.raises(ServiceUnavailable):
             shop.process()
-    shop.gateway.answer = answer
-    lone_books.make_due()
-    assert shop.reconcile().settled == 1
+    assert shop.hears_later(answer, lone_books).settled == 1
     payment_id = result.payment.payment_id
     assert lone_books.payment(payment_id)["status"] == ("CAPTURED" if answer is approve else "FAILED")
     assert shop.gateway.keys == [f"pay-{payment_id}"] * 2
@@ -465,8 +463,6 @@ def test_a_connection_that_breaks_at_any_write_charges_once_and_ends_well(
 def test_a_lost_reply_of_the_gateway_is_asked_for_again_with_the_same_key(lone_shop: Shop, lone_books: Books) -> None:
     lone_shop.gateway.answer = lose_reply
     result = lone_shop.process()
-    lone_shop.gateway.answer = approve
-    lone_books.make_due()
-    assert lone_shop.reconcile().settled == 1
+    assert lone_shop.hears_later(approve, lone_books).settled == 1
     assert lone_books.payment(result.payment.payment_id)["status"] == "CAPTURED"
     assert lone_shop.gateway.keys == [f"pay-{result.payment.payment_id}"] * 2

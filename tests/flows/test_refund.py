@@ -385,12 +385,9 @@ def test_a_refund_that_may_still_be_begun_is_not_told_as_refused(
     with pytest.raises(ServiceUnavailable, match="not known") as told:  # sent again, there is nothing left to refund
         lone_shop.with_(db=late).refund(payment.transaction_id, key, amount=500)
     assert told.value.retryable is retryable
-    for answer in (decline, approve):
-        lone_shop.gateway.answer = answer
-        lone_books.make_due()
-        lone_shop.reconcile()
-        if answer is decline:
-            late.arrive()
+    lone_shop.hears_later(decline, lone_books)
+    late.arrive()
+    lone_shop.hears_later(approve, lone_books)
     assert money(lone_books, payment) == ("PARTIALLY_REFUNDED", 1999, 500, 0)
 
 
