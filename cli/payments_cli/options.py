@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 Method = Literal["credit_card", "debit_card", "paypal", "stripe"]
 Status = Literal["PENDING", "PROCESSING", "AUTHORIZED", "CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED", "FAILED", "VOIDED"]
@@ -15,7 +15,17 @@ MONEY, LOOK, SETUP, WHERE = "Move money", "Look up", "Set up", "Deployment"  # p
 
 Text = str | None
 
-Payment = Annotated[str, Argument(metavar="PAYMENT", help="Payment id, transaction id (txn_...) or order id.")]
+
+def _not_empty(text: str) -> str:
+    """What a script's unset variable leaves is no id, and would be another route's path."""
+    if not text:
+        raise BadParameter("It is empty.")
+    return text
+
+
+Payment = Annotated[
+    str, Argument(metavar="PAYMENT", callback=_not_empty, help="Payment id, transaction id (txn_...) or order id.")
+]
 IsOrder = Annotated[bool, Option("--order", help="PAYMENT is an order id, even if it looks like another.")]
 Amount = Annotated[list[str] | None, Argument(metavar="AMOUNT", help="Such as 5.00 or 5.00 USD. All of it by default.")]
 AmountMinor = Annotated[int | None, Option(metavar="N", help="The amount in the currency's minor unit: 500 for 5.00 USD.")]

@@ -113,6 +113,8 @@ def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
         (["show", "{new}"], 1, "payment_not_found"),
         (["show", "{captured}", "--owner", "somebody-else"], 1, "payment_not_found"),
         (["show"], 2, "PAYMENT"),
+        (["show", ""], 2, "is empty"),
+        (["refund", ""], 2, "is empty"),
         (["list", "--from", "yesterday"], 2, "no time"),
         (["list", "--status", "PAID"], 2, "--status"),
         (["list", "--limit", "0"], 2, "--limit"),
