@@ -78,8 +78,8 @@ def test_runners_at_the_same_time_apply_a_migration_once(empty_database: str, fo
     with contextlib.closing(connect(empty_database)) as blocker, ThreadPoolExecutor(4) as pool:
         blocker.run(f"SELECT pg_advisory_lock({LOCK_ID})")
         runs = [pool.submit(migrate, empty_database, path) for _ in range(4)]
-        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        while query(empty_database, waiting) != [[4]]:
+        waiting = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{LOCK_ID}%' AND pid <> pg_backend_pid()"
+        while query(empty_database, waiting) != [[5]]:
             assert not any(run.done() for run in runs), "a runner did not wait"
         blocker.run(f"SELECT pg_advisory_unlock({LOCK_ID})")
         assert sorted(run.result() for run in runs) == [[], [], [], ["m001.sql", "m002.sql"]]
@@ -101,6 +101,35 @@ def test_a_failing_migration_leaves_nothing_and_the_ones_before_it_stay(empty_da
     assert tables(empty_database) == {"t"}
     assert migrate(empty_database, folder(m002="CREATE TABLE u (a int);")) == ["m002.sql", "m003.sql"]
     assert tables(empty_database) == {"t", "u", "v"}
+
+
+def test_an_index_is_made_while_the_tables_serve(empty_database: str, folder: Callable[..., Path]) -> None:
+    """The runners at the same time: whoever waits for its turn must not be what CREATE INDEX CONCURRENTLY waits for."""
+    path = folder(
+        m001="CREATE TABLE t (a int);",
+        m002="-- outside a transaction\nCREATE INDEX CONCURRENTLY t_a ON t (a);",
+        m003="CREATE TABLE u (a int);",
+    )
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(migrate, empty_database, path) for _ in range(4)]
+        assert sorted(run.result() for run in runs) == [[], [], [], ["m001.sql", "m002.sql", "m003.sql"]]
+    assert query(empty_database, "SELECT indisvalid FROM pg_index WHERE indexrelid = 't_a'::regclass") == [[True]]
+
+
+def test_an_index_that_could_not_be_made_is_made_once_what_is_left_of_it_is_dropped(
+    empty_database: str, folder: Callable[..., Path]
+) -> None:
+    path = folder(
+        m001="CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1);",
+        m002="-- outside a transaction\nCREATE UNIQUE INDEX CONCURRENTLY t_a ON t (a);",
+    )
+    with pytest.raises(MigrationError, match=r"m002\.sql: .*could not create unique index"):
+        migrate(empty_database, path)
+    query(empty_database, "DELETE FROM t")
+    with pytest.raises(MigrationError, match=r"m002\.sql: .*already exists"):
+        migrate(empty_database, path)
+    query(empty_database, "DROP INDEX t_a")
+    assert migrate(empty_database, path) == ["m002.sql"]
 
 
 def test_a_runner_that_dies_lets_the_next_one_in(empty_database: str, folder: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""Apply migrations: each file once, in order of name, in a transaction of its own, one runner at a time.
+"""Apply migrations: each file once, in order of name, in a transaction of its own (or in none), one runner at a time.
 
 `DATABASE_OWNER_URL=postgresql://… python -m payments.migrate migrations/` is the command.
 """
@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import sys
+import time
 from pathlib import Path
 
 from pg8000.core import CoreConnection
@@ -25,6 +26,12 @@ LOCK_ID = 7_215_031_994
 STATEMENT_TIMEOUT = "15min"
 """A migration may build an index on a large table; the service's own time-outs do not apply to the owner."""
 
+OUTSIDE = "-- outside a transaction\n"
+"""Begins a file that holds one statement which PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
+
+TURN_POLL_S = 0.2
+"""Between two questions for the lock. A statement that waits for it would have a snapshot, and CREATE INDEX CONCURRENTLY, run by
+the holder of the lock, waits for the end of each."""
 
 SCRAM_ITERATIONS = 4096
 """PostgreSQL's own default. More is for passwords that people think up; those of secrets are random."""
@@ -39,7 +46,8 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
 
     `service_password`, of ASCII, becomes the password of payments_service; without it, that stays as it is.
 
-    Raises MigrationError. A failed migration leaves nothing of itself behind, and those before it stay applied.
+    Raises MigrationError. A failed migration leaves nothing of itself behind, and those before it stay applied. (One outside a
+    transaction leaves what PostgreSQL leaves: an invalid index, to be dropped before the next try.)
     """
     applied = []
     paths = sorted(folder.glob("*.sql"))
@@ -52,7 +60,8 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
         run(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
         if (encoding := run("SHOW server_encoding").rows[0][0]) != "UTF8":
             raise MigrationError(f"the database must be encoded as UTF8, not {encoding}")
-        run(f"SELECT pg_advisory_lock({LOCK_ID})")
+        while not run(f"SELECT pg_try_advisory_lock({LOCK_ID})").rows[0][0]:
+            time.sleep(TURN_POLL_S)
         run(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
             " (name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -66,8 +75,8 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
                     raise MigrationError(f"{path.name} was edited after it had been applied; write a new migration instead")
                 continue
             try:
-                run("BEGIN")
-                run(sql)
+                for statement in (sql, "BEGIN") if sql.startswith(OUTSIDE) else ("BEGIN", sql):
+                    run(statement)
                 run(f"INSERT INTO schema_migrations (name, sha256) VALUES ('{path.name}', '{digest}')")
                 run("COMMIT")
             except Exception as error:
