@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from kafka.errors import InvalidConfigurationError, PolicyViolationError
+from kafka.errors import InvalidConfigurationError, InvalidReplicationFactorError, PolicyViolationError
 
 from local.servers import EmbeddedBroker
 from payments.domain.events import Event, rfc3339
@@ -438,6 +438,7 @@ class FakeAdmin:
         (1, None, [(1, {})]),
         (2, None, [(2, DURABLE)]),
         (6, None, [(3, DURABLE)]),
+        (3, InvalidReplicationFactorError, [(3, DURABLE), (-1, {})]),
         (3, PolicyViolationError, [(3, DURABLE), (-1, {})]),
         (3, InvalidConfigurationError, [(3, DURABLE), (-1, {})]),
     ],

@@ -77,18 +77,23 @@ DURABLE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"
 
 def create_topic(bootstrap_servers: Sequence[str], topic: str, partitions: int, security: Security) -> bool:
     """Whether the topic was made; False when it was there. Raises KafkaError."""
+    from kafka import errors
     from kafka.admin import KafkaAdminClient, NewTopic
-    from kafka.errors import InvalidConfigurationError, InvalidRequestError, PolicyViolationError, TopicAlreadyExistsError
 
     admin = KafkaAdminClient(bootstrap_servers=list(bootstrap_servers), **security())
     try:
         replicas = min(len(admin.describe_cluster()["brokers"]), REPLICAS)
         try:
             admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=DURABLE if replicas > 1 else {})])
-        except (InvalidConfigurationError, InvalidRequestError, PolicyViolationError):
+        except (
+            errors.InvalidConfigurationError,
+            errors.InvalidReplicationFactorError,
+            errors.InvalidRequestError,
+            errors.PolicyViolationError,
+        ):
             # MSK Serverless decides this itself.
             admin.create_topics([NewTopic(topic, partitions, -1)])
-    except TopicAlreadyExistsError:
+    except errors.TopicAlreadyExistsError:
         return False
     finally:
         admin.close()
