@@ -27,7 +27,9 @@ def translated(layer):
         if resource["Type"] == "AWS::Serverless::LayerVersion":
             resource["Properties"]["ContentUri"] = "s3://bucket/" + layer
     translator = Translator({}, Parser(), None, boto3.session.Session(region_name="us-east-1"))
-    parameters = {name: each.get("Default", "x") for name, each in template["Parameters"].items()}
+    lists = {name for name, each in template["Parameters"].items() if each["Type"] == "CommaDelimitedList"}
+    parameters = {name: str(each.get("Default", "x")) for name, each in template["Parameters"].items()}
+    parameters |= {name: parameters[name].split(",") for name in lists}
     return translator.translate(template, parameters)["Resources"]
 print(json.dumps([translated(layer) for layer in sys.argv[1:]]))
 """
@@ -93,6 +95,11 @@ def test_an_account_takes_more_than_one_stack() -> None:
     schedules = translated_to("AWS::Scheduler::Schedule")
     assert len(schedules) == 2
     assert {name for name, properties in schedules.items() if "Name" in properties} == set()
+
+
+def test_pages_of_several_origins_may_call_the_api() -> None:
+    [api] = translated_to("AWS::ApiGatewayV2::Api").values()
+    assert api["Body"]["x-amazon-apigateway-cors"]["allowOrigins"] == ["https://shop.example.com"]
 
 
 def test_whoever_needs_no_token_is_throttled() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,66 @@ def our_metrics() -> set[str]:
     return names
 
 
+BROUGHT = {
+    "DatabaseUrl": "postgresql://payments_service@db:5432/payments",
+    "DatabaseOwnerUrl": "postgresql://payments_owner@db:5432/payments",
+    "DatabaseSecretArn": "arn:service",
+    "DatabaseOwnerSecretArn": "arn:owner",
+    "KafkaBootstrapServers": "broker:9096",
+    "KafkaSecretArn": "arn:kafka",
+    "VpcId": "vpc-1",
+}
+TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseOwnerSecretArn": ""}
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({}, set()),
+        (BROUGHT, set()),
+        (BROUGHT | TOKENS | {"KafkaSecretArn": "", "KafkaClusterArn": "arn:msk"}, set()),
+        (BROUGHT | {"DatabaseSecretArn": ""}, {"DatabaseIsReached"}),
+        (BROUGHT | {"DatabaseOwnerUrl": ""}, {"DatabaseIsReached"}),
+        (BROUGHT | {"DatabaseOwnerSecretArn": ""}, {"DatabaseIsReached"}),
+        (BROUGHT | {"KafkaSecretArn": ""}, {"KafkaIsReached"}),
+        (BROUGHT | {"VpcId": ""}, {"DatabaseIsReached", "KafkaIsReached"}),
+        ({"SnapStart": "On"}, set()),
+        ({"SnapStart": "On", "ProvisionedConcurrency": "1"}, {"SnapshotsOrWarmEnvironments"}),
+    ],
+)
+def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made(
+    given: dict[str, str], refused: set[str]
+) -> None:
+    values = {name: str(each.get("Default", "x")) for name, each in TEMPLATE["Parameters"].items()} | given
+
+    def holds(expression: dict[str, Any]) -> bool:
+        [(function, operands)] = expression.items()
+        match function:
+            case "Fn::Equals":
+                left, right = operands
+                return values[left["Ref"]] == str(right)
+            case "Fn::Not":
+                return not holds(operands[0])
+            case "Fn::Or":
+                return any(holds(operand) for operand in operands)
+        raise AssertionError(f"a rule does not know {function}")
+
+    assert refused == {
+        name
+        for name, rule in TEMPLATE["Rules"].items()
+        if holds(rule["RuleCondition"]) and not all(holds(assertion["Assert"]) for assertion in rule["Assertions"])
+    }
+
+
+def test_a_snapshot_brings_its_database_and_its_owner_along() -> None:
+    database = RESOURCES["Database"]["Properties"]
+    absent = {"Ref": "AWS::NoValue"}
+    assert database["SnapshotIdentifier"]["Fn::If"] == ["HasSnapshot", {"Ref": "DatabaseSnapshot"}, absent]
+    for name in ("DatabaseName", "MasterUsername"):
+        assert database[name]["Fn::If"][:2] == ["HasSnapshot", absent]
+    assert database["ManageMasterUserPassword"] is True
+
+
 def test_the_metrics_that_are_watched_are_written() -> None:
     assert {name for name in our_metrics() if f'"{name}"' not in CODE} <= {"ColdStart"}  # Powertools writes that one
 
@@ -92,9 +154,32 @@ def test_each_alarm_is_explained() -> None:
 def test_what_is_invoked_by_hand_is_the_version_that_serves() -> None:
     outputs = TEMPLATE["Outputs"]
     assert set(re.findall(r"\$\(output (\w+)\)", OPERATIONS)) <= outputs.keys()
-    invoked = set(re.findall(r'--function-name "\$\(output (\w+)\)"', OPERATIONS))
+    invoked = set(re.findall(r"^ *invoke (\w+) '", OPERATIONS, re.MULTILINE))
     assert invoked == {"MigrateFunctionArn", "RelayFunctionArn", "ReconcileFunctionArn"}
     assert {name for name in invoked if not outputs[name]["Value"]["Ref"].endswith("Function.Alias")} == set()
+
+
+@pytest.mark.parametrize(("function_error", "exit_code"), [("None", 0), ("Unhandled", 1), ("", 1)])
+def test_a_function_that_failed_fails_the_command_that_invoked_it(tmp_path: Path, function_error: str, exit_code: int) -> None:
+    """The AWS CLI's own exit code says only that the function was invoked; "" stands for one that was not."""
+    [functions] = re.findall(r"^output\(\) .*?^}$", OPERATIONS, re.MULTILINE | re.DOTALL)
+    aws = tmp_path / "aws"
+    aws.write_text(
+        "#!/bin/bash\n"
+        'if [ "$1" = cloudformation ]; then echo "arn:$6"; exit; fi\n'
+        'while [ "$1" != --payload ]; do shift; done\n'
+        f'echo "answered $2" > answer.json; echo "{function_error}"\n'
+    )
+    aws.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", functions + "\ninvoke MigrateFunctionArn '{}'"],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (exit_code, "answered {}\n", "")
 
 
 def test_the_runbook_finds_what_reconcile_counts_as_exhausted(own_database: Database) -> None:
