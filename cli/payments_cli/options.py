@@ -16,16 +16,14 @@ MONEY, LOOK, SETUP, WHERE = "Move money", "Look up", "Set up", "Deployment"  # p
 Text = str | None
 
 
-def _not_empty(text: str) -> str:
-    """What a script's unset variable leaves is no id, and would be another route's path."""
-    if not text:
-        raise BadParameter("It is empty.")
+def _an_id(text: str) -> str:
+    """What a script's unset variable leaves is none, and these would be another route's path."""
+    if text in ("", ".", ".."):
+        raise BadParameter(f"{text!r} is no id.")
     return text
 
 
-Payment = Annotated[
-    str, Argument(metavar="PAYMENT", callback=_not_empty, help="Payment id, transaction id (txn_...) or order id.")
-]
+Payment = Annotated[str, Argument(metavar="PAYMENT", callback=_an_id, help="Payment id, transaction id (txn_...) or order id.")]
 IsOrder = Annotated[bool, Option("--order", help="PAYMENT is an order id, even if it looks like another.")]
 Amount = Annotated[list[str] | None, Argument(metavar="AMOUNT", help="Such as 5.00 or 5.00 USD. All of it by default.")]
 AmountMinor = Annotated[int | None, Option(metavar="N", help="The amount in the currency's minor unit: 500 for 5.00 USD.")]

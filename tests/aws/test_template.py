@@ -102,6 +102,7 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         (BROUGHT | {"DatabaseOwnerUrl": ""}, {"DatabaseIsReached"}),
         (BROUGHT | {"DatabaseOwnerSecretArn": ""}, {"DatabaseIsReached"}),
         (BROUGHT | {"KafkaSecretArn": ""}, {"KafkaIsReached"}),
+        (BROUGHT | {"DatabaseSnapshot": "arn:snapshot"}, {"DatabaseIsReached"}),
         (BROUGHT | {"VpcId": ""}, {"DatabaseIsReached", "KafkaIsReached"}),
         ({"SnapStart": "On"}, set()),
         ({"SnapStart": "On", "ProvisionedConcurrency": "1"}, {"SnapshotsOrWarmEnvironments"}),
@@ -168,9 +169,10 @@ def test_a_function_that_failed_fails_the_command_that_invoked_it(tmp_path: Path
         "#!/bin/bash\n"
         'if [ "$1" = cloudformation ]; then echo "arn:$6"; exit; fi\n'
         'while [ "$1" != --payload ]; do shift; done\n'
-        f'echo "answered $2" > answer.json; echo "{function_error}"\n'
+        f'[ -z "{function_error}" ] && exit 254; echo "answered $2" > answer.json; echo "{function_error}"\n'
     )
     aws.chmod(0o755)
+    (tmp_path / "answer.json").write_text("of the time before\n")
     done = subprocess.run(
         ["bash", "-c", functions + "\ninvoke MigrateFunctionArn '{}'"],
         cwd=tmp_path,
@@ -179,7 +181,7 @@ def test_a_function_that_failed_fails_the_command_that_invoked_it(tmp_path: Path
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (exit_code, "answered {}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (exit_code, "answered {}\n" if function_error else "", "")
 
 
 def test_the_runbook_finds_what_reconcile_counts_as_exhausted(own_database: Database) -> None:

@@ -128,6 +128,9 @@ def test_an_index_that_could_not_be_made_is_made_once_what_is_left_of_it_is_drop
     query(empty_database, "DELETE FROM t")
     with pytest.raises(MigrationError, match=r"m002\.sql: .*already exists"):
         migrate(empty_database, path)
+    folder(m002="-- outside a transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_a ON t (a);")
+    with pytest.raises(MigrationError, match=r"m002\.sql: drop the invalid index t_a"):
+        migrate(empty_database, path)
     query(empty_database, "DROP INDEX t_a")
     assert migrate(empty_database, path) == ["m002.sql"]
 

@@ -23,11 +23,15 @@ from payments.store.connection import connection_options, logged_in
 # should reach the database itself, as its owner.
 LOCK_ID = 7_215_031_994
 
-STATEMENT_TIMEOUT = "15min"
-"""A migration may build an index on a large table; the service's own time-outs do not apply to the owner."""
+STATEMENT_TIMEOUT = "14min"
+"""A migration may build an index on a large table; the service's own time-outs do not apply to the owner. Lambda's end comes after
+15 minutes, and an error that PostgreSQL gives before is one that can be read."""
 
 OUTSIDE = "-- outside a transaction\n"
 """Begins a file that holds one statement which PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
+
+TURN_S = 840.0
+"""How long a runner waits for its turn: as long as one statement of another may take."""
 
 TURN_POLL_S = 0.2
 """Between two questions for the lock. A statement that waits for it would have a snapshot, and CREATE INDEX CONCURRENTLY, run by
@@ -60,7 +64,10 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
         run(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
         if (encoding := run("SHOW server_encoding").rows[0][0]) != "UTF8":
             raise MigrationError(f"the database must be encoded as UTF8, not {encoding}")
+        end_s = time.monotonic() + TURN_S
         while not run(f"SELECT pg_try_advisory_lock({LOCK_ID})").rows[0][0]:
+            if time.monotonic() > end_s:
+                raise MigrationError("another runner has been at work for too long")
             time.sleep(TURN_POLL_S)
         run(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
@@ -75,8 +82,14 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
                     raise MigrationError(f"{path.name} was edited after it had been applied; write a new migration instead")
                 continue
             try:
-                for statement in (sql, "BEGIN") if sql.startswith(OUTSIDE) else ("BEGIN", sql):
-                    run(statement)
+                if sql.startswith(OUTSIDE):
+                    run(sql)
+                    if invalid := run("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").rows:
+                        raise MigrationError(f"drop the invalid index {invalid[0][0]} first")
+                    run("BEGIN")
+                else:
+                    run("BEGIN")
+                    run(sql)
                 run(f"INSERT INTO schema_migrations (name, sha256) VALUES ('{path.name}', '{digest}')")
                 run("COMMIT")
             except Exception as error:
