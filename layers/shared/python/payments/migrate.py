@@ -24,8 +24,8 @@ from payments.store.connection import connection_options, logged_in
 LOCK_ID = 7_215_031_994
 
 STATEMENT_TIMEOUT = "14min"
-"""A migration may build an index on a large table; the service's own time-outs do not apply to the owner. Lambda's end comes after
-15 minutes, and an error that PostgreSQL gives before is one that can be read."""
+"""A migration may build an index on a large table; the service's own time-outs do not apply to the owner. Lambda's end comes
+after 15 minutes, and an error that PostgreSQL gives before is one that can be read."""
 
 OUTSIDE = "-- outside a transaction\n"
 """Begins a file that holds one statement which PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
