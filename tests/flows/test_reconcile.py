@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -105,6 +105,15 @@ def test_each_further_attempt_has_the_same_key_and_the_next_number(lone_shop: Sh
 # The schedule: moments in seconds since the claim
 
 SCHEDULE = (30, 120, 600, 3600, 21600, 72000)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_fast_clock_does_not_make_a_gateway_key_look_younger(lone_shop: Shop, lone_books: Books, kind: Kind) -> None:
+    before = BEFORE[kind](lone_shop)
+    lone_shop.gateway.answer = lose_reply
+    run(lone_shop.with_(clock=lambda: datetime.now(UTC) + timedelta(hours=3)), kind, before)
+    in_flight = "SELECT created_at <= now(), next_attempt_at <= now() + interval '31 s' FROM operations WHERE outcome IS NULL"
+    assert lone_books.query(in_flight) == [[True, True]]
 
 
 def test_the_schedule_is_that_of_the_design_and_ends_before_gateways_forget_keys() -> None:

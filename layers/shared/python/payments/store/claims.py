@@ -23,6 +23,10 @@ from payments.store.rows import (
 
 INSERT_PAYMENT = Statement(f"INSERT INTO payments ({PAYMENT_COLUMNS}) VALUES ({placeholders_of(Payment)})")
 
+# From here on the retry schedule and the gateway's memory of the key are counted, by the server's clock: a function's clock that
+# is fast must not stretch them.
+_CLAIMED_AT = "LEAST(:created_at::timestamptz, now())"
+
 # A second statement and not a part of the insert, because the history shall show PENDING -> PROCESSING as two facts.
 START_PROCESSING = Statement(
     "UPDATE payments SET status = :status, status_reason = :status_reason, version = :version, updated_at = :updated_at"
@@ -31,7 +35,8 @@ START_PROCESSING = Statement(
 
 INSERT_OPERATION = Statement(f"""
     INSERT INTO operations ({OPERATION_COLUMNS}, lease_until, next_attempt_at)
-    VALUES ({placeholders_of(Operation)}, now() + make_interval(secs => :lease_s), now() + make_interval(secs => :lease_s))
+    VALUES ({placeholders_of(Operation).replace(":created_at", _CLAIMED_AT)},
+            now() + make_interval(secs => :lease_s), now() + make_interval(secs => :lease_s))
 """)
 
 
@@ -60,7 +65,7 @@ _CLAIM_ON_AUTHORIZATION = f"""
         INSERT INTO operations ({OPERATION_COLUMNS}, lease_until, next_attempt_at)
         SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, NULL, COALESCE(:amount_minor::bigint, amount_minor),
                :reason::text, :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, NULL, NULL, :traceparent::text,
-               :created_at::timestamptz, now() + make_interval(secs => :lease_s), now() + make_interval(secs => :lease_s)
+               {_CLAIMED_AT}, now() + make_interval(secs => :lease_s), now() + make_interval(secs => :lease_s)
         FROM payment
         WHERE status = 'AUTHORIZED' AND COALESCE(:amount_minor::bigint, amount_minor) <= amount_minor
         RETURNING amount_minor
@@ -97,7 +102,7 @@ CLAIM_REFUND = Statement(f"""
         INSERT INTO operations ({OPERATION_COLUMNS}, lease_until, next_attempt_at)
         SELECT :operation_id::uuid, owner, :kind::text, payment_id, refund.refund_id, take_minor,
                :reason::text, :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, NULL, NULL, :traceparent::text,
-               :created_at::timestamptz, now() + make_interval(secs => :lease_s), now() + make_interval(secs => :lease_s)
+               {_CLAIMED_AT}, now() + make_interval(secs => :lease_s), now() + make_interval(secs => :lease_s)
         FROM reserved, refund
         RETURNING operation_id
     )
