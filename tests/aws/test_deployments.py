@@ -34,6 +34,12 @@ def translated(layer):
 print(json.dumps([translated(layer) for layer in sys.argv[1:]]))
 """
 
+READ = """
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+[stack], _ = SamLocalStackProvider.get_stacks("template.yaml")
+print(len([each for each in stack.resources.values() if each["Type"] == "AWS::Serverless::Function"]))
+"""
+
 # Each prompt is answered with the return key.
 GUIDED = """
 import json
@@ -68,6 +74,11 @@ def translated() -> list[dict[str, dict[str, Any]]]:
 
 def translated_to(kind: str) -> dict[str, dict[str, Any]]:
     return {name: resource["Properties"] for name, resource in translated()[0].items() if resource["Type"] == kind}
+
+
+def test_sam_build_and_sam_local_can_read_it() -> None:
+    """They resolve the names of outputs as well, so none may be that of a parameter which is a list."""
+    assert int(by_sam(READ)) == len(of_type("AWS::Serverless::Function"))
 
 
 def test_a_change_of_the_layer_alone_publishes_a_version_of_every_function() -> None:
