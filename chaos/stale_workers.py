@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from chaos.crash import WHERES, Moment, Trap, Where
-from chaos.crash_points import each_in_turn
+from chaos.crash_points import ASKED_AGAIN, each_in_turn
 from chaos.environments import NO_FAULT, Fault
-from chaos.scenes import CAPTURE, PAY, REFUND, REFUND_REST, VOID, Scenes
-
-AGAIN = {"process": PAY, "capture": CAPTURE, "void": VOID, "refund": REFUND}
+from chaos.scenes import REFUND, REFUND_REST, Scenes
 
 KINDS = ("process", "capture", "void", "refund", "relay", "reconcile")
 
@@ -59,8 +57,8 @@ class StaleWorkers:
         for function in ("", "reconcile", "relay"):
             if function:
                 await scenes.invoke(function)
-            if kind in AGAIN:
-                await scenes.send(story, AGAIN[kind], NO_FAULT)
+            if kind in ASKED_AGAIN:
+                await scenes.send(story, ASKED_AGAIN[kind], NO_FAULT)
             if await scenes.look_up(story) in ("CAPTURED", "PARTIALLY_REFUNDED"):
                 await scenes.send(story, REFUND, NO_FAULT)
         if await scenes.look_up(story) == "PARTIALLY_REFUNDED":
