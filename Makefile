@@ -47,7 +47,7 @@ check: $(test_env) $(sam_env) ## check format, lint, types, layers and the templ
 
 .PHONY: audit
 audit: $(audit_env) ## look for known vulnerabilities in the locks, and for weaknesses in the code (bandit) and the template (checkov)
-	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive layers/shared/python/payments functions
+	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive layers/shared/python/payments functions migrations
 	.venv-audit/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
 	for lock in requirements/*.txt; do .venv-audit/bin/pip-audit --disable-pip --require-hashes --requirement $$lock || exit 1; done
 
@@ -58,8 +58,8 @@ lint: $(test_env) ## format the code and mend what can be mended
 
 .PHONY: openapi
 openapi: $(test_env) ## write docs/openapi.json and docs/asyncapi.yaml
-	PYTHONPATH=layers/shared/python .venv/bin/python -m local.openapi
-	PYTHONPATH=layers/shared/python .venv/bin/python -m local.asyncapi
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.openapi
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.asyncapi
 
 # The other locks follow test.txt, so that what runs is what was tested.
 runtime := layers/shared/python/requirements.txt
@@ -78,7 +78,7 @@ lock: ## renew requirements/*.txt; needs uv (ARGS=--upgrade takes newer versions
 up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply the migrations (Docker; then `make sam-local`)
 	docker compose up --detach --wait
 	@PYTHONPATH='$(CURDIR)/layers/shared/python' DATABASE_OWNER_URL=postgresql://postgres:local@127.0.0.1:$${POSTGRES_PORT:-5432}/payments \
-		.venv-run/bin/python -m payments.migrate migrations
+		.venv-run/bin/python -m migrations.apply migrations
 	@docker compose exec --no-TTY postgres psql --quiet --username=postgres --dbname=payments \
 		--command "ALTER ROLE payments_service PASSWORD 'local'"
 

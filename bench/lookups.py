@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench.books import OWNERS, fill
 from local.servers import EmbeddedPostgres, connect
+from migrations.apply import migrate
 from payments.domain.payment import PaymentStatus
-from payments.migrate import migrate
 from payments.store import lookups
 from payments.store.connection import Database
 from payments.store.lookups import ListFilter

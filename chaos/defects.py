@@ -53,7 +53,7 @@ MUTANTS = (
         "is on the topic and not in the outbox",
         (
             Patch(
-                f"{PAYMENTS}/phases.py",
+                f"{PAYMENTS}/commands/phases.py",
                 "        written = settlement.settle(\n",
                 "        if event is not None:\n"
                 "            service.publisher.publish([event], PUBLISH_TIMEOUT_S)\n"
@@ -101,7 +101,7 @@ MUTANTS = (
         "which no operation has",
         (
             Patch(
-                f"{PAYMENTS}/phases.py",
+                f"{PAYMENTS}/commands/phases.py",
                 "key=operation.gateway_key,",
                 'key=operation.gateway_key + f"-{operation.attempt}" * (operation.attempt > 1),',
             ),
@@ -122,9 +122,13 @@ MUTANTS = (
                 "refund_reserved_minor >= 0 AND refunded_minor + refund_reserved_minor <= captured_minor)",
                 "refund_reserved_minor >= 0)",
             ),
-            Patch(f"{PAYMENTS}/refund.py", "from payments.store import claims\n", "from payments.store import claims, lookups\n"),
             Patch(
-                f"{PAYMENTS}/refund.py",
+                f"{PAYMENTS}/commands/refund.py",
+                "from payments.store import claims\n",
+                "from payments.store import claims, lookups\n",
+            ),
+            Patch(
+                f"{PAYMENTS}/commands/refund.py",
                 "    refund_id = service.new_id()\n",
                 "    seen = lookups.payment_by_transaction(service.db, call.owner, request.transaction_id)\n"
                 "    left = seen.captured_minor - seen.refunded_minor - seen.refund_reserved_minor if seen else 0\n"
@@ -196,7 +200,7 @@ MUTANTS = (
         "and the gateway moved the money",
         (
             Patch(
-                f"{PAYMENTS}/phases.py",
+                f"{PAYMENTS}/commands/phases.py",
                 "        if isinstance(reply, Unknown):\n",
                 "        if isinstance(reply, Unknown):\n"
                 '            reply = Declined("processing_error", reply.reason, None, None, {})\n'
@@ -244,11 +248,11 @@ MUTANTS = (
         "says that nothing was done",
         (
             Patch(
-                f"{PAYMENTS}/followup.py",
+                f"{PAYMENTS}/commands/followup.py",
                 "        claimed = _claimed_before(service, call, operation_id) or claimed\n",
                 "        claimed = claimed or None\n",
             ),
-            Patch(f"{PAYMENTS}/replay.py", "if found is None and resent:", "if found is None and resent and False:"),
+            Patch(f"{PAYMENTS}/commands/replay.py", "if found is None and resent:", "if found is None and resent and False:"),
         ),
         _points("refund", "cut", "after", cold=False),
     ),
@@ -257,7 +261,7 @@ MUTANTS = (
         "is not on the topic",
         (
             Patch(
-                f"{PAYMENTS}/relay.py",
+                f"{PAYMENTS}/scheduled/relay.py",
                 "        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)\n        outbox.mark",
                 "        outbox.mark_published(service.db, [event.event_id for event in events])\n"
                 "        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)\n        outbox.mark",
@@ -268,13 +272,13 @@ MUTANTS = (
     Mutant(
         "an event overtakes an older one of its payment",
         "its events came in the order",
-        (Patch(f"{PAYMENTS}/phases.py", "refund_after, event if written.is_next else None)", "refund_after, event)"),),
+        (Patch(f"{PAYMENTS}/commands/phases.py", "refund_after, event if written.is_next else None)", "refund_after, event)"),),
         _stale("process"),
     ),
     Mutant(
         "a new event id for each sending",
         "is on the topic as",
-        (Patch(f"{PAYMENTS}/kafka.py", '"ce_id": str(event.event_id)', '"ce_id": str(__import__("uuid").uuid4())'),),
+        (Patch(f"{PAYMENTS}/broker/kafka.py", '"ce_id": str(event.event_id)', '"ce_id": str(__import__("uuid").uuid4())'),),
         _points("process"),
     ),
     Mutant(
@@ -357,7 +361,7 @@ MUTANTS = (
         "after the outcome had been told",
         (
             Patch(
-                f"{PAYMENTS}/requests.py",
+                f"{PAYMENTS}/commands/requests.py",
                 'f"payload-{_digest(payload)}"',
                 "f\"payload-{_digest(payload)}-{__import__('time').time_ns()}\"",
             ),

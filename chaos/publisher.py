@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
+from payments.commands.service import Publisher
 from payments.domain.events import Event
-from payments.service import Publisher
 
 
 class RecordingPublisher:

@@ -23,7 +23,7 @@ import psutil
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from local.servers import EmbeddedBroker, EmbeddedPostgres, Server, connect
-from payments.migrate import migrate
+from migrations.apply import migrate
 
 POOL_SIZE = 3
 """Fewer server connections than there are invocations at a time, so that these do get each other's."""

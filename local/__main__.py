@@ -32,12 +32,12 @@ import psutil
 import uvicorn
 
 from local import events
-from local.http import Front
+from local.front import Front
 from local.pool import Pool
 from local.schedules import tick
 from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect, fresh_log, write_private
 from local.template import Function, Template, TemplateError, load_template
-from payments.migrate import migrate
+from migrations.apply import migrate
 from payments.settings import SettingsError, settings_from
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -1,5 +1,5 @@
 /*
- * How money is moved by workers that are killed, frozen and doubled at will: the protocol of payments/phases.py, in Promela.
+ * How money is moved by workers that are killed, frozen and doubled at will: the protocol of payments/commands/phases.py, in Promela.
  *
  * Each `atomic` is one transaction of the database, one call of the gateway or one message to the topic. Between any two of them
  * everybody else may do anything. docs/protocol.md says which step is which function, and what is left out.

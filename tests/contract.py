@@ -18,8 +18,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from local import schemas
-from local.openapi import OPERATIONS
+from contract import schemas
+from contract.openapi import OPERATIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PROBLEM = "application/problem+json"

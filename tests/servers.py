@@ -23,7 +23,7 @@ import psutil
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from local.servers import EmbeddedBroker, EmbeddedPostgres, Server, connect
-from payments.migrate import migrate
+from migrations.apply import migrate
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 PARTITIONS = 3

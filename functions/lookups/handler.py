@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from payments import wiring
-from payments.http.app import app_of, handler_of, health_router, lookups_router
-from payments.kafka import KafkaPublisher
+from payments.api.routes import app_of, handler_of, health_router, lookups_router
+from payments.broker.kafka import KafkaPublisher
 from payments.telemetry import instrumented
 
 

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from migrations.apply import migrate
 from payments import wiring
 from payments.aws_auth import password_by, secret
-from payments.kafka import create_topic, security_by
-from payments.migrate import migrate
+from payments.broker.kafka import create_topic, security_by
 from payments.telemetry import instrumented
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from payments import direct, wiring
+from payments import wiring
+from payments.api import direct
 from payments.domain.operation import Kind
 from payments.telemetry import instrumented
 
@@ -22,7 +23,7 @@ def lambda_handler(event: Any, context: Any) -> Any:
 
 @cache
 def http() -> Callable[[Any, Any], Any]:
-    from payments.http.app import app_of, commands_router, handler_of  # 280 ms that a direct invocation does not pay
+    from payments.api.routes import app_of, commands_router, handler_of  # 280 ms that a direct invocation does not pay
 
     return handler_of(app_of(commands_router(wiring.service, KINDS)))
 

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from payments import telemetry, wiring
-from payments.by_hand import settle_by_hand
-from payments.reconcile import reconcile
-from payments.service import Deadline
+from payments.commands.service import Deadline
+from payments.scheduled.by_hand import settle_by_hand
+from payments.scheduled.reconcile import reconcile
 
 
 @telemetry.instrumented

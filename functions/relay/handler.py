@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from payments import telemetry, wiring
+from payments.commands.service import Deadline
 from payments.domain.errors import InvalidRequest
 from payments.domain.events import rfc3339
-from payments.relay import relay, replay
-from payments.service import Deadline
+from payments.scheduled.relay import relay, replay
 
 
 @telemetry.instrumented

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from payments.caller import Scope, caller_of
+from payments.api.callers import Scope, caller_of
 from payments.domain.errors import Unauthenticated
 
 WITHOUT_A_TOKEN = {"requestContext": {"http": {"method": "GET"}}}

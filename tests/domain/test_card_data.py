@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from payments.card_data import REMOVED, contains_card_number, redact, refuse_card_data
+from payments.domain.card_data import REMOVED, contains_card_number, redact, refuse_card_data
 from payments.domain.errors import CardDataNotAccepted
-from payments.ids import uuid7
+from payments.domain.ids import uuid7
 
 CARD = "4242424242424242"
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from payments.api.answers import HTTP_STATUS, reply_to_error
 from payments.domain import errors
 from payments.domain.errors import PaymentsError
-from payments.replies import HTTP_STATUS, reply_to_error
 
 CLASSES: dict[str, type[PaymentsError]] = {
     name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, PaymentsError)

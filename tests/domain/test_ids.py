@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 import uuid
 
-from payments.ids import uuid7
+from payments.domain.ids import uuid7
 
 
 def test_an_id_is_a_uuid_of_version_7_that_holds_its_millisecond() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from payments.api.bodies import MAX_BODY_BYTES, check_value, parse
 from payments.domain.errors import BodyTooLarge, MalformedJson
-from payments.json_body import MAX_BODY_BYTES, check_value, parse
 
 
 def nested(depth: int, opening: str = '{"a":', closing: str = "}") -> bytes:

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from payments.domain.currencies import MINOR_UNIT_DIGITS
-from payments.domain.errors import CardDataNotAccepted, IdempotencyKeyInvalid, InvalidRequest
-from payments.requests import (
+from payments.commands.requests import (
     MAX_ERRORS,
     CaptureRequest,
     ProcessRequest,
@@ -20,6 +18,8 @@ from payments.requests import (
     request_hash,
     validate,
 )
+from payments.domain.currencies import MINOR_UNIT_DIGITS
+from payments.domain.errors import CardDataNotAccepted, IdempotencyKeyInvalid, InvalidRequest
 
 PROCESS: dict[str, Any] = {"order_id": "order-1", "amount": 1999, "currency": "USD", "payment_method": "credit_card"}
 TRANSACTION: dict[str, Any] = {"transaction_id": "txn_1"}

@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from local.servers import connect
-from payments.capture import capture
+from payments.commands.capture import capture
+from payments.commands.process import process
+from payments.commands.refund import refund
+from payments.commands.requests import CaptureRequest, ProcessRequest, RefundRequest, VoidRequest, validate
+from payments.commands.service import Call, Deadline, Result, Service
+from payments.commands.void import void
+from payments.domain.ids import uuid7
 from payments.domain.payment import Payment, PaymentStatus
-from payments.ids import uuid7
-from payments.process import process
-from payments.reconcile import Reconciled, reconcile
-from payments.refund import refund
-from payments.relay import Relayed, relay
-from payments.requests import CaptureRequest, ProcessRequest, RefundRequest, VoidRequest, validate
-from payments.service import Call, Deadline, Result, Service
+from payments.scheduled.reconcile import Reconciled, reconcile
+from payments.scheduled.relay import Relayed, relay
 from payments.store.connection import Bound, Database, Row
-from payments.void import void
 from tests import servers
 from tests.flows.fakes import Answer, FakeGateway, FakePublisher, approve, decline, lose_reply
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from payments.commands.service import Result
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, ServiceUnavailable
 from payments.domain.events import payment_body
+from payments.domain.ids import uuid7
 from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
 from payments.gateway.port import GatewayRequest, Reply
 from payments.gateway.simulated import SimulatedGateway
-from payments.ids import uuid7
-from payments.service import Result
 from tests import servers
 from tests.faults import FaultProxy
 from tests.flows.fakes import approve, decline, lose_reply

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 
 from local.servers import connect
-from payments.by_hand import settle_by_hand
 from payments.domain.errors import OrderInProgress
 from payments.domain.operation import Kind, Outcome, RefundStatus
 from payments.domain.payment import PaymentStatus
 from payments.gateway.port import GatewayRequest, Reply
+from payments.scheduled.by_hand import settle_by_hand
 from tests.flows.fakes import approve, lose_reply
 from tests.flows.shop import Books, Shop
 from tests.servers import Database

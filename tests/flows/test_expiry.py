@@ -9,7 +9,7 @@ import pytest
 from local.servers import connect
 from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
-from payments.reconcile import EXPIRY_REASON, Reconciled
+from payments.scheduled.reconcile import EXPIRY_REASON, Reconciled
 from tests.flows.fakes import approve, decline, lose_reply
 from tests.flows.shop import Books, Shop
 

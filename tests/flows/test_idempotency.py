@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from payments.commands.service import Result
 from payments.domain.errors import (
     AmountTooLarge,
     IdempotencyKeyInUse,
@@ -17,11 +18,10 @@ from payments.domain.errors import (
     PaymentStateConflict,
     Refused,
 )
+from payments.domain.ids import uuid7
 from payments.domain.operation import Kind, Outcome
 from payments.domain.payment import PaymentStatus
 from payments.gateway.port import GatewayRequest, Reply
-from payments.ids import uuid7
-from payments.service import Result
 from tests import servers
 from tests.flows.fakes import Killed, approve, decline, kill, lose_reply
 from tests.flows.shop import Books, Shop, at_once

@@ -10,13 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from payments.caller import Caller, Scope
-from payments.domain.errors import InvalidRequest, PaymentNotFound
-from payments.domain.events import payment_body
-from payments.domain.payment import Payment, PaymentStatus
-from payments.gateway.port import Declined, GatewayRequest, Reply
-from payments.ids import uuid7
-from payments.lookups import (
+from payments.api.callers import Caller, Scope
+from payments.api.lookups import (
     Page,
     history,
     list_payments,
@@ -24,6 +19,11 @@ from payments.lookups import (
     payment_by_order,
     payment_by_transaction,
 )
+from payments.domain.errors import InvalidRequest, PaymentNotFound
+from payments.domain.events import payment_body
+from payments.domain.ids import uuid7
+from payments.domain.payment import Payment, PaymentStatus
+from payments.gateway.port import Declined, GatewayRequest, Reply
 from payments.store.lookups import ListFilter
 from tests import servers
 from tests.flows.fakes import decline

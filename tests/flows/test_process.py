@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from pg8000.exceptions import DatabaseError
 
+from payments.commands.service import Result
 from payments.domain.errors import OrderAlreadyPaid, OrderInProgress, ServiceUnavailable
 from payments.domain.events import Event, payment_body
 from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
 from payments.gateway.port import GatewayRequest, Reply
 from payments.gateway.simulated import DECLINE_CODES, SimulatedGateway
-from payments.service import Result
 from payments.store.lookups import payment_by_id
 from tests import servers
 from tests.faults import FaultProxy

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from payments.commands.service import Deadline, Service
 from payments.domain.operation import Kind, Outcome
 from payments.domain.payment import Payment
 from payments.gateway.port import GatewayRequest, Reply
-from payments.reconcile import ONE_OPERATION_S, Reconciled, reconcile
-from payments.service import Deadline, Service
+from payments.scheduled.reconcile import ONE_OPERATION_S, Reconciled, reconcile
 from payments.settings import GATEWAY_KEY_LIFETIME_S, settings_from
 from payments.store.claims import claim_due
 from payments.store.connection import Statement

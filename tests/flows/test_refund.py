@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from payments.commands.phases import SETTLE_TRIES
+from payments.commands.service import Result
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, ServiceUnavailable
 from payments.domain.events import payment_body, refund_body
+from payments.domain.ids import uuid7
 from payments.domain.operation import Outcome, RefundStatus
 from payments.domain.payment import Payment, PaymentStatus
 from payments.gateway.port import GatewayRequest, Reply
 from payments.gateway.simulated import SimulatedGateway
-from payments.ids import uuid7
-from payments.phases import SETTLE_TRIES
-from payments.service import Result
 from payments.store.connection import Bound, Database, Row
 from tests import servers
 from tests.faults import FaultProxy

@@ -14,12 +14,12 @@ import pytest
 from kafka.errors import InvalidConfigurationError, InvalidReplicationFactorError, PolicyViolationError
 
 from local.servers import EmbeddedBroker
+from payments.broker.kafka import DURABLE, KafkaPublisher, create_topic
+from payments.commands.phases import PUBLISH_LEASE_S
+from payments.commands.service import Deadline
 from payments.domain.events import Event, rfc3339
-from payments.ids import uuid7
-from payments.kafka import DURABLE, KafkaPublisher, create_topic
-from payments.phases import PUBLISH_LEASE_S
-from payments.relay import BATCH, LEASE_S, RUN_RESERVE_S, Relayed, replay
-from payments.service import Deadline
+from payments.domain.ids import uuid7
+from payments.scheduled.relay import BATCH, LEASE_S, RUN_RESERVE_S, Relayed, replay
 from payments.store import outbox
 from tests import servers
 from tests.faults import FaultProxy
@@ -180,7 +180,7 @@ class Partitions:
 
 def test_one_dead_partition_does_not_stop_the_relay(lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     with_events(lone_shop, lone_books, payments=30, events=1, published=False)
-    monkeypatch.setattr("payments.relay.BATCH", 5)
+    monkeypatch.setattr("payments.scheduled.relay.BATCH", 5)
     [[dead]] = lone_books.query("SELECT payment_id FROM outbox LIMIT 1")
     monkeypatch.setattr("kafka.KafkaProducer", lambda **_: Partitions(dead))
     assert lone_shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments")).relay().published == 29

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+from payments.api.routes import app_of, commands_router, handler_of, health_router, lookups_router
+from payments.broker.kafka import KafkaPublisher
+from payments.commands.service import Service
 from payments.domain.operation import Kind
-from payments.http.app import app_of, commands_router, handler_of, health_router, lookups_router
-from payments.kafka import KafkaPublisher
-from payments.service import Service
 from tests import contract
 
 PAYMENTS = "/api/v1/payments"

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from payments.broker.kafka import KafkaPublisher
+from payments.commands.service import Service
 from payments.gateway.port import Gateway
 from payments.gateway.simulated import SimulatedGateway
-from payments.kafka import KafkaPublisher
-from payments.service import Service
 from payments.store.connection import Database as Books
 from tests.http.api import Api
 from tests.servers import Broker, Database

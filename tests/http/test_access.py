@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from payments.commands.service import Service
 from payments.gateway.port import Declined, GatewayRequest, Reply
-from payments.service import Service
 from tests import contract
 from tests.http.api import ADMIN, EVERYTHING, PAYMENTS, Answer, Api, http_event, order
 from tests.http.conftest import INSTANT

@@ -11,12 +11,12 @@ from uuid import UUID
 import jsonschema
 import pytest
 
-from local import asyncapi
+from contract import asyncapi
+from payments.broker.kafka import KafkaPublisher
+from payments.commands.service import Deadline, Service
 from payments.domain.payment import EVENT_TYPES
-from payments.kafka import KafkaPublisher
-from payments.reconcile import reconcile
-from payments.relay import relay
-from payments.service import Deadline, Service
+from payments.scheduled.reconcile import reconcile
+from payments.scheduled.relay import relay
 from tests import contract
 from tests.http.api import Api, order
 from tests.http.topic import Message, messages

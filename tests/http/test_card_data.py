@@ -17,8 +17,8 @@ from urllib.parse import quote
 import pytest
 
 from payments import telemetry
+from payments.commands.service import Service
 from payments.gateway.port import Approved, GatewayRequest, Reply
-from payments.service import Service
 from tests.card_number import CARD, FORMS, holds_card_number, rows_with_card_number
 from tests.http.api import PAYMENTS, Answer, Api, order
 from tests.http.conftest import INSTANT

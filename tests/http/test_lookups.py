@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from payments.service import Service
+from payments.commands.service import Service
 from tests.http.api import Api, order
 
 CANNOT_EXIST = {

@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 import schemathesis
 
-from local import openapi
-from local.examples import PROBLEMS
-from payments.commands import COMMANDS
+from contract import openapi
+from contract.examples import PROBLEMS
+from payments.commands.catalog import COMMANDS
+from payments.commands.requests import validate
 from payments.domain.operation import Kind
-from payments.requests import validate
 from tests.contract import PROBLEM, operations, resolve, validator
 from tests.contract import openapi as document
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from payments import wiring
-from payments.kafka import KafkaPublisher
-from payments.service import Service
+from payments.broker.kafka import KafkaPublisher
+from payments.commands.service import Service
 from payments.settings import settings_from
 from tests.faults import FaultProxy
 from tests.http.api import Answer, Api, order

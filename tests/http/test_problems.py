@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from local.examples import PROBLEMS
+from contract.examples import PROBLEMS
+from payments.api.answers import HTTP_STATUS
+from payments.commands.service import Service
 from payments.domain import errors
 from payments.gateway.port import Declined, GatewayRequest, Reply
-from payments.replies import HTTP_STATUS
-from payments.service import Service
 from tests.http.api import ADMIN, Answer, Api, in_another_environment, order
 from tests.http.conftest import INSTANT
 

@@ -20,11 +20,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from local.http import Front
-from local.openapi import DOCUMENT
+from contract.openapi import DOCUMENT
+from local.front import Front
 from local.pool import Answer, Pool
 from local.template import Route
-from payments.service import Service
+from payments.commands.service import Service
 from tests.http.api import Api
 from tests.http.test_routes import TEMPLATE
 

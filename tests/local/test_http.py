@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from local.http import Front
+from local.front import Front
 from local.pool import Answer, Pool
 from local.template import Template
 
@@ -227,7 +227,7 @@ def test_api_gateway_waits_30_s_at_the_most(ask: Ask, functions: Functions, monk
         raise AssertionError
 
     monkeypatch.setattr(functions, "invoke", never)
-    monkeypatch.setattr("local.http.INTEGRATION_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("local.front.INTEGRATION_TIMEOUT_S", 0.05)
     reply = ask("POST", "/echo")
     assert (reply.status, reply.json()) == (503, {"message": "Service Unavailable"})
 

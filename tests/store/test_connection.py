@@ -17,9 +17,9 @@ import pytest
 
 from local.servers import EmbeddedPostgres, connect
 from payments.domain.errors import InternalError, ServiceUnavailable
+from payments.domain.ids import uuid7
 from payments.domain.operation import Kind, Operation
 from payments.domain.payment import PaymentStatus, ProcessingStarted, apply
-from payments.ids import uuid7
 from payments.store.claims import claim_process
 from payments.store.connection import (
     READ_TIMEOUT_S,

@@ -15,7 +15,7 @@ import pytest
 from pg8000.exceptions import DatabaseError
 
 from local.servers import _package_folder, connect
-from payments.migrate import LOCK_ID, MigrationError, migrate
+from migrations.apply import LOCK_ID, MigrationError, migrate
 from tests.servers import MIGRATIONS, Postgres, with_database
 
 
@@ -175,8 +175,8 @@ def test_the_services_role_gets_the_password_of_its_secret(postgres: Postgres, e
 def test_the_command_says_what_it_did(empty_database: str, folder: Callable[..., Path], tmp_path: Path) -> None:
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "payments.migrate", *arguments],
-            env={"PATH": os.defpath, "PYTHONPATH": str(MIGRATIONS.parent / "layers/shared/python")} | environment,
+            [sys.executable, "-m", "migrations.apply", *arguments],
+            env={"PATH": os.defpath, "PYTHONPATH": f"{MIGRATIONS.parent}:{MIGRATIONS.parent / 'layers/shared/python'}"} | environment,
             capture_output=True,
             text=True,
             check=False,
@@ -199,10 +199,10 @@ def test_the_command_says_what_it_did(empty_database: str, folder: Callable[...,
 
 def test_a_database_that_is_not_there_is_named_without_its_password(folder: Callable[..., Path]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "payments.migrate", str(folder())],
+        [sys.executable, "-m", "migrations.apply", str(folder())],
         env={
             "PATH": os.defpath,
-            "PYTHONPATH": str(MIGRATIONS.parent / "layers/shared/python"),
+            "PYTHONPATH": f"{MIGRATIONS.parent}:{MIGRATIONS.parent / 'layers/shared/python'}",
             "DATABASE_OWNER_URL": "postgresql://me:pw-canary@127.0.0.1:1/payments",
         },
         capture_output=True,

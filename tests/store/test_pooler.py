@@ -8,7 +8,7 @@ from threading import Barrier
 
 from pg8000.core import CoreConnection
 
-from payments.ids import uuid7
+from payments.domain.ids import uuid7
 from payments.store.connection import Connection, Database, Statement, _close_quietly, connection_options
 from tests import servers
 from tests.servers import PgBouncer

@@ -13,9 +13,9 @@ import pytest
 from pg8000.exceptions import DatabaseError
 
 from payments.domain.events import Event
+from payments.domain.ids import uuid7
 from payments.domain.operation import Operation, Outcome, Refund, RefundStatus
 from payments.domain.payment import TRANSITIONS, Payment, PaymentStatus
-from payments.ids import uuid7
 from payments.store.rows import values_of
 from tests.domain.examples import MONEY, NOON, payment, refund
 

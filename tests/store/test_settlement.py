@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from payments.domain.events import event_for
+from payments.domain.ids import uuid7
 from payments.domain.operation import Kind, Operation, Outcome
 from payments.domain.payment import Captured, Payment, PaymentStatus, ProcessingStarted, apply
-from payments.ids import uuid7
 from payments.store.claims import claim_process
 from payments.store.connection import Database, Statement
 from payments.store.settlement import Written, give_back, settle

@@ -13,12 +13,12 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.logging.types import LogRecord
 from aws_lambda_powertools.metrics import MetricUnit
 
-from payments.card_data import REMOVED, contains_card_number, redact
+from payments.commands.service import Result
+from payments.domain.card_data import REMOVED, contains_card_number, redact
 from payments.domain.errors import InternalError, PaymentsError
 from payments.domain.operation import Outcome
-from payments.reconcile import Reconciled
-from payments.relay import Relayed
-from payments.service import Result
+from payments.scheduled.reconcile import Reconciled
+from payments.scheduled.relay import Relayed
 from payments.settings import SettingsError
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from payments.aws_auth import password_by
+from payments.broker.kafka import KafkaPublisher, security_by
+from payments.commands.service import Service
 from payments.gateway.simulated import SimulatedGateway
-from payments.kafka import KafkaPublisher, security_by
-from payments.service import Service
 from payments.settings import Settings, settings_from
 from payments.store.connection import Database
 

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml: the topic, its five messages and their CloudEvents headers. `python -m local.asyncapi` writes it."""
+"""docs/asyncapi.yaml: the topic, its five messages and their CloudEvents headers. `python -m contract.asyncapi` writes it."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-from local import schemas
-from local.examples import EVENTS
-from local.openapi import schemas_of
+from contract import schemas
+from contract.examples import EVENTS
+from contract.openapi import schemas_of
+from payments.broker.kafka import SOURCE, message_of
 from payments.domain.events import Event
-from payments.kafka import SOURCE, message_of
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
 

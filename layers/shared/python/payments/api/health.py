@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from payments.kafka import KafkaPublisher
+from payments.broker.kafka import KafkaPublisher
 from payments.store.connection import Database, Statement
 
 BROKER_TIMEOUT_S = 1.5

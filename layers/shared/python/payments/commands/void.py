@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from payments.commands.followup import follow_up, present_state
+from payments.commands.requests import VoidRequest
+from payments.commands.service import Call, Result, Service
 from payments.domain.errors import PaymentStateConflict
 from payments.domain.operation import Kind
 from payments.domain.payment import Payment
-from payments.followup import follow_up, present_state
-from payments.requests import VoidRequest
-from payments.service import Call, Result, Service
 from payments.store import claims
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from uuid import UUID
 
+from payments.commands.service import Call, Result, Service, result_of
 from payments.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused, ServiceUnavailable
 from payments.domain.operation import Kind, Outcome
-from payments.service import Call, Result, Service, result_of
 from payments.store import lookups
 from payments.store.connection import RETRY_AFTER_S
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from payments.commands.phases import GATEWAY_TIMEOUT_S, LEASE_MARGIN_S, SETTLE_RESERVE_S, carry_out
+from payments.commands.requests import VoidRequest
+from payments.commands.service import Call, Deadline, Service
+from payments.commands.void import void
 from payments.domain.errors import Refused
 from payments.domain.operation import Operation, Outcome
 from payments.domain.payment import Payment
-from payments.phases import GATEWAY_TIMEOUT_S, LEASE_MARGIN_S, SETTLE_RESERVE_S, carry_out
-from payments.requests import VoidRequest
-from payments.service import Call, Deadline, Service
 from payments.store import claims, lookups
-from payments.void import void
 
 logger = logging.getLogger(__name__)
 

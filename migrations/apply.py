@@ -1,6 +1,6 @@
 """Apply migrations: each file once, in order of name, in a transaction of its own (or in none), one runner at a time.
 
-`DATABASE_OWNER_URL=postgresql://… python -m payments.migrate migrations/` is the command.
+`DATABASE_OWNER_URL=postgresql://… python -m migrations.apply migrations/` is the command.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _scram_verifier(password: str) -> str:
 
 def main() -> int:
     if len(sys.argv) != 2 or "DATABASE_OWNER_URL" not in os.environ:
-        print("usage: DATABASE_OWNER_URL=postgresql://… python -m payments.migrate FOLDER", file=sys.stderr)
+        print("usage: DATABASE_OWNER_URL=postgresql://… python -m migrations.apply FOLDER", file=sys.stderr)
         return 2
     try:
         applied = migrate(os.environ["DATABASE_OWNER_URL"], Path(sys.argv[1]))

@@ -14,19 +14,20 @@ from pydantic_core import PydanticCustomError
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from payments import lookups, telemetry
-from payments.caller import Scope
-from payments.commands import COMMANDS, Command
+from payments import telemetry
+from payments.api import lookups
+from payments.api.answers import PROBLEM_TYPE, Reply, reply_to
+from payments.api.callers import Scope
+from payments.api.checked_route import CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
+from payments.api.health import deep_checks
+from payments.api.lookups import Found
+from payments.broker.kafka import KafkaPublisher
+from payments.commands.catalog import COMMANDS, Command
+from payments.commands.requests import Text64, validate
+from payments.commands.service import Call, Deadline, Service
 from payments.domain.events import payment_body, rfc3339
 from payments.domain.operation import Kind
 from payments.domain.payment import PaymentStatus
-from payments.health import deep_checks
-from payments.http.route import CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
-from payments.kafka import KafkaPublisher
-from payments.lookups import Found
-from payments.replies import PROBLEM_TYPE, Reply, reply_to
-from payments.requests import Text64, validate
-from payments.service import Call, Deadline, Service
 from payments.store.lookups import ListFilter
 
 PREFIX = "/api/v1/payments"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from payments.commands.service import Result
 from payments.domain import errors
 from payments.domain.declines import advice_code, public_decline_code, public_decline_message
 from payments.domain.events import payment_body, refund_body
 from payments.domain.operation import Kind, Outcome
-from payments.service import Result
 
 PROBLEM_TYPE = "application/problem+json"
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from payments.api.answers import reply_to, reply_to_error
+from payments.commands.service import Result
 from payments.domain import errors
 from payments.domain.declines import DECLINE_MESSAGES
 from payments.domain.events import Event, event_for, payment_body, rfc3339
@@ -22,8 +24,6 @@ from payments.domain.payment import (
     Voided,
     apply,
 )
-from payments.replies import reply_to, reply_to_error
-from payments.service import Result
 
 _BEGAN = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 _PAYMENT_ID = UUID("019c139e-4c00-7a41-9b0f-2d6c31e0a7f1")

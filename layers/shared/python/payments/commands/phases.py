@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
+from payments.commands.service import Call, Deadline, Result, Service, result_of
 from payments.domain.errors import Fault
 from payments.domain.events import Event, event_for
 from payments.domain.operation import Kind, Operation, Outcome, Refund, RefundStatus
@@ -30,7 +31,6 @@ from payments.domain.payment import (
     apply,
 )
 from payments.gateway.port import Approved, Declined, GatewayRequest, Reply, Unknown
-from payments.service import Call, Deadline, Result, Service, result_of
 from payments.store import lookups, outbox, settlement
 
 logger = logging.getLogger(__name__)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from payments.commands.phases import carry_out, lease_s
+from payments.commands.replay import earlier_result, is_ours
+from payments.commands.requests import ProcessRequest, request_hash
+from payments.commands.service import Call, Result, Service
 from payments.domain.errors import OrderAlreadyPaid, OrderInProgress
 from payments.domain.operation import Kind, Operation, gateway_key
 from payments.domain.payment import Payment, PaymentStatus, ProcessingStarted, apply
-from payments.phases import carry_out, lease_s
-from payments.replay import earlier_result, is_ours
-from payments.requests import ProcessRequest, request_hash
-from payments.service import Call, Result, Service
 from payments.store import claims, lookups
 from payments.store.connection import UniqueViolation
 

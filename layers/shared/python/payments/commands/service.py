@@ -10,10 +10,10 @@ from typing import Protocol
 from uuid import UUID
 
 from payments.domain.events import Event
+from payments.domain.ids import uuid7
 from payments.domain.operation import Kind, Operation, Outcome, Refund
 from payments.domain.payment import Payment
 from payments.gateway.port import Gateway
-from payments.ids import uuid7
 from payments.store.connection import Database
 
 

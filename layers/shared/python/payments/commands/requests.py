@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 
-from payments.card_data import refuse_card_data
+from payments.domain.card_data import refuse_card_data
 from payments.domain.currencies import MINOR_UNIT_DIGITS
 from payments.domain.errors import IdempotencyKeyInvalid, InvalidRequest
 from payments.domain.money import MAX_AMOUNT_MINOR

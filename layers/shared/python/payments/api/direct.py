@@ -10,14 +10,14 @@ from collections.abc import Collection
 from typing import Any
 
 from payments import telemetry
-from payments.card_data import refuse_card_data
-from payments.commands import COMMANDS
+from payments.api.answers import reply_to, reply_to_error
+from payments.api.bodies import check_value
+from payments.commands.catalog import COMMANDS
+from payments.commands.requests import check_idempotency_key, payload_key, validate
+from payments.commands.service import Call, Deadline, Service
+from payments.domain.card_data import refuse_card_data
 from payments.domain.errors import InvalidRequest, Refused
 from payments.domain.operation import Kind
-from payments.json_body import check_value
-from payments.replies import reply_to, reply_to_error
-from payments.requests import check_idempotency_key, payload_key, validate
-from payments.service import Call, Deadline, Service
 
 
 def is_http(event: Any) -> bool:

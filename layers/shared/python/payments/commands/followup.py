@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
+from payments.commands.phases import carry_out, lease_s
+from payments.commands.replay import earlier_result
+from payments.commands.requests import CaptureRequest, RefundRequest, VoidRequest, request_hash
+from payments.commands.service import Call, Result, Service
 from payments.domain.errors import PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Kind, Operation, Refund, RefundStatus, gateway_key
 from payments.domain.payment import Payment, PaymentStatus
-from payments.phases import carry_out, lease_s
-from payments.replay import earlier_result
-from payments.requests import CaptureRequest, RefundRequest, VoidRequest, request_hash
-from payments.service import Call, Result, Service
 from payments.store import lookups
 from payments.store.claims import Claim, NewOperation
 from payments.store.connection import UniqueViolation

@@ -11,12 +11,12 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from payments import telemetry
-from payments.caller import Caller, Scope, caller_of
-from payments.card_data import refuse_card_data
+from payments.api.answers import PROBLEM_TYPE, Reply, reply_to_error
+from payments.api.bodies import parse
+from payments.api.callers import Caller, Scope, caller_of
+from payments.commands.requests import check_idempotency_key, invalid_request
+from payments.domain.card_data import refuse_card_data
 from payments.domain.errors import Fault, InternalError, PaymentsError, UnsupportedMediaType
-from payments.json_body import parse
-from payments.replies import PROBLEM_TYPE, Reply, reply_to_error
-from payments.requests import check_idempotency_key, invalid_request
 
 # Headers that carry long numbers by nature and no data of the caller's: credentials, and what proxies add.
 UNCHECKED_HEADERS = frozenset({"authorization", "x-amzn-trace-id", "traceparent", "tracestate", "content-length"})

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from payments.commands.phases import settle
+from payments.commands.service import Result, Service, result_of
 from payments.domain.declines import DECLINE_MESSAGES
 from payments.domain.operation import Outcome
 from payments.domain.payment import Payment
 from payments.gateway.port import Approved, Declined
-from payments.phases import settle
-from payments.service import Result, Service, result_of
 from payments.store import claims, lookups, settlement
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from payments.caller import Caller
+from payments.api.callers import Caller
+from payments.commands.requests import is_plain
+from payments.commands.service import Service
 from payments.domain.errors import InvalidRequest, PaymentNotFound
 from payments.domain.operation import Refund
 from payments.domain.payment import Payment
-from payments.requests import is_plain
-from payments.service import Service
 from payments.store import lookups as store
 from payments.store.lookups import ListFilter, StatusChange
 

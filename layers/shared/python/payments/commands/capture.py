@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from payments.commands.followup import follow_up, present_state
+from payments.commands.requests import CaptureRequest
+from payments.commands.service import Call, Result, Service
 from payments.domain.errors import AmountTooLarge, PaymentStateConflict
 from payments.domain.money import format_amount
 from payments.domain.operation import Kind
 from payments.domain.payment import Payment, PaymentStatus
-from payments.followup import follow_up, present_state
-from payments.requests import CaptureRequest
-from payments.service import Call, Result, Service
 from payments.store import claims
 
 

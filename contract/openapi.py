@@ -1,6 +1,6 @@
 """docs/openapi.json: the routes as FastAPI knows them, with what the shipped code does not carry: answers, problems, examples.
 
-`python -m local.openapi` writes it.
+`python -m contract.openapi` writes it.
 """
 
 import json
@@ -13,14 +13,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from local import schemas
-from local.examples import ANSWERS, PROBLEMS, REQUESTS, TRANSACTION_ID
-from payments.caller import Scope
-from payments.commands import COMMANDS
+from contract import schemas
+from contract.examples import ANSWERS, PROBLEMS, REQUESTS, TRANSACTION_ID
+from payments.api.answers import PROBLEM_TYPE
+from payments.api.callers import Scope
+from payments.api.routes import app_of, commands_router, health_router, lookups_router
+from payments.commands.catalog import COMMANDS
 from payments.domain.currencies import MINOR_UNIT_DIGITS
 from payments.domain.operation import Kind
-from payments.http.app import app_of, commands_router, health_router, lookups_router
-from payments.replies import PROBLEM_TYPE
 from payments.wiring import publisher, service
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"

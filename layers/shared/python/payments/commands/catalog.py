@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from payments.caller import Scope
-from payments.capture import capture
+from payments.api.callers import Scope
+from payments.commands.capture import capture
+from payments.commands.process import process
+from payments.commands.refund import refund
+from payments.commands.requests import CaptureRequest, ProcessRequest, RefundRequest, VoidRequest
+from payments.commands.service import Call, Result, Service
+from payments.commands.void import void
 from payments.domain.operation import Kind
-from payments.process import process
-from payments.refund import refund
-from payments.requests import CaptureRequest, ProcessRequest, RefundRequest, VoidRequest
-from payments.service import Call, Result, Service
-from payments.void import void
 
 
 @dataclass(frozen=True, slots=True)

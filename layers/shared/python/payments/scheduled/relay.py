@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from payments.service import Deadline, Service
+from payments.commands.service import Deadline, Service
 from payments.store import outbox
 
 BATCH = 200
