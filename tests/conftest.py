@@ -17,6 +17,8 @@ from tests.faults import FaultProxy, Writes
 from tests.lambda_runtime import LambdaRuntime, missing
 from tests.servers import Broker, Database, PgBouncer, Postgres, ProxiedBroker
 
+pytest_plugins = ["tests.api_fixtures", "tests.shop_fixtures"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fail-on-skip", action="store_true", help="count a skipped test as failed: here all is installed")

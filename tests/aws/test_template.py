@@ -15,8 +15,8 @@ import yaml
 
 from local.template import _Loader
 from payments.settings import GATEWAY_KEY_LIFETIME_S
+from tests.migrations.test_apply import query
 from tests.servers import Database
-from tests.store.test_migrations import query
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "template.yaml").read_text(encoding="utf-8")

@@ -1,0 +1,273 @@
+"""A card number in every place of a request that can hold one: refused, and found nowhere afterwards.
+
+tests/functions/test_card_data.py does the same to the functions in the real runtime, whose whole output it reads.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from payments import telemetry
+from payments.commands.service import Service
+from payments.gateway.port import Approved, GatewayRequest, Reply
+from tests.api_client import PAYMENTS, Answer, Api, order
+from tests.api_fixtures import INSTANT
+from tests.card_number import CARD, FORMS, holds_card_number, rows_with_card_number
+from tests.servers import Broker, Database
+from tests.topic import messages
+
+LOOKED_UP = ["/payment/{}", "/payment/{}/history", "/order/{}", "/transaction/{}"]
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What the service logs meanwhile, as it would be written."""
+    (handler,) = telemetry.logger.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    written = io.StringIO()
+    before = handler.setStream(written)
+    yield written
+    handler.setStream(before)
+
+
+@dataclass
+class Ask:
+    """Sends requests and keeps what was answered, to search it in the end."""
+
+    api: Api
+    answers: list[Answer]
+
+    def refused(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        assert (answer.status, answer.code) == (422, "card_data_not_accepted"), answer.text
+
+    def not_accepted(self, answer: Answer) -> None:
+        """Refused for one reason or another."""
+        self.answers.append(answer)
+        assert 400 <= answer.status < 500
+
+
+@pytest.fixture
+def ask(
+    api: Api, log: io.StringIO, capfd: pytest.CaptureFixture[str], database: Database, broker: Broker, topic: str
+) -> Iterator[Ask]:
+    """Afterwards the number is neither in an answer, nor in the log or the output, nor in a table, nor on the topic."""
+    asked = Ask(api, [])
+    yield asked
+    output = capfd.readouterr()
+    told = [*(answer.text + json.dumps(dict(answer.headers)) for answer in asked.answers), log.getvalue(), output.out, output.err]
+    assert asked.answers
+    assert not [text for text in told if holds_card_number(text)]
+    assert rows_with_card_number(database) == []
+    assert not [message for message in messages(broker.bootstrap_servers, topic) if holds_card_number(message.text)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda card: {"order_id": card},
+        lambda card: {"customer_id": card},
+        lambda card: {"description": f"paid with {card}, thanks"},
+        lambda card: {"description": f"({card})"},
+        lambda card: {"payment_token": card},
+        lambda card: {"currency": card},
+        lambda card: {"payment_method": card},
+        lambda card: {"amount": card},
+        lambda card: {"metadata": {"note": card}},
+        lambda card: {"metadata": {card: "note"}},
+        lambda card: {"metadata": {"a": [{"b": [card]}]}},
+        lambda card: {"unknown": card},
+        lambda card: {card: 1},
+        lambda card: {"operation": card},
+    ],
+    ids=[
+        "order",
+        "customer",
+        "in a text",
+        "in brackets",
+        "token",
+        "currency",
+        "method",
+        "amount",
+        "metadata",
+        "key",
+        "deep",
+        "unknown",
+        "name",
+        "op",
+    ],
+)
+def test_no_field_of_a_request_to_process_accepts_one(place: Callable[[str], dict[str, object]], form: str, ask: Ask) -> None:
+    ask.refused(ask.api.post("process", order() | place(FORMS[form])))
+    ask.refused(ask.api.post("process", json.dumps(order() | place(FORMS[form]), ensure_ascii=False).encode()))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("command", ["capture", "void", "refund"])
+def test_no_field_of_the_other_commands_accepts_one(command: str, form: str, ask: Ask) -> None:
+    for fields in ({"transaction_id": FORMS[form]}, {"reason": f"was {FORMS[form]}"}, {"amount": FORMS[form]}, {FORMS[form]: 1}):
+        ask.refused(ask.api.post(command, {"transaction_id": "txn_1"} | fields))
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["{card}", '"{card}"', '["{card}"]', "[[{card}]]", '{"amount": {card}}', '{"amount": {card}.0}', '{"amount": {card}e0}'],
+)
+@pytest.mark.parametrize("command", ["process", "capture", "void", "refund"])
+def test_no_json_accepts_one(command: str, body: str, ask: Ask) -> None:
+    ask.refused(ask.api.post(command, body.replace("{card}", CARD)))
+
+
+@pytest.mark.parametrize(
+    "name", ["cvv", "CVC", "cvv2", "card_number", "cardNumber", "pan", "PAN", "card-number", "security_code", "cc_number"]
+)
+def test_no_field_with_such_a_name_is_accepted_whatever_it_holds(name: str, ask: Ask) -> None:
+    ask.refused(ask.api.post("process", order() | {name: "123"}))
+    ask.refused(ask.api.post("process", order(metadata={name: "123"})))
+    ask.refused(ask.api.get("", query=f"{quote(name)}=1"))
+
+
+@pytest.mark.parametrize(
+    "body", ["{card", '{"order_id": "{card}"', "{card}{card}", '{"{card}": 1, "{card}": 2}', '"{card}\n"', "\ufeff{card}"]
+)
+def test_malformed_json_is_not_told_back(body: str, ask: Ask) -> None:
+    ask.not_accepted(ask.api.post("process", body.replace("{card", CARD)))
+    ask.not_accepted(ask.api.post("process", body.replace("{card", CARD).encode() + b"\xff"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("path", LOOKED_UP)
+def test_no_path_accepts_one(path: str, form: str, ask: Ask) -> None:
+    for id_ in (FORMS[form], f"x {FORMS[form]}", f"?{FORMS[form]}", f"#{FORMS[form]}", f"a;b={FORMS[form]}"):
+        ask.refused(ask.api.get(path.replace("{}", id_)))
+    ask.not_accepted(ask.api.get(f"/nowhere/{FORMS[form]}"))
+    ask.not_accepted(ask.api.call("POST", f"{PAYMENTS}/process/{FORMS[form]}", order()))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("path", ["", "/payment/of-nobody", "/order/of-nobody", "/transaction/of-nobody"])
+def test_no_query_accepts_one(path: str, form: str, ask: Ask) -> None:
+    card = quote(FORMS[form])
+    for query in (
+        f"order_id={card}",
+        f"cursor={card}",
+        f"limit={card}",
+        f"unknown={card}",
+        f"{card}=1",
+        f"order_id={card}&order_id=x",
+    ):
+        ask.refused(ask.api.get(path, query=query))
+    ask.refused(ask.api.call("GET", "/health", query=f"deep={card}"))
+
+
+@pytest.mark.parametrize(
+    "header", ["idempotency-key", "user-agent", "referer", "cookie", "x-request-id", "accept-language", "content-type", "x-card"]
+)
+@pytest.mark.parametrize("form", ["plain", "spaces", "dashes"])
+def test_no_header_accepts_one(header: str, form: str, ask: Ask) -> None:
+    headers = {header: f"{FORMS[form]}"}
+    ask.refused(ask.api.post("process", order(), headers=headers))
+    ask.refused(ask.api.get("", headers=headers))
+    ask.refused(ask.api.call("GET", "/health", headers=headers))
+
+
+def test_one_in_a_credential_or_a_trace_header_is_kept_nowhere(ask: Ask) -> None:
+    for header in ("authorization", "traceparent", "tracestate", "x-amzn-trace-id"):
+        answer = ask.api.post("process", order(), headers={header: CARD})
+        assert answer.status == 201
+        ask.answers.append(answer)
+
+
+class Boom(Exception):
+    """With the number in every form, as a careless library would raise it."""
+
+    def __init__(self) -> None:
+        super().__init__("\n".join(f"card\t{form}" for form in FORMS.values()))
+
+
+def _boom(*_: object) -> Any:
+    raise Boom
+
+
+@dataclass(frozen=True)
+class Careless:
+    """A gateway that fails with the number in its message."""
+
+    charge: Callable[[GatewayRequest], Reply] = _boom
+    capture: Callable[[GatewayRequest], Reply] = _boom
+    void: Callable[[GatewayRequest], Reply] = _boom
+    refund: Callable[[GatewayRequest], Reply] = _boom
+
+
+def test_an_exception_with_one_is_logged_without_it(ask: Ask, make_service: Callable[..., Service], log: io.StringIO) -> None:
+    for service in (make_service(clock=_boom), make_service(new_id=_boom)):
+        answer = Api(service).post("process", order())
+        assert answer.code == "internal_error"
+        ask.answers.append(answer)
+    answer = Api(make_service(gateway=Careless())).post("process", order())
+    assert answer.status == 202
+    ask.answers.append(answer)
+    for command in ("capture", "void"):
+        half = Careless(charge=INSTANT.charge)
+        held = Api(make_service(gateway=half))
+        ask.answers.append(held.post(command, {"transaction_id": held.authorize()["transaction_id"]}))
+        assert ask.answers[-1].status == 202
+    logged = log.getvalue()
+    assert logged.count("Boom") >= 5
+    assert "[card number removed]" in logged
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_way_of_logging_lets_one_through(form: str, log: io.StringIO) -> None:
+    card = FORMS[form]
+    logger = telemetry.logger
+    logger.info(card)
+    logger.warning("a\n%s\tb", card)
+    logger.error("number", extra={"card": card, card: 1, "deep": {"list": [{"number": f"x {card}"}], "tuple": (card,)}})
+    logger.info({"message": card, "more": [card]})
+    logger.info("an object", extra={"object": Boom(), "bytes": card.encode()})
+    if card.isdigit():
+        logger.info("a number", extra={"number": int(card)})
+    logger.append_keys(key=card)
+    logger.info("with keys")
+    logger.remove_keys(["key"])
+    try:
+        raise Boom from ValueError(card)
+    except Boom:
+        logger.exception("it\n%s", card)
+    assert log.getvalue().count("\n") >= 7
+    assert not holds_card_number(log.getvalue())
+
+
+def test_what_looks_like_one_to_luhn_alone_is_let_through(api: Api) -> None:
+    """0.8 % of UUIDs have such digits: refusing those would fail payments for nothing."""
+    uuid = "42424242-4242-4242-8242-424242424242"
+    for fields in ({"order_id": uuid}, {"metadata": {"id": uuid}}, {"description": "order 1234567890123456"}):
+        assert api.post("process", order() | fields, owner=f"owner {fields}").status == 201
+    assert api.get("/transaction/txn_4929123456789015").code == "payment_not_found"
+    assert api.get(f"/payment/{uuid}").code == "payment_not_found"
+
+
+def test_the_search_would_find_one(database: Database, make_service: Callable[..., Service]) -> None:
+    """Otherwise the tests above could not fail: a gateway's own answer is kept as it is, so this one is found."""
+
+    @dataclass(frozen=True)
+    class Chatty:
+        def charge(self, request: GatewayRequest) -> Reply:
+            return Approved(f"txn_{request.key}", f"pi_{request.key}", {"note": "4000 0566 5566 5556"})
+
+    Api(make_service(gateway=Chatty())).post("process", order())
+    assert rows_with_card_number(database, "4000056655665556") == ["operations"]
+    assert all(holds_card_number(f"…{form}…") for form in FORMS.values())
+    assert holds_card_number(json.dumps(FORMS["wide"]))
+    assert not holds_card_number(re.sub(r"\d", "0", CARD))

@@ -1,0 +1,92 @@
+"""template.yaml, the functions' code and the OpenAPI document know the same routes and the same environment."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from local.template import Function, load_template
+from payments.settings import settings_from
+from tests.contract import documents
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = load_template(
+    ROOT / "template.yaml",
+    {
+        "DatabaseUrl": "postgresql://u@h/d",
+        "KafkaBootstrapServers": "h:9092",
+        "JwtIssuer": "i",
+        "DatabaseOwnerUrl": "postgresql://o@h/d",
+    },
+)
+FUNCTIONS = TEMPLATE.functions
+
+POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
+"""Read by Powertools itself."""
+
+
+def _app(function: Function) -> FastAPI | None:
+    handler = importlib.import_module(f"functions.{function.short_name}.handler")
+    http = getattr(handler, "http", None)
+    if http is None:
+        return None
+    app = http.app if hasattr(http, "app") else http().app
+    assert isinstance(app, FastAPI)
+    return app
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_serves_the_routes_that_the_template_gives_it(name: str) -> None:
+    app = _app(FUNCTIONS[name])
+    served = {(method, path) for path, methods in (app.openapi()["paths"] if app else {}).items() for method in methods}
+    assert served == {(route.method.lower(), route.path) for route in TEMPLATE.routes if route.function == name}
+
+
+def test_the_openapi_document_has_the_routes_of_the_template() -> None:
+    documented = {(method, path): bool(operation["security"]) for method, path, operation in documents.operations()}
+    assert documented == {(route.method, route.path): route.authorized for route in TEMPLATE.routes}
+    assert len(documented) == len(TEMPLATE.routes)
+
+
+class Asked(Mapping[str, str]):
+    """An environment that remembers which variables were read."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment, self.names = environment, set[str]()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self._environment[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environment)
+
+    def __len__(self) -> int:
+        return len(self._environment)
+
+
+def _read_directly(*files: Path) -> set[str]:
+    """Variables that are read past settings.py; those of AWS itself need no declaration."""
+    names = re.findall(r"environ(?:\.get\(|\[)\"(\w+)", "".join(file.read_text(encoding="utf-8") for file in files))
+    return {name for name in names if not name.startswith("AWS_")}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_template_declares_the_variables_that_are_read(name: str) -> None:
+    function = FUNCTIONS[name]
+    asked = Asked(function.environment)
+    settings_from(asked)
+    assert asked.names | POWERTOOLS | _read_directly(function.code_folder / "handler.py") == function.environment.keys()
+
+
+def test_settings_is_where_the_layer_reads_its_environment() -> None:
+    layer = [
+        path for path in (ROOT / "layers/shared/python/payments").rglob("*.py") if path.name not in {"settings.py", "migrate.py"}
+    ]
+    assert _read_directly(*layer) == set()
+    assert not [path for path in layer if "getenv" in path.read_text(encoding="utf-8")]

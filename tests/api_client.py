@@ -1,0 +1,170 @@
+"""The API in this process: the apps that the functions serve, called with the events that API Gateway would send."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from payments.api.routes import app_of, commands_router, handler_of, health_router, lookups_router
+from payments.broker.kafka import KafkaPublisher
+from payments.commands.service import Service
+from payments.domain.operation import Kind
+from tests.contract import documents
+
+PAYMENTS = "/api/v1/payments"
+EVERYTHING = "payments/write payments/refund payments/read"
+ADMIN = "payments/admin"
+
+Value = TypeVar("Value")
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Lambda hands over beside the event."""
+
+    aws_request_id: str = "8f507cfc-xmpl-4697-b07a-ac58fc914c95"
+    function_name: str = "payments"
+    function_version: str = "$LATEST"
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:payments"
+    memory_limit_in_mb: int = 512
+    remaining_ms: int = 20_000
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_ms
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def code(self) -> str:
+        """The problem's code, or the status where the answer is no problem."""
+        return str(self.body.get("code", self.status))
+
+
+def http_event(
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    query: str = "",
+    claims: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """An event of payload format 2.0. `path` is decoded, as API Gateway delivers it; bytes go base64-encoded, text as it is."""
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": f"{method} {path}",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": {"content-type": "application/json", "host": "api.example.com"} | dict(headers or {}),
+        "queryStringParameters": dict(parse_qsl(query, keep_blank_values=True)),
+        "requestContext": {
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "203.0.113.7", "userAgent": "tests"},
+            "requestId": f"test{next(_numbers):08d}=",
+            "stage": "$default",
+        },
+        "isBase64Encoded": isinstance(body, bytes),
+    }
+    if claims is not None:
+        event["requestContext"]["authorizer"] = {"jwt": {"claims": dict(claims), "scopes": None}}
+    if isinstance(body, bytes):
+        event["body"] = base64.b64encode(body).decode()
+    elif body is not None:
+        event["body"] = body if isinstance(body, str) else json.dumps(body)
+    return event
+
+
+class Api:
+    """Every answer is held against docs/openapi.json on its way to the test."""
+
+    def __init__(self, service: Service, publisher: KafkaPublisher | None = None) -> None:
+        """`publisher` is what the deep health check asks, the service's own unless given."""
+        checked = publisher or service.publisher
+        commands = [
+            _handler(commands_router(lambda: service, kinds))
+            for kinds in ((Kind.PROCESS, Kind.CAPTURE, Kind.VOID), (Kind.REFUND,))
+        ]
+        health = health_router(lambda: service, lambda: checked, lambda: "test")  # type: ignore[arg-type,return-value]
+        self._process, self._refund = commands
+        self._lookups = _handler(lookups_router(lambda: service), health)
+
+    def send(self, event: Mapping[str, Any], context: Context = Context()) -> Answer:
+        method, path = event["requestContext"]["http"]["method"], event["rawPath"]
+        handler = self._lookups if method == "GET" else self._refund if path == f"{PAYMENTS}/refund" else self._process
+        reply = handler(event, context)
+        answer = Answer(reply["statusCode"], reply["headers"], reply["body"])
+        assert reply["isBase64Encoded"] is False
+        documents.check_answer(method, path, answer.status, answer.headers, answer.body)
+        return answer
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        owner: str | None = "shop",
+        scopes: str = EVERYTHING,
+        headers: Mapping[str, str] | None = None,
+        query: str = "",
+    ) -> Answer:
+        """As `owner`, or as nobody (None)."""
+        claims = None if owner is None else {"sub": owner, "scope": scopes}
+        return self.send(http_event(method, path, body, headers=headers, query=query, claims=claims))
+
+    def post(self, command: str, body: object, *, key: str | None = None, **how: Any) -> Answer:
+        headers = dict(how.pop("headers", {})) | ({"idempotency-key": key} if key is not None else {})
+        return self.call("POST", f"{PAYMENTS}/{command}", body, headers=headers, **how)
+
+    def get(self, path: str, **how: Any) -> Answer:
+        """`path` is what follows /api/v1/payments."""
+        return self.call("GET", PAYMENTS + path, **how)
+
+    def pay(self, token: str | None = "tok_ok", *, owner: str = "shop", **fields: object) -> Any:
+        """The body of a payment that went as its token says."""
+        return self.post("process", order(payment_token=token, **fields), owner=owner).body
+
+    def authorize(self, token: str | None = "tok_ok", **fields: object) -> Any:
+        return self.post("process", order(payment_token=token, capture_method="manual", **fields)).body
+
+
+def _handler(*routers: Any) -> Callable[[Any, Any], Any]:
+    return handler_of(app_of(*routers))
+
+
+def order(**fields: object) -> dict[str, Any]:
+    """A request to process, of an order that nobody else has. None leaves a field out."""
+    request = {"order_id": f"order-{next(_numbers)}", "amount": 1999, "currency": "USD", "payment_method": "credit_card"} | fields
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def in_another_environment(call: Callable[[], Value]) -> Value:
+    """Call in a thread with an event loop of its own, as if it were another Lambda environment."""
+
+    def run() -> Value:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            return call()
+        finally:
+            loop.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from payments.broker.kafka import KafkaPublisher
+from payments.commands.service import Service
+from payments.gateway.port import Gateway
+from payments.gateway.simulated import SimulatedGateway
+from payments.store.connection import Database as Books
+from tests.api_client import Api
+from tests.servers import Broker, Database
+
+INSTANT = SimulatedGateway(success_rate=1.0, delay_ms=(0, 0), sleep=lambda seconds: None)
+"""Approves whatever its token does not decide, and takes no time."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def event_loop() -> Iterator[None]:
+    """Mangum looks for the thread's event loop, which from Python 3.12 on has to be there already."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def publisher(broker: Broker, topic: str) -> Iterator[KafkaPublisher]:
+    publisher = KafkaPublisher([broker.bootstrap_servers], topic)
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture(scope="session")
+def make_service(database: Database, publisher: KafkaPublisher) -> Iterator[Callable[..., Service]]:
+    """`make_service(gateway=…, url=…)`: a service over the shared database and topic, or over the database that is named."""
+    books: list[Books] = []
+
+    def make(gateway: Gateway = INSTANT, url: str | None = None, **parts: object) -> Service:
+        books.append(Books.at(url or database.service_url))
+        return Service(**{"db": books[-1], "gateway": gateway, "publisher": publisher} | parts)  # type: ignore[arg-type]
+
+    yield make
+    for each in books:
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def service(make_service: Callable[..., Service]) -> Service:
+    return make_service()
+
+
+@pytest.fixture(scope="session")
+def api(service: Service) -> Api:
+    return Api(service)

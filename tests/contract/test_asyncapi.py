@@ -1,0 +1,128 @@
+"""docs/asyncapi.yaml is what local/asyncapi.py makes, its examples are valid, and what is really produced is what it says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import jsonschema
+import pytest
+
+from contract import asyncapi
+from payments.broker.kafka import KafkaPublisher
+from payments.commands.service import Deadline, Service
+from payments.domain.payment import EVENT_TYPES
+from payments.scheduled.reconcile import reconcile
+from payments.scheduled.relay import relay
+from tests.api_client import Api, order
+from tests.contract import documents
+from tests.servers import Broker, Database
+from tests.topic import Message, messages
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+MESSAGES: dict[str, Any] = documents.asyncapi()["components"]["messages"]
+
+
+def test_the_document_is_up_to_date() -> None:
+    assert asyncapi.DOCUMENT.read_text(encoding="utf-8") == asyncapi.text(), "run `make openapi`"
+
+
+def test_it_documents_every_type_of_event_on_the_topic() -> None:
+    assert {message["name"] for message in MESSAGES.values()} == set(EVENT_TYPES.values())
+    (channel,) = documents.asyncapi()["channels"].values()
+    (operation,) = documents.asyncapi()["operations"].values()
+    on_the_channel = {documents.resolve(documents.asyncapi(), message)["name"] for message in channel["messages"].values()}
+    sent = {documents.resolve(documents.asyncapi(), message)["name"] for message in operation["messages"]}
+    assert on_the_channel == sent == set(EVENT_TYPES.values())
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_its_examples_are_valid(name: str) -> None:
+    for example in MESSAGES[name]["examples"]:
+        documents.check_message(example["headers"], example["payload"])
+        assert example["headers"]["ce_subject"] == example["payload"]["payment_id"]
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_its_schemas_refuse_what_is_never_sent(name: str) -> None:
+    (example,) = MESSAGES[name]["examples"]
+    headers, payload = example["headers"], example["payload"]
+    for wrong in (
+        {"ce_sequence": "0"},
+        {"ce_specversion": "0.3"},
+        {"ce_id": "1"},
+        {"content-type": "text/plain"},
+        {"traceparent": "x"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            documents.check_message(headers | wrong, payload)
+    for missing in ("ce_id", "ce_source", "ce_subject", "ce_time"):
+        with pytest.raises(jsonschema.ValidationError):
+            documents.check_message({key: value for key, value in headers.items() if key != missing}, payload)
+    for wrong_value in ({"amount": "1999"}, {"payment_token": "tok_ok"}, {"status": "PAID"}):
+        with pytest.raises(jsonschema.ValidationError):
+            documents.check_message(headers, payload | wrong_value)
+
+
+@pytest.fixture
+def own_publisher(broker: Broker, own_topic: str) -> Iterator[KafkaPublisher]:
+    publisher = KafkaPublisher([broker.bootstrap_servers], own_topic)
+    yield publisher
+    publisher.close()
+
+
+def test_what_is_really_produced_is_what_it_says(
+    make_service: Callable[..., Service], own_publisher: KafkaPublisher, own_database: Database, broker: Broker, own_topic: str
+) -> None:
+    # An hour late, so that the first moment to ask again about an unknown outcome has come when reconcile looks.
+    parts = {"publisher": own_publisher, "url": own_database.service_url, "clock": lambda: datetime.now(UTC) - timedelta(hours=1)}
+    service = make_service(**parts)
+    api = Api(service)
+    traced = {"traceparent": TRACE}
+    paid = api.post("process", order(description="Zwei Hefte ✓", metadata={"k": "v"}), headers=traced).body
+    for amount in (500, 1499):
+        api.post("refund", {"transaction_id": paid["transaction_id"], "amount": amount, "reason": "returned"}, headers=traced)
+    api.post("process", order(payment_token="tok_insufficient_funds"))
+    held = api.authorize()
+    api.post("capture", {"transaction_id": held["transaction_id"], "amount": 1000})
+    api.post("void", {"transaction_id": api.authorize()["transaction_id"]})
+    api.post("process", order(payment_token="tok_timeout_then_captured"))
+    expiring = Api(
+        make_service(publisher=own_publisher, url=own_database.service_url, capture_window=timedelta(seconds=-1))
+    ).authorize()
+    reconciled = reconcile(service, Deadline.in_s(60))
+    relay(service, Deadline.in_s(60))
+
+    by_payment: dict[str, list[Message]] = defaultdict(list)
+    for message in messages(broker.bootstrap_servers, own_topic):
+        documents.check_message(message.headers, message.value)
+        by_payment[message.key].append(message)
+    assert (reconciled.settled, reconciled.expired) == (1, 1)
+    types = [tuple(message.headers["ce_type"] for message in each) for each in by_payment.values()]
+    assert sorted(types) == [
+        ("payment.authorized", "payment.successful"),
+        ("payment.authorized", "payment.voided"),
+        ("payment.authorized", "payment.voided"),
+        ("payment.failed",),
+        ("payment.successful",),
+        ("payment.successful", "payment.refunded", "payment.refunded"),
+    ]
+    for payment_id, each in by_payment.items():
+        assert [message.headers["ce_sequence"] for message in each] == [str(number + 1) for number in range(len(each))]
+        for message in each:
+            assert message.headers["ce_subject"] == message.value["payment_id"] == payment_id
+            assert message.headers["ce_time"] == message.value["updated_at"]
+            assert UUID(message.headers["ce_id"]).version == 7
+    ids = [message.headers["ce_id"] for each in by_payment.values() for message in each]
+    assert len(set(ids)) == len(ids) == 11
+
+    first, second, third = by_payment[paid["payment_id"]]
+    assert first.value == paid
+    assert [message.value["refund"]["amount"] for message in (second, third)] == [500, 1499]
+    assert [message.value["status"] for message in (second, third)] == ["PARTIALLY_REFUNDED", "REFUNDED"]
+    assert {message.headers["traceparent"] for message in (first, second, third)} == {TRACE}
+    of_itself = by_payment[expiring["payment_id"]][1]
+    assert "traceparent" not in of_itself.headers, "the service voided it by itself"

@@ -1,0 +1,163 @@
+"""What the functions write: JSON lines that carry the request's ids, metrics in CloudWatch's embedded format, no secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api_client import EVERYTHING, http_event
+from tests.lambda_runtime import Invocation, LambdaRuntime
+
+Functions = Callable[[str], LambdaRuntime]
+
+CLAIMS = {"sub": "shop", "scope": EVERYTHING}
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+EMULATOR = re.compile(r"(START|END|REPORT) RequestId: |\d\d \w{3} \d{4} [\d:,]+ \[(INFO|WARNING)\] \(rapid\)")
+"""The platform's lines, which CloudWatch has too."""
+
+
+def _lines(invocation: Invocation) -> list[dict[str, Any]]:
+    """What the function itself wrote, all of it JSON."""
+    return [json.loads(line) for line in invocation.logs.splitlines() if line.strip() and not EMULATOR.match(line)]
+
+
+def _logged(invocation: Invocation) -> list[dict[str, Any]]:
+    return [line for line in _lines(invocation) if "_aws" not in line]
+
+
+def _metrics(invocation: Invocation) -> list[tuple[str, dict[str, Any]]]:
+    """Name of each metric and its dimensions."""
+    found = []
+    for line in _lines(invocation):
+        for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
+            assert directive["Namespace"] == "Payments"
+            names = [name for names in directive["Dimensions"] for name in names]
+            found += [(metric["Name"], {name: line[name] for name in names}) for metric in directive["Metrics"]]
+            assert all(metric["Name"] in line for metric in directive["Metrics"])
+    return found
+
+
+def _process(**fields: object) -> dict[str, Any]:
+    order = {"order_id": str(uuid4()), "amount": 1999, "currency": "USD", "payment_method": "paypal", "payment_token": "tok_ok"}
+    return http_event("POST", "/api/v1/payments/process", order | fields, claims=CLAIMS)
+
+
+def test_a_log_line_carries_the_ids_of_the_request(functions: Functions) -> None:
+    event = _process()
+    invocation = functions("process").invoke(event)
+    (line,) = _logged(invocation)
+    assert line["correlation_id"] == event["requestContext"]["requestId"]
+    assert UUID.fullmatch(line["function_request_id"])
+    assert (line["level"], line["message"], line["service"], line["function_name"]) == (
+        "INFO",
+        "operation",
+        "payments",
+        "ProcessFunction",
+    )
+    assert (line["kind"], line["outcome"], line["payment_status"]) == ("process", "succeeded", "CAPTURED")
+    assert UUID.fullmatch(line["payment_id"])
+    assert line["timestamp"]
+
+
+def test_a_direct_invocations_lines_carry_lambdas_request_id(functions: Functions) -> None:
+    (line,) = _logged(functions("process").invoke({"order_id": "7"}))
+    assert (line["message"], line["code"]) == ("refused", "invalid_request")
+    assert UUID.fullmatch(line["correlation_id"])
+    assert line["correlation_id"] == line["function_request_id"]
+
+
+def test_ids_of_one_request_are_gone_with_it(functions: Functions) -> None:
+    first, second = _process(), _process(payment_token="tok_timeout_then_captured")
+    functions("process").invoke(first)
+    invocation = functions("process").invoke(second)
+    lines = _logged(invocation)
+    assert [line["level"] for line in lines] == ["WARNING", "INFO"]
+    assert {line["correlation_id"] for line in lines} == {second["requestContext"]["requestId"]}
+
+
+@pytest.mark.parametrize(
+    ("event", "metrics"),
+    [
+        (_process(), [("Operations", {"service": "payments", "kind": "process", "outcome": "succeeded"})]),
+        (
+            _process(payment_token="tok_expired_card"),
+            [
+                ("Operations", {"service": "payments", "kind": "process", "outcome": "declined"}),
+                ("Declines", {"service": "payments", "kind": "process", "decline_code": "expired_card"}),
+            ],
+        ),
+        (
+            _process(payment_token="tok_timeout_then_declined"),
+            [("Operations", {"service": "payments", "kind": "process", "outcome": "unknown"})],
+        ),
+        (_process(amount=0), [("Refusals", {"service": "payments", "code": "invalid_request"})]),
+    ],
+    ids=["succeeded", "declined", "unknown", "refused"],
+)
+def test_every_command_is_counted(event: object, metrics: list[tuple[str, dict[str, Any]]], functions: Functions) -> None:
+    found = _metrics(functions("process").invoke(event))
+    assert [each for each in found if each[0] not in {"Invocations", "ColdStart"}] == metrics
+    assert ("Invocations", {"service": "payments"}) in found
+
+
+def test_a_replay_is_counted_apart(functions: Functions) -> None:
+    event = {
+        "order_id": str(uuid4()),
+        "amount": 1,
+        "currency": "USD",
+        "payment_method": "paypal",
+        "payment_token": "tok_expired_card",
+    }
+    functions("process").invoke(event)
+    found = dict(_metrics(functions("process").invoke(event)))
+    assert found["Operations"]["outcome"] == "replayed"
+    assert "Declines" not in found
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        ("relay", {"EventsRelayed", "OutboxUnpublished", "OutboxLag"}),
+        ("reconcile", {"OperationsReconciled", "OutcomesStillUnknown", "AuthorizationsExpired"}),
+    ],
+)
+def test_a_scheduled_run_reports_what_it_did(function: str, names: set[str], functions: Functions) -> None:
+    assert {name for name, _ in _metrics(functions(function).invoke({}))} >= names
+
+
+def test_the_first_invocation_counts_a_cold_start_and_the_second_none(start: Callable[..., LambdaRuntime]) -> None:
+    function = start("lookups")
+    counts = [
+        [name for name, _ in _metrics(function.invoke(http_event("GET", "/health", claims=None)))].count("ColdStart")
+        for _ in range(2)
+    ]
+    assert counts == [1, 0]
+
+
+def test_tokens_and_personal_data_are_not_logged(start: Callable[..., LambdaRuntime]) -> None:
+    function = start("process", {"POWERTOOLS_LOG_LEVEL": "DEBUG"})
+    private = {
+        "description": "Hush one",
+        "customer_id": "hush-two",
+        "metadata": {"hush-three": "hush-four"},
+        "order_id": "hush-five",
+    }
+    for token in ("tok_ok", "tok_expired_card", "tok_timeout_then_captured", "tok_hush"):
+        function.invoke(_process(**private | {"order_id": f"hush-{token}"}, payment_token=token))
+        function.invoke(
+            {"order_id": "hush-six", "amount": 1, "currency": "USD", "payment_method": "paypal", "payment_token": token}
+        )
+    assert "operation" in function.logs()
+    assert "hush" not in function.logs().lower()
+    assert "tok_" not in function.logs()
+
+
+def test_the_level_of_the_template_is_heeded(start: Callable[..., LambdaRuntime]) -> None:
+    function = start("process", {"POWERTOOLS_LOG_LEVEL": "ERROR"})
+    assert _logged(function.invoke(_process())) == []
+    assert _logged(function.invoke(_process(amount=0))) == []

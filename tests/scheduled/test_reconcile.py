@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from payments.commands.service import Deadline, Service
+from payments.domain.operation import Kind, Outcome
+from payments.domain.payment import Payment
+from payments.gateway.port import GatewayRequest, Reply
+from payments.scheduled.reconcile import ONE_OPERATION_S, Reconciled, reconcile
+from payments.settings import GATEWAY_KEY_LIFETIME_S, settings_from
+from payments.store.claims import claim_due
+from payments.store.connection import Statement
+from tests.fakes import FakeGateway, Killed, approve, decline, kill, lose_reply
+from tests.shop import Books, Shop, at_once
+
+BEFORE: dict[Kind, Callable[[Shop], Payment | None]] = {
+    Kind.PROCESS: lambda shop: None,
+    Kind.CAPTURE: Shop.authorized,
+    Kind.VOID: Shop.authorized,
+    Kind.REFUND: Shop.captured,
+}
+SUCCESS = {Kind.PROCESS: "CAPTURED", Kind.CAPTURE: "CAPTURED", Kind.VOID: "VOIDED", Kind.REFUND: "REFUNDED"}
+DECLINE = {Kind.PROCESS: "FAILED", Kind.CAPTURE: "AUTHORIZED", Kind.VOID: "AUTHORIZED", Kind.REFUND: "CAPTURED"}
+
+
+def run(shop: Shop, kind: Kind, before: Payment | None) -> Any:
+    return shop.process() if before is None else getattr(shop, kind.value)(before.transaction_id)
+
+
+def killed_at_the_gateway(shop: Shop, kind: Kind) -> str:
+    """A worker claims and dies while the gateway thinks; the payment's id."""
+    before = BEFORE[kind](shop)
+    shop.gateway.answer = kill
+    with pytest.raises(Killed):
+        run(shop, kind, before)
+    shop.gateway.answer = approve
+    return newest_payment(shop)
+
+
+def newest_payment(shop: Shop) -> str:
+    newest = Statement("SELECT payment_id FROM payments WHERE owner = :owner ORDER BY created_at DESC, payment_id DESC LIMIT 1")
+    return str(shop.service.db.run(newest(owner=shop.owner))[0][0][0])
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("answer", [approve, decline])
+def test_what_a_killed_worker_left_behind_is_settled_with_the_same_key(
+    lone_shop: Shop, lone_books: Books, kind: Kind, answer: Callable[[str, GatewayRequest], Reply]
+) -> None:
+    payment_id = killed_at_the_gateway(lone_shop, kind)
+    events = len(lone_shop.publisher.published)
+    assert lone_shop.reconcile() == Reconciled(), "its lease still runs"
+    lone_books.make_due()
+    lone_shop.gateway.answer = answer
+    assert lone_shop.reconcile() == Reconciled(settled=1)
+    [*_, operation] = lone_books.record("SELECT * FROM operations WHERE payment_id = :id ORDER BY created_at", id=payment_id)
+    outcome, statuses = ("succeeded", SUCCESS) if answer is approve else ("declined", DECLINE)
+    assert (operation["outcome"], operation["attempt"]) == (outcome, 2)
+    assert lone_books.query("SELECT status FROM payments WHERE payment_id = :id", id=payment_id) == [[statuses[kind]]]
+    assert lone_shop.gateway.keys[-2:] == [operation["gateway_key"]] * 2
+    assert lone_shop.gateway.attempts[-2:] == [1, 2]
+    owed = answer is approve or kind is Kind.PROCESS
+    assert len(lone_shop.publisher.published) == events + owed, "its event is published at once"
+    assert lone_shop.reconcile() == Reconciled(), "once"
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_worker_that_dies_after_its_settle_leaves_only_the_event(lone_shop: Shop, lone_books: Books, kind: Kind) -> None:
+    before = BEFORE[kind](lone_shop)
+
+    def die(event: object) -> bool:
+        raise Killed
+
+    lone_shop.publisher.acknowledges = die
+    with pytest.raises(Killed):
+        run(lone_shop, kind, before)
+    asked = len(lone_shop.gateway.asked)
+    lone_shop.publisher.acknowledges = lambda event: True
+    lone_books.make_due()
+    assert lone_shop.reconcile() == Reconciled()
+    assert len(lone_shop.gateway.asked) == asked
+    lone_books.end_event_leases()
+    assert lone_shop.relay().published == 1
+    assert lone_books.query("SELECT status FROM payments") == [[SUCCESS[kind]]]
+
+
+def test_each_further_attempt_has_the_same_key_and_the_next_number(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.gateway.answer = lose_reply
+    payment = lone_shop.captured()
+    for _ in range(4):
+        lone_books.make_due()
+        assert lone_shop.reconcile() == Reconciled(unknown=1)
+    assert lone_shop.hears_later(approve, lone_books) == Reconciled(settled=1)
+    assert lone_shop.gateway.keys == [f"pay-{payment.payment_id}"] * 6
+    assert lone_shop.gateway.attempts == [1, 2, 3, 4, 5, 6]
+    assert {request.amount_minor for _, request in lone_shop.gateway.asked} == {1999}
+    assert lone_books.statuses(payment.payment_id) == ["PENDING", "PROCESSING", "CAPTURED"]
+
+
+# The schedule: moments in seconds since the claim
+
+SCHEDULE = (30, 120, 600, 3600, 21600, 72000)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_fast_clock_does_not_make_a_gateway_key_look_younger(lone_shop: Shop, lone_books: Books, kind: Kind) -> None:
+    before = BEFORE[kind](lone_shop)
+    lone_shop.gateway.answer = lose_reply
+    run(lone_shop.with_(clock=lambda: datetime.now(UTC) + timedelta(hours=3)), kind, before)
+    in_flight = "SELECT created_at <= now(), next_attempt_at <= now() + interval '31 s' FROM operations WHERE outcome IS NULL"
+    assert lone_books.query(in_flight) == [[True, True]]
+
+
+def test_the_schedule_is_that_of_the_design_and_ends_before_gateways_forget_keys() -> None:
+    environment = {"DATABASE_URL": "x", "KAFKA_BOOTSTRAP_SERVERS": "y"}
+    assert settings_from(environment).retry_schedule_s == SCHEDULE
+    assert Service.__dataclass_fields__["retry_schedule_s"].default == SCHEDULE
+    assert SCHEDULE[-1] < GATEWAY_KEY_LIFETIME_S < 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("age_s", "next_s"),
+    [(0, 30), (29, 30), (31, 120), (121, 600), (601, 3600), (3601, 21600), (21601, 72000), (72001, None), (80000, None)],
+)
+def test_the_next_attempt_is_the_schedules_next_moment(
+    lone_shop: Shop, lone_books: Books, age_s: int, next_s: int | None
+) -> None:
+    lone_shop.gateway.answer = lose_reply
+    payment = lone_shop.captured()
+    lone_books.query(f"UPDATE operations SET created_at = created_at - interval '{age_s} seconds', next_attempt_at = now()")
+    assert lone_shop.reconcile() == Reconciled(unknown=1, exhausted=int(next_s is None))
+    [operation] = lone_books.operations(payment.payment_id)
+    assert operation["next_attempt_at"] == (operation["created_at"] + timedelta(seconds=next_s) if next_s else None)
+    assert operation["outcome"] is None
+    assert lone_shop.reconcile() == Reconciled(exhausted=int(next_s is None)), "not before that moment"
+
+
+def test_when_the_schedule_is_exhausted_a_person_has_to_look(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.gateway.answer = lose_reply
+    payment = lone_shop.with_(retry_schedule_s=()).captured()
+    lone_books.make_due()
+    assert lone_shop.reconcile() == Reconciled(exhausted=1)
+    assert len(lone_shop.gateway.asked) == 1
+    row = lone_books.payment(payment.payment_id)
+    assert (row["status"], row["captured_minor"]) == ("PROCESSING", 0), "nothing is assumed"
+
+
+def test_a_key_that_the_gateway_may_have_forgotten_is_never_used_again(lone_shop: Shop, lone_books: Books) -> None:
+    killed_at_the_gateway(lone_shop, Kind.PROCESS)
+    lone_books.make_due()
+    lone_books.query(f"UPDATE operations SET created_at = now() - interval '{GATEWAY_KEY_LIFETIME_S + 1} seconds'")
+    asked = len(lone_shop.gateway.asked)
+    assert lone_shop.reconcile() == Reconciled(exhausted=1)
+    assert len(lone_shop.gateway.asked) == asked
+
+
+def test_the_age_of_the_oldest_unknown_outcome_is_told(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.captured()
+    assert reconcile(lone_shop.service, Deadline.in_s(55)).oldest_unknown_s == 0
+    lone_shop.gateway.answer = lose_reply
+    for _ in range(2):
+        lone_shop.captured()
+    lone_books.query("UPDATE operations SET created_at = created_at - interval '1 day' WHERE outcome IS NOT NULL")
+    lone_books.query(
+        "UPDATE operations SET created_at = now() - interval '1 hour' WHERE operation_id ="
+        " (SELECT operation_id FROM operations WHERE outcome IS NULL LIMIT 1)"
+    )
+    assert 3600 <= reconcile(lone_shop.service, Deadline.in_s(55)).oldest_unknown_s < 3700
+
+
+def test_settled_operations_are_never_due(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.captured()
+    lone_books.query("UPDATE operations SET next_attempt_at = now() - interval '1 day', lease_until = now()")
+    assert lone_shop.reconcile() == Reconciled()
+
+
+# Workers in each other's way
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_worker_whose_lease_ran_out_hears_what_reconcile_wrote_and_writes_nothing(
+    lone_shop: Shop, lone_books: Books, kind: Kind
+) -> None:
+    before = BEFORE[kind](lone_shop)
+    reconciler = lone_shop.elsewhere().with_(gateway=FakeGateway(approve))
+
+    def reconcile_meanwhile(action: str, request: GatewayRequest) -> Reply:
+        lone_books.make_due()
+        assert reconciler.reconcile() == Reconciled(settled=1)
+        return decline(action, request)  # a stale no must not undo the yes that was written
+
+    lone_shop.gateway.answer = reconcile_meanwhile
+    result = run(lone_shop, kind, before)
+    assert (result.outcome, result.payment.status, result.decline_code) == (Outcome.SUCCEEDED, SUCCESS[kind], None)
+    row = lone_books.payment(result.payment.payment_id)
+    assert (row["status"], row["decline_code"], row["refund_reserved_minor"]) == (SUCCESS[kind], None, 0)
+    assert [event.sequence for event in lone_shop.publisher.published] == ([1] if before is None else [1, 2])
+    if result.refund is not None:
+        assert result.refund.status == "SUCCEEDED"
+    reconciler.close()
+
+
+@pytest.mark.parametrize("answer", [approve, decline, lose_reply])
+def test_a_worker_whose_attempt_was_taken_over_writes_nothing_even_while_nothing_is_known(
+    lone_shop: Shop, lone_books: Books, answer: Callable[[str, GatewayRequest], Reply]
+) -> None:
+    """The attempt is the fence: the second one is at work, or waits for its next moment."""
+    reconciler = lone_shop.elsewhere().with_(gateway=FakeGateway(lose_reply))
+
+    def reconcile_meanwhile(action: str, request: GatewayRequest) -> Reply:
+        lone_books.make_due()
+        assert reconciler.reconcile() == Reconciled(unknown=1)
+        return answer(action, request)
+
+    lone_shop.gateway.answer = reconcile_meanwhile
+    result = lone_shop.process()
+    assert (result.outcome, result.payment.status) == (Outcome.UNKNOWN, "PROCESSING")
+    [operation] = lone_books.operations(result.payment.payment_id)
+    assert (operation["attempt"], operation["outcome"]) == (2, None)
+    assert operation["next_attempt_at"] - operation["created_at"] == timedelta(seconds=30), "as the second attempt set it"
+    assert lone_books.outbox(result.payment.payment_id) == []
+    reconciler.close()
+
+
+@pytest.mark.parametrize("answer", [approve, decline, lose_reply])
+def test_a_worker_whose_attempt_was_taken_over_leaves_the_new_ones_lease(
+    lone_shop: Shop, lone_books: Books, answer: Callable[[str, GatewayRequest], Reply]
+) -> None:
+    taken: list[Any] = []
+
+    def take_over(action: str, request: GatewayRequest) -> Reply:
+        lone_books.make_due()
+        [(operation, _)] = claim_due(lone_shop.service.db, 1, 60)
+        taken.extend(lone_books.operations(operation.payment_id))
+        return answer(action, request)
+
+    lone_shop.gateway.answer = take_over
+    result = lone_shop.process()
+    assert result.outcome is Outcome.UNKNOWN
+    assert lone_books.operations(result.payment.payment_id) == taken
+    assert lone_shop.reconcile() == Reconciled(), "whoever took over has the time that was given"
+
+
+def test_reconcilers_at_the_same_time_ask_about_each_operation_once(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.gateway.answer = lose_reply
+    for _ in range(20):
+        lone_shop.process()
+    lone_shop.gateway.answer = approve
+    lone_shop.gateway.asked.clear()
+    lone_books.make_due()
+    workers = [lone_shop.elsewhere() for _ in range(4)]
+    results = at_once(4, lambda number: workers[number].reconcile())
+    assert sum(result.settled for result in results if isinstance(result, Reconciled)) == 20, results
+    assert len(lone_shop.gateway.keys) == len(set(lone_shop.gateway.keys)) == 20
+    assert lone_books.query("SELECT status, count(*) FROM payments GROUP BY status") == [["CAPTURED", 20]]
+    for worker in workers:
+        worker.close()
+
+
+def test_one_operation_that_cannot_be_settled_does_not_hold_up_the_others(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.gateway.answer = lose_reply
+    poison, *rest = [lone_shop.process().payment for _ in range(4)]
+    lone_shop.gateway.answer = approve
+    # Its row is such that no change of it can be written.
+    lone_books.make_due()
+    with lone_books.refusing("payments", f"payment_id <> '{poison.payment_id}' OR version <= 2"):
+        assert lone_shop.reconcile() == Reconciled(settled=3, unknown=1)
+    assert {lone_books.payment(one.payment_id)["status"] for one in rest} == {"CAPTURED"}
+    assert lone_books.payment(poison.payment_id)["status"] == "PROCESSING"
+
+
+def test_no_operation_is_begun_with_less_time_than_one_may_take(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.gateway.answer = lose_reply
+    lone_shop.process()
+    lone_books.make_due()
+    assert lone_shop.reconcile(time_s=ONE_OPERATION_S - 1) == Reconciled()
+    assert len(lone_shop.gateway.asked) == 1
+    assert lone_shop.reconcile(time_s=ONE_OPERATION_S + 1) == Reconciled(unknown=1)
+
+
+def test_operations_of_every_owner_and_kind_are_settled_in_one_run(lone_shop: Shop, lone_books: Books) -> None:
+    for number in range(2):
+        shop = replace(lone_shop, owner=f"owner-{number}")
+        for kind in Kind:
+            killed_at_the_gateway(shop, kind)
+    lone_books.make_due()
+    assert lone_shop.reconcile() == Reconciled(settled=8)
+    assert lone_books.query("SELECT status, count(*) FROM payments GROUP BY status ORDER BY status") == [
+        ["CAPTURED", 4],
+        ["REFUNDED", 2],
+        ["VOIDED", 2],
+    ]

@@ -1,0 +1,498 @@
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from kafka.errors import InvalidConfigurationError, InvalidReplicationFactorError, PolicyViolationError
+
+from local.servers import EmbeddedBroker
+from payments.broker.kafka import DURABLE, KafkaPublisher, create_topic
+from payments.commands.phases import PUBLISH_LEASE_S
+from payments.commands.service import Deadline
+from payments.domain.events import Event, rfc3339
+from payments.domain.ids import uuid7
+from payments.scheduled.relay import BATCH, LEASE_S, RUN_RESERVE_S, Relayed, replay
+from payments.store import outbox
+from tests import servers
+from tests.fakes import refuse
+from tests.faults import FaultProxy
+from tests.servers import Broker, ProxiedBroker
+from tests.shop import TRACEPARENT, Books, Shop, at_once
+from tests.topic import Message, messages
+
+
+def with_events(shop: Shop, books: Books, *, payments: int, events: int, published: bool) -> datetime:
+    """Fill the books with more events than a test has time to make by paying, all of one moment; that moment."""
+    payment = shop.captured()
+    books.query("DELETE FROM outbox")
+    [[noon]] = books.query("SELECT date_trunc('day', now()) - interval '12 hours'")
+    books.query(
+        "INSERT INTO payments SELECT (json_populate_record(p, json_build_object('payment_id', gen_random_uuid(), 'order_id', n,"
+        " 'status', 'PENDING', 'captured_minor', 0, 'transaction_id', NULL))).*"
+        f" FROM payments p, generate_series(1, {payments}) n WHERE payment_id = '{payment.payment_id}'"
+    )
+    books.query(
+        "INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)"
+        " SELECT gen_random_uuid(), payment_id, s, 'payment.successful', '{}', :noon, now(), CASE WHEN :published THEN now() END"
+        f" FROM payments, generate_series(1, {events}) s WHERE status = 'PENDING'",
+        noon=noon,
+        published=published,
+    )
+    shop.publisher.published.clear()
+    shop.publisher.batches.clear()
+    moment: datetime = noon
+    return moment
+
+
+# What is sent, and in which order
+
+
+def story(shop: Shop) -> UUID:
+    """A payment with four events, none of them published."""
+    shop.publisher.acknowledges = refuse
+    payment = shop.authorized()
+    shop.capture(payment.transaction_id)
+    shop.refund(payment.transaction_id, amount=500)
+    shop.refund(payment.transaction_id)
+    shop.publisher.acknowledges = lambda event: True
+    return payment.payment_id
+
+
+STORY = ["payment.authorized", "payment.successful", "payment.refunded", "payment.refunded"]
+
+
+def test_each_payments_events_leave_in_order_and_no_more_than_one_a_batch(lone_shop: Shop, lone_books: Books) -> None:
+    payment_ids = [story(lone_shop) for _ in range(5)]
+    lone_books.end_event_leases()
+    lone_shop.publisher.batches.clear()
+    assert lone_shop.relay() == Relayed(published=20)
+    assert lone_shop.publisher.batches == [5, 5, 5, 5]
+    for payment_id in payment_ids:
+        sent = [event for event in lone_shop.publisher.published if event.payment_id == payment_id]
+        assert [event.type for event in sent] == STORY
+        assert [event.sequence for event in sent] == [1, 2, 3, 4]
+        assert all(row["published_at"] is not None for row in lone_books.outbox(payment_id))
+    assert lone_shop.relay() == Relayed()
+
+
+def test_what_is_sent_is_what_was_written_with_the_settle(lone_shop: Shop, lone_books: Books) -> None:
+    payment_id = story(lone_shop)
+    lone_books.end_event_leases()
+    lone_shop.relay()
+    assert [
+        (e.event_id, e.payment_id, e.sequence, e.type, e.data, e.created_at, e.traceparent) for e in lone_shop.publisher.published
+    ] == [
+        (r["event_id"], payment_id, r["sequence"], r["type"], json.loads(r["data"]), r["created_at"], TRACEPARENT)
+        for r in lone_books.outbox(payment_id)
+    ]
+
+
+def test_a_fresh_event_is_left_to_the_invocation_that_wrote_it(lone_shop: Shop, lone_books: Books) -> None:
+    payment_id = story(lone_shop)
+    for row in lone_books.outbox(payment_id):
+        assert row["lease_until"] - row["created_at"] >= timedelta(seconds=PUBLISH_LEASE_S)
+    lone_books.query("UPDATE outbox SET lease_until = now() + interval '1 second' * sequence * 60")
+    assert lone_shop.relay().unpublished == 4
+    assert lone_shop.publisher.published == []
+    lone_books.end_event_leases()
+    assert lone_shop.relay() == Relayed(published=4)
+
+
+def test_the_lag_is_the_age_of_the_oldest_event_that_waits(lone_shop: Shop, lone_books: Books) -> None:
+    story(lone_shop)
+    lone_books.query("UPDATE outbox SET created_at = now() - interval '90 seconds' WHERE sequence = 1")
+    relayed = lone_shop.relay()
+    assert (relayed.published, relayed.unpublished) == (0, 4)
+    assert 90 <= relayed.lag_s < 150
+
+
+def test_a_broker_that_acknowledges_nothing_is_left_alone_until_the_lease_ends(lone_shop: Shop, lone_books: Books) -> None:
+    payment_ids = [story(lone_shop) for _ in range(3)]
+    lone_books.end_event_leases()
+    lone_shop.publisher.acknowledges = refuse
+    lone_shop.publisher.batches.clear()
+    assert lone_shop.relay().unpublished == 12
+    assert lone_shop.publisher.batches == [3], "one batch, and no more of them"
+    lone_shop.publisher.acknowledges = lambda event: True
+    assert lone_shop.relay().published == 0, "it may be on its way still"
+    [[left_s]] = lone_books.query("SELECT EXTRACT(EPOCH FROM max(lease_until) - now())::float8 FROM outbox")
+    assert 5 < left_s <= LEASE_S
+    lone_books.end_event_leases()
+    assert lone_shop.relay() == Relayed(published=12)
+    for payment_id in payment_ids:
+        sent = [event.sequence for event in lone_shop.publisher.published if event.payment_id == payment_id]
+        assert sent == [1, 2, 3, 4]
+
+
+def test_what_one_partition_refuses_does_not_hold_up_the_others(lone_shop: Shop, lone_books: Books) -> None:
+    dead, *alive = [story(lone_shop) for _ in range(4)]
+    lone_books.end_event_leases()
+    lone_shop.publisher.acknowledges = lambda event: event.payment_id != dead
+    assert lone_shop.relay().published == 12
+    assert {event.payment_id for event in lone_shop.publisher.published} == set(alive)
+    assert [row["published_at"] for row in lone_books.outbox(dead)] == [None] * 4
+    lone_shop.publisher.acknowledges = lambda event: True
+    lone_books.end_event_leases()
+    assert lone_shop.relay() == Relayed(published=4)
+    assert [event.sequence for event in lone_shop.publisher.published[-4:]] == [1, 2, 3, 4]
+
+
+def test_a_broker_that_is_down_is_not_offered_batch_after_batch(lone_shop: Shop, lone_books: Books) -> None:
+    with_events(lone_shop, lone_books, payments=BATCH + 50, events=1, published=False)
+    lone_shop.publisher.acknowledges = refuse
+    assert lone_shop.relay().unpublished == BATCH + 50
+    assert lone_shop.publisher.batches == [BATCH]
+
+
+def test_while_the_broker_is_left_alone_nothing_is_leased(lone_shop: Shop, lone_books: Books) -> None:
+    story(lone_shop)
+    lone_books.end_event_leases()
+    lone_shop.publisher.batches.clear()
+    lone_shop.publisher.away = True
+    assert lone_shop.relay().unpublished == 4
+    assert lone_shop.publisher.batches == []
+    assert lone_books.query("SELECT count(*) FROM outbox WHERE lease_until > now()") == [[0]]
+
+
+@dataclass
+class Partitions:
+    """A producer on whose topic the partition of one payment is dead."""
+
+    dead: UUID
+    _sender: Any = field(default_factory=lambda: SimpleNamespace(force_close=lambda: None))
+
+    def send(self, topic: str, key: bytes, **_: object) -> Partitions:
+        return replace(self, dead=UUID(int=0)) if key.decode() != str(self.dead) else self
+
+    def get(self, timeout: float) -> SimpleNamespace:
+        if self.dead.int:
+            raise TimeoutError
+        return SimpleNamespace(offset=1)
+
+
+def test_one_dead_partition_does_not_stop_the_relay(lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_events(lone_shop, lone_books, payments=30, events=1, published=False)
+    monkeypatch.setattr("payments.scheduled.relay.BATCH", 5)
+    [[dead]] = lone_books.query("SELECT payment_id FROM outbox LIMIT 1")
+    monkeypatch.setattr("kafka.KafkaProducer", lambda **_: Partitions(dead))
+    assert lone_shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments")).relay().published == 29
+    assert lone_books.query("SELECT payment_id FROM outbox WHERE published_at IS NULL") == [[dead]]
+
+
+def test_a_batch_that_is_refused_again_and_again_does_not_starve_the_rest(lone_shop: Shop, lone_books: Books) -> None:
+    with_events(lone_shop, lone_books, payments=BATCH + 50, events=1, published=False)
+    lone_books.query("UPDATE outbox SET created_at = created_at + random() * interval '1 hour'")
+    tried: set[UUID] = set()
+
+    def poison(event: Event) -> bool:
+        """The first batch that was ever tried is refused for good."""
+        if len(tried) < BATCH:
+            tried.add(event.event_id)
+        return event.event_id not in tried
+
+    lone_shop.publisher.acknowledges = poison
+    for _ in range(2):
+        lone_shop.relay()
+        lone_books.query(
+            "UPDATE outbox SET lease_until = lease_until - :s * interval '1 second' WHERE lease_until > now()", s=LEASE_S
+        )
+    assert len(lone_shop.publisher.published) == 50
+
+
+def test_relays_at_the_same_time_send_each_event_once_and_in_order(lone_shop: Shop, lone_books: Books) -> None:
+    payment_ids = [story(lone_shop) for _ in range(25)]
+    lone_books.end_event_leases()
+    workers = [lone_shop.elsewhere() for _ in range(4)]
+    results = at_once(4, lambda number: workers[number].relay())
+    while lone_shop.relay().published:  # what a relay saw leased by another in its last look
+        pass
+    assert all(isinstance(result, Relayed) for result in results), results
+    sent = [(event.payment_id, event.sequence) for event in lone_shop.publisher.published]
+    assert set(Counter(sent).values()) == {1}
+    for payment_id in payment_ids:
+        assert [sequence for one, sequence in sent if one == payment_id] == [1, 2, 3, 4]
+    for worker in workers:
+        worker.close()
+
+
+def test_a_mark_that_is_lost_sends_the_event_again_with_the_same_id(lone_shop: Shop, lone_books: Books) -> None:
+    story(lone_shop)
+    lone_books.end_event_leases()
+    lone_shop.relay()
+    lone_books.query("UPDATE outbox SET published_at = NULL, lease_until = now() WHERE sequence = 4")
+    lone_shop.relay()
+    ids = [event.event_id for event in lone_shop.publisher.published]
+    assert len(ids) == 5
+    assert ids[3] == ids[4]
+
+
+def test_with_too_little_time_nothing_is_sent_but_the_lag_is_told(lone_shop: Shop, lone_books: Books) -> None:
+    story(lone_shop)
+    lone_books.end_event_leases()
+    lone_shop.publisher.batches.clear()
+    assert lone_shop.relay(time_s=RUN_RESERVE_S).unpublished == 4
+    assert lone_shop.publisher.batches == []
+
+
+def test_what_was_published_over_seven_days_ago_is_pruned(lone_shop: Shop, lone_books: Books) -> None:
+    old, week, waiting = story(lone_shop), story(lone_shop), story(lone_shop)
+    for payment_id, age in ((old, "7 days 1 minute"), (week, "6 days 23 hours")):
+        lone_books.query(f"UPDATE outbox SET published_at = now() - interval '{age}' WHERE payment_id = '{payment_id}'")
+    lone_books.query(f"UPDATE outbox SET created_at = now() - interval '30 days' WHERE payment_id = '{waiting}'")
+    lone_shop.relay()
+    assert [len(lone_books.outbox(payment_id)) for payment_id in (old, week, waiting)] == [0, 4, 4]
+
+
+def test_whatever_piled_up_is_pruned_in_one_run(lone_shop: Shop, lone_books: Books) -> None:
+    payment_id = story(lone_shop)
+    lone_books.query("""
+        INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)
+        SELECT gen_random_uuid(), payment_id, 100 + n, type, data, created_at, lease_until, now() - interval '8 days'
+        FROM outbox, generate_series(1, 2500) n WHERE sequence = 1
+    """)
+    lone_shop.relay()
+    assert len(lone_books.outbox(payment_id)) == 4
+
+
+# Replay
+
+
+def published_at_minutes(books: Books, payment_id: UUID, minutes: Sequence[int]) -> datetime:
+    """Spread the payment's events over the given minutes of a past noon, published; that noon."""
+    [[noon]] = books.query("SELECT date_trunc('day', now()) - interval '12 hours'")
+    for row, minute in zip(books.outbox(payment_id), minutes, strict=True):
+        books.query(
+            "UPDATE outbox SET created_at = :at, published_at = now() WHERE event_id = :id",
+            at=noon + timedelta(minutes=minute),
+            id=row["event_id"],
+        )
+    moment: datetime = noon
+    return moment
+
+
+def test_a_range_is_sent_again_with_the_same_ids_from_inclusive_to_exclusive(lone_shop: Shop, lone_books: Books) -> None:
+    payment_id = story(lone_shop)
+    noon = published_at_minutes(lone_books, payment_id, [0, 1, 2, 3])
+    rows = lone_books.outbox(payment_id)
+    lone_shop.publisher.published.clear()
+    ends = noon + timedelta(minutes=1), noon + timedelta(minutes=3)
+    assert replay(lone_shop.service, Deadline.in_s(55), *ends) == (2, None)
+    assert [event.event_id for event in lone_shop.publisher.published] == [row["event_id"] for row in rows[1:3]]
+    assert lone_books.outbox(payment_id) == rows, "a replay writes nothing"
+
+
+def test_what_was_not_published_is_not_replayed(lone_shop: Shop, lone_books: Books) -> None:
+    payment_id = story(lone_shop)
+    noon = published_at_minutes(lone_books, payment_id, [0, 1, 2, 3])
+    lone_books.query("UPDATE outbox SET published_at = NULL WHERE sequence >= 3")
+    lone_shop.publisher.published.clear()
+    assert replay(lone_shop.service, Deadline.in_s(55), noon, noon + timedelta(hours=1)) == (2, None)
+    assert [event.sequence for event in lone_shop.publisher.published] == [1, 2]
+
+
+@pytest.fixture
+def many(lone_shop: Shop, lone_books: Books) -> datetime:
+    """2.25 batches of published events, three a payment and all of one moment; that moment."""
+    return with_events(lone_shop, lone_books, payments=BATCH * 3 // 4, events=3, published=True)
+
+
+def test_a_long_range_is_sent_page_by_page_without_gap_or_double(lone_shop: Shop, many: datetime) -> None:
+    total = BATCH * 3 // 4 * 3
+    assert replay(lone_shop.service, Deadline.in_s(55), many, many + timedelta(minutes=1)) == (total, None)
+    assert lone_shop.publisher.batches == [BATCH, BATCH, total - 2 * BATCH]
+    sent = lone_shop.publisher.published
+    assert len({event.event_id for event in sent}) == len(sent) == total
+    by_payment: dict[UUID, list[int]] = {}
+    for event in sent:
+        by_payment.setdefault(event.payment_id, []).append(event.sequence)
+    assert set(map(tuple, by_payment.values())) == {(1, 2, 3)}
+
+
+@pytest.mark.parametrize("pages", [0, 1])
+def test_a_replay_that_did_not_reach_the_end_says_where_to_go_on(lone_shop: Shop, many: datetime, pages: int) -> None:
+    lone_shop.publisher.acknowledges = lambda event: len(lone_shop.publisher.batches) <= pages
+    assert replay(lone_shop.service, Deadline.in_s(55), many, many + timedelta(minutes=1)) == (pages * BATCH, many)
+    lone_shop.publisher.acknowledges = lambda event: True
+    assert replay(lone_shop.service, Deadline.in_s(RUN_RESERVE_S), many, many + timedelta(minutes=1)) == (0, many)
+
+
+# On a real broker
+
+
+def of_payment(found: list[Message], payment_id: UUID) -> list[Message]:
+    return [message for message in found if message.key == str(payment_id)]
+
+
+def test_an_event_reaches_the_topic_as_a_cloud_event(shop: Shop, books: Books, broker: Broker, topic: str) -> None:
+    publisher = KafkaPublisher([broker.bootstrap_servers], topic)
+    real = shop.with_(publisher=publisher)
+    payment = real.captured(description="注文")
+    real.refund(payment.transaction_id, amount=500)
+    publisher.close()
+    found = of_payment(list(messages(broker.bootstrap_servers, topic)), payment.payment_id)
+    rows = books.outbox(payment.payment_id)
+    assert [row["published_at"] is not None for row in rows] == [True, True], "sent inline and marked"
+    for message, row in zip(found, rows, strict=True):
+        assert message.headers == {
+            "ce_specversion": "1.0",
+            "ce_id": str(row["event_id"]),
+            "ce_source": "urn:payments:service",
+            "ce_type": row["type"],
+            "ce_time": rfc3339(row["created_at"]),
+            "ce_subject": str(payment.payment_id),
+            "ce_sequence": str(row["sequence"]),
+            "content-type": "application/json",
+            "traceparent": TRACEPARENT,
+        }
+        assert message.value == json.loads(row["data"])
+    assert "注文" in found[0].text
+
+
+def test_on_the_topic_each_payments_events_are_in_order(
+    lone_shop: Shop, lone_books: Books, broker: Broker, own_topic: str
+) -> None:
+    payment_ids = [story(lone_shop) for _ in range(30)]
+    lone_books.end_event_leases()
+    publisher = KafkaPublisher([broker.bootstrap_servers], own_topic)
+    assert lone_shop.with_(publisher=publisher).relay() == Relayed(published=120)
+    publisher.close()
+    found = list(messages(broker.bootstrap_servers, own_topic))
+    assert len({message.headers["ce_id"] for message in found}) == len(found) == 120
+    for payment_id in payment_ids:
+        own = of_payment(found, payment_id)
+        assert [message.headers["ce_sequence"] for message in own] == ["1", "2", "3", "4"]
+        assert [message.headers["ce_type"] for message in own] == STORY
+
+
+def test_a_broker_that_stops_answering_costs_no_payment_and_gets_its_events_when_it_is_back(
+    lone_shop: Shop, lone_books: Books, proxied_broker: tuple[FaultProxy, ProxiedBroker]
+) -> None:
+    proxy, embedded = proxied_broker
+    topic = Broker(embedded.bootstrap_servers).new_topic()
+    publisher = KafkaPublisher([f"127.0.0.1:{proxy.port}"], topic)
+    real = lone_shop.with_(publisher=publisher)
+    first = real.captured()
+    with proxy.stalled():
+        paid = [real.captured() for _ in range(3)]
+        refunded = real.refund(first.transaction_id)
+    assert {payment.status for payment in paid} == {"CAPTURED"}
+    assert refunded.payment.status == "REFUNDED"
+    waiting = lone_books.query("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+    assert waiting == [[4]]
+    publisher.close()
+    publisher = KafkaPublisher([f"127.0.0.1:{proxy.port}"], topic)
+    real = lone_shop.with_(publisher=publisher)
+    lone_books.end_event_leases()
+    assert real.relay() == Relayed(published=4)
+    publisher.close()
+    found = list(messages(embedded.bootstrap_servers, topic))
+    ids = {message.headers["ce_id"] for message in found}
+    assert ids == {str(event_id) for (event_id,) in lone_books.query("SELECT event_id FROM outbox")}
+    sequences = [message.headers["ce_sequence"] for message in of_payment(found, first.payment_id)]
+    assert sequences == sorted(sequences)
+    assert set(sequences) == {"1", "2"}
+
+
+def test_a_broker_that_is_not_there_is_asked_once_in_a_while_and_no_one_waits_long() -> None:
+    publisher = KafkaPublisher([f"127.0.0.1:{servers.free_port()}"], "payments")
+    event = Event(UUID(int=1), UUID(int=2), 1, "payment.successful", {}, datetime.fromisoformat("2026-01-31T12:00:00Z"), None)
+    assert publisher.publish([event], 0.5) == set()
+    assert publisher._producer is None, "a producer that failed is dropped"
+    assert publisher.publish([event], 60) == set(), "and for a while not even tried again"
+    assert publisher._producer is None
+    publisher.warm_up()
+    assert publisher._producer is None, "nor warmed up"
+
+
+class FakeAdmin:
+    """A cluster of so many brokers; one that `refuses` wants to decide on replicas by itself."""
+
+    def __init__(self, brokers: int, refuses: type[Exception] | None) -> None:
+        self._brokers, self._refuses = brokers, refuses
+        self.asked: list[tuple[int, dict[str, str]]] = []
+
+    def describe_cluster(self) -> dict[str, Any]:
+        return {"brokers": [{"broker_id": number} for number in range(self._brokers)]}
+
+    def create_topics(self, topics: Sequence[Any]) -> None:
+        [topic] = topics
+        self.asked.append((topic.replication_factor, topic.topic_configs))
+        if self._refuses and len(self.asked) == 1:
+            raise self._refuses
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("brokers", "refuses", "asked"),
+    [
+        (1, None, [(1, {})]),
+        (2, None, [(2, DURABLE)]),
+        (6, None, [(3, DURABLE)]),
+        (3, InvalidReplicationFactorError, [(3, DURABLE), (-1, {})]),
+        (3, PolicyViolationError, [(3, DURABLE), (-1, {})]),
+        (3, InvalidConfigurationError, [(3, DURABLE), (-1, {})]),
+    ],
+)
+def test_an_acknowledged_event_has_two_copies_where_there_are_brokers_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+    brokers: int,
+    refuses: type[Exception] | None,
+    asked: list[tuple[int, dict[str, str]]],
+) -> None:
+    admin = FakeAdmin(brokers, refuses)
+    monkeypatch.setattr("kafka.admin.KafkaAdminClient", lambda **_: admin)
+    assert create_topic(["broker:9092"], "payments", 12, dict)
+    assert admin.asked == asked
+
+
+def test_a_topic_is_made_once(broker: Broker) -> None:
+    name = f"made-{uuid7()}"
+    made = [create_topic([broker.bootstrap_servers], name, 3, dict) for _ in range(2)]
+    assert made == [True, False]
+
+
+def test_a_broker_that_took_an_event_for_a_duplicate_of_what_it_never_had_has_not_acknowledged(
+    outage_broker: EmbeddedBroker,
+) -> None:
+    address, payment_id = outage_broker.bootstrap_servers, UUID(int=1)
+
+    def event(number: int) -> Event:
+        moment = datetime.fromisoformat("2026-01-31T12:00:00Z")
+        return Event(UUID(int=number), payment_id, number, "payment.successful", {}, moment, None)
+
+    older = KafkaPublisher([address], "payments")
+    assert older.publish([event(1)], 5) == {UUID(int=1)}
+    before = outage_broker.restarts
+    servers.kill(outage_broker)  # and with it all that it knew, so that it gives a second producer the first one's id
+    end_s = time.monotonic() + 20
+    while outage_broker.restarts == before and time.monotonic() < end_s:
+        time.sleep(0.05)
+    younger = KafkaPublisher([address], "payments")
+    for number in (2, 3, 4):
+        assert younger.publish([event(number)], 5) == {UUID(int=number)}
+    acknowledged = older.publish([event(5)], 5)
+    older.close()
+    younger.close()
+    on_topic = {UUID(message.headers["ce_id"]) for message in messages(address, "payments")}
+    assert acknowledged <= on_topic
+
+
+def test_the_store_leases_only_the_oldest_event_of_a_payment(lone_shop: Shop, lone_books: Books) -> None:
+    payment_id = story(lone_shop)
+    lone_books.end_event_leases()
+    [claimed] = outbox.claim_unpublished(lone_shop.service.db, 10, 60)
+    assert (claimed.payment_id, claimed.sequence) == (payment_id, 1)
+    assert outbox.claim_unpublished(lone_shop.service.db, 10, 60) == [], "while the first is on its way the second waits"
+    outbox.mark_published(lone_shop.service.db, [claimed.event_id])
+    [claimed] = outbox.claim_unpublished(lone_shop.service.db, 10, 60)
+    assert claimed.sequence == 2

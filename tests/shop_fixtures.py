@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import Database, Postgres
+from tests.shop import Books, Shop
+
+
+@pytest.fixture
+def shop(database: Database) -> Iterator[Shop]:
+    """A shop of the test's own in the shared books."""
+    opened = Shop.on(database)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def books(database: Database) -> Books:
+    return Books(database.owner_url)
+
+
+@pytest.fixture(scope="session")
+def _emptied_database(postgres: Postgres) -> Database:
+    return postgres.new_database()
+
+
+@pytest.fixture
+def lone_books(_emptied_database: Database) -> Books:
+    """Empty books, for reconcile and relay, which work on all there is. Emptied is quicker than made anew."""
+    books = Books(_emptied_database.owner_url)
+    for table in ("outbox", "operations", "refunds", "payment_status_history", "payments"):
+        books.query(f"DELETE FROM {table}")
+    return books
+
+
+@pytest.fixture
+def lone_database(_emptied_database: Database, lone_books: Books) -> Database:
+    return _emptied_database
+
+
+@pytest.fixture
+def lone_shop(lone_database: Database) -> Iterator[Shop]:
+    """The only shop in the emptied books."""
+    opened = Shop.on(lone_database)
+    yield opened
+    opened.close()
