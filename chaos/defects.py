@@ -53,11 +53,11 @@ MUTANTS = (
         "is on the topic and not in the outbox",
         (
             Patch(
-                f"{PAYMENTS}/commands/phases.py",
-                "        written = settlement.settle(\n",
+                f"{PAYMENTS}/commands/settle.py",
+                "        written = settlement.settle(",
                 "        if event is not None:\n"
-                "            service.publisher.publish([event], PUBLISH_TIMEOUT_S)\n"
-                "        written = settlement.settle(\n",
+                "            service.publisher.publish([event], 2.0)\n"
+                "        written = settlement.settle(",
             ),
         ),
         _points("process"),
@@ -129,12 +129,11 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/commands/refund.py",
-                "    refund_id = service.new_id()\n",
-                "    seen = lookups.payment_by_transaction(service.db, call.owner, request.transaction_id)\n"
-                "    left = seen.captured_minor - seen.refunded_minor - seen.refund_reserved_minor if seen else 0\n"
-                "    if seen and (request.amount or 0) > left:\n"
-                "        raise _refusal(seen)\n"
-                "    refund_id = service.new_id()\n",
+                "        refund_id = service.new_id()\n",
+                "        seen = lookups.payment_by_transaction(service.db, draft.owner, request.transaction_id)\n"
+                "        if seen and (request.amount or 0) > seen.refundable_minor:\n"
+                "            raise self.refusal(seen)\n"
+                "        refund_id = service.new_id()\n",
             ),
         ),
         _load(),
@@ -200,7 +199,7 @@ MUTANTS = (
         "and the gateway moved the money",
         (
             Patch(
-                f"{PAYMENTS}/commands/phases.py",
+                f"{PAYMENTS}/commands/settle.py",
                 "        if isinstance(reply, Unknown):\n",
                 "        if isinstance(reply, Unknown):\n"
                 '            reply = Declined("processing_error", reply.reason, None, None, {})\n'
@@ -215,11 +214,11 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/connection.py",
-                "        for statement in statements:\n            params = make_params",
+                "        binds = [",
                 "        if statements:\n"
                 "            done = [self.execute_unnamed(s.sql, make_params(self.py_types, s.values)) for s in statements]\n"
                 "            return [context.rows or [] for context in done]\n"
-                "        for statement in statements:\n            params = make_params",
+                "        binds = [",
             ),
         ),
         _load(),
@@ -248,11 +247,11 @@ MUTANTS = (
         "says that nothing was done",
         (
             Patch(
-                f"{PAYMENTS}/commands/followup.py",
-                "        claimed = _claimed_before(service, call, operation_id) or claimed\n",
-                "        claimed = claimed or None\n",
+                f"{PAYMENTS}/commands/claim.py",
+                "    if claimed.resent and (ours :=",
+                "    if False and (ours :=",
             ),
-            Patch(f"{PAYMENTS}/commands/replay.py", "if found is None and resent:", "if found is None and resent and False:"),
+            Patch(f"{PAYMENTS}/commands/claim.py", "    if claimed.resent:\n", "    if claimed.resent and False:\n"),
         ),
         _points("refund", "cut", "after", cold=False),
     ),
@@ -272,7 +271,7 @@ MUTANTS = (
     Mutant(
         "an event overtakes an older one of its payment",
         "its events came in the order",
-        (Patch(f"{PAYMENTS}/commands/phases.py", "refund_after, event if written.is_next else None)", "refund_after, event)"),),
+        (Patch(f"{PAYMENTS}/commands/settle.py", "event if written is Written.NEXT else None)", "event)"),),
         _stale("process"),
     ),
     Mutant(
@@ -312,9 +311,9 @@ MUTANTS = (
         "both captured and voided",
         (
             Patch(
-                TABLES,
-                "CREATE UNIQUE INDEX operations_one_capture_or_void_in_flight",
-                "CREATE INDEX operations_one_capture_or_void_in_flight",
+                "migrations/003_one_operation_in_flight.sql",
+                "CREATE UNIQUE INDEX CONCURRENTLY operations_one_in_flight_but_refunds",
+                "CREATE INDEX CONCURRENTLY operations_one_in_flight_but_refunds",
             ),
         ),
         _load(),
@@ -361,9 +360,9 @@ MUTANTS = (
         "after the outcome had been told",
         (
             Patch(
-                f"{PAYMENTS}/commands/requests.py",
-                'f"payload-{_digest(payload)}"',
-                "f\"payload-{_digest(payload)}-{__import__('time').time_ns()}\"",
+                f"{PAYMENTS}/api/direct.py",
+                'f"payload-{digest(payload)}"',
+                "f\"payload-{digest(payload)}-{__import__('time').time_ns()}\"",
             ),
         ),
         _points("process", cold=False),

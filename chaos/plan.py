@@ -47,7 +47,7 @@ class Command:
     """
 
     name: str
-    kind: Kind
+    kind: str
     share: float | None = None
     token: str = OK
     copies: int = 1
@@ -84,7 +84,7 @@ def story(seed: str, number: int) -> Story:
     manual = random.random() < 0.4
     tries = random.choice((1, 4, 4, 6))
 
-    def command(name: str, kind: Kind, share: float | None = None, token: str = OK) -> Command:
+    def command(name: str, kind: str, share: float | None = None, token: str = OK) -> Command:
         return Command(
             name,
             kind,

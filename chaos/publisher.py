@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-from payments.commands.service import Publisher
+from payments.broker.port import Publisher
 from payments.domain.events import Event
 
 

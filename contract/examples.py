@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from payments.api.answers import reply_to, reply_to_error
-from payments.commands.service import Result
+from payments.commands.catalog import COMMANDS
+from payments.commands.command import Result
 from payments.domain import errors
 from payments.domain.declines import DECLINE_MESSAGES
 from payments.domain.events import Event, event_for, payment_body, rfc3339
-from payments.domain.operation import Kind, Outcome, Refund, RefundStatus
+from payments.domain.operation import Outcome
 from payments.domain.payment import (
     Authorized,
     Captured,
@@ -20,10 +21,12 @@ from payments.domain.payment import (
     Payment,
     PaymentStatus,
     ProcessingStarted,
+    RefundReserved,
     RefundSucceeded,
     Voided,
     apply,
 )
+from payments.domain.refund import Refund, RefundStatus
 
 _BEGAN = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 _PAYMENT_ID = UUID("019c139e-4c00-7a41-9b0f-2d6c31e0a7f1")
@@ -85,16 +88,16 @@ _failed = apply(_processing, _FAILURE, _at(0.12))
 _authorized = apply(apply(_requested("manual"), ProcessingStarted(), _BEGAN), _AUTHORIZATION, _at(0.12))
 _captured_later = apply(_authorized, replace(_CAPTURE, amount_minor=1500), _at(3600))
 _voided = apply(_authorized, Voided("the customer cancelled"), _at(3600))
-_reserved = replace(_captured, refund_reserved_minor=500)
+_reserved = apply(_captured, RefundReserved(500), _at(90))
 _partly_refunded = apply(_reserved, RefundSucceeded(500), _at(90.2))
-_refunded = apply(replace(_captured, refund_reserved_minor=1999), RefundSucceeded(1999), _at(90.2))
+_refunded = apply(apply(_captured, RefundReserved(1999), _at(90)), RefundSucceeded(1999), _at(90.2))
 
 _refund_done, _refund_pending = _refund(500, RefundStatus.SUCCEEDED), _refund(500, RefundStatus.PENDING)
 _refund_of_all = _refund(1999, RefundStatus.SUCCEEDED)
 
 
-def _answer(kind: Kind, payment: Payment, outcome: Outcome = Outcome.SUCCEEDED, refund: Refund | None = None) -> dict[str, Any]:
-    return reply_to(Result(kind=kind, outcome=outcome, payment=payment, refund=refund), REQUEST_ID).body
+def _answer(kind: str, payment: Payment, outcome: Outcome = Outcome.SUCCEEDED, refund: Refund | None = None) -> dict[str, Any]:
+    return reply_to(Result(command=COMMANDS[kind], outcome=outcome, payment=payment, refund=refund), REQUEST_ID).body
 
 
 def _with_refunds(payment: Payment, *refunds: Refund) -> dict[str, Any]:
@@ -139,19 +142,19 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
 
 ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("process", 201): {
-        "captured": _answer(Kind.PROCESS, _captured),
-        "authorized": _answer(Kind.PROCESS, _authorized),
+        "captured": _answer("process", _captured),
+        "authorized": _answer("process", _authorized),
     },
-    ("process", 202): {"unknown": _answer(Kind.PROCESS, _processing, Outcome.UNKNOWN)},
-    ("capture", 200): {"captured": _answer(Kind.CAPTURE, _captured_later)},
-    ("capture", 202): {"unknown": _answer(Kind.CAPTURE, _authorized, Outcome.UNKNOWN)},
-    ("void", 200): {"voided": _answer(Kind.VOID, _voided)},
-    ("void", 202): {"unknown": _answer(Kind.VOID, _authorized, Outcome.UNKNOWN)},
+    ("process", 202): {"unknown": _answer("process", _processing, Outcome.UNKNOWN)},
+    ("capture", 200): {"captured": _answer("capture", _captured_later)},
+    ("capture", 202): {"unknown": _answer("capture", _authorized, Outcome.UNKNOWN)},
+    ("void", 200): {"voided": _answer("void", _voided)},
+    ("void", 202): {"unknown": _answer("void", _authorized, Outcome.UNKNOWN)},
     ("refund", 201): {
-        "part": _answer(Kind.REFUND, _partly_refunded, refund=_refund_done),
-        "all": _answer(Kind.REFUND, _refunded, refund=_refund_of_all),
+        "part": _answer("refund", _partly_refunded, refund=_refund_done),
+        "all": _answer("refund", _refunded, refund=_refund_of_all),
     },
-    ("refund", 202): {"unknown": _answer(Kind.REFUND, _reserved, Outcome.UNKNOWN, _refund_pending)},
+    ("refund", 202): {"unknown": _answer("refund", _reserved, Outcome.UNKNOWN, _refund_pending)},
     ("get_payment", 200): {
         "partly_refunded": _with_refunds(_partly_refunded, _refund_done),
         "failed": _with_refunds(_failed),
@@ -191,7 +194,7 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
             "version": "dev",
             "checks": {
                 "database": {"ok": True, "latency_ms": 0.71},
-                "broker": {"ok": False, "latency_ms": 1500.3, "error": "TimeoutError"},
+                "broker": {"ok": False, "latency_ms": 1500.3, "error": "unavailable"},
             },
         }
     },
@@ -202,9 +205,9 @@ _STATE = {"payment_id": str(_PAYMENT_ID), "payment_status": "CAPTURED"}
 _BAD_FIELD = {"location": "body.amount", "message": "must be a JSON integer from 1 to 999999999999 in the currency's minor unit"}
 
 
-def _declined(kind: Kind, payment: Payment, decline_code: str, refund: Refund | None = None) -> dict[str, Any]:
+def _declined(kind: str, payment: Payment, decline_code: str, refund: Refund | None = None) -> dict[str, Any]:
     result = Result(
-        kind=kind,
+        command=COMMANDS[kind],
         outcome=Outcome.DECLINED,
         payment=payment,
         refund=refund,
@@ -219,32 +222,36 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.IdempotencyKeyInvalid("Send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a UUID."),
     errors.Unauthenticated("Send a bearer token that names a subject."),
     errors.Forbidden("The token needs the scope payments/write."),
-    errors.PaymentNotFound("No payment of yours has this transaction_id."),
-    errors.OrderAlreadyPaid("The order has a payment already; look it up instead of paying again.", extra=_STATE),
+    errors.PaymentNotFound("You have no payment with this transaction_id."),
+    errors.OrderAlreadyPaid("The order is already paid; look its payment up instead of paying again.", extra=_STATE),
     errors.OrderInProgress(
-        "Wait for the order's other payment to come to its end.",
+        "Another payment for this order is in progress; try again.",
         retry_after_s=1,
         extra=_STATE | {"payment_status": "PROCESSING"},
     ),
     errors.PaymentStateConflict("Only an AUTHORIZED payment can be captured; this one is CAPTURED.", extra=_STATE),
-    errors.IdempotencyKeyInUse("Wait for the first request with this Idempotency-Key to end, then ask again.", retry_after_s=5),
+    errors.IdempotencyKeyInUse(
+        "The first request with this Idempotency-Key is still running; try again in a moment.", retry_after_s=5
+    ),
     errors.BodyTooLarge("Send at most 16384 bytes; this body has 40000."),
     errors.UnsupportedMediaType("Send the body as Content-Type: application/json."),
-    errors.InvalidRequest("Mend the fields that `errors` names and send the request again.", errors=[_BAD_FIELD]),
+    errors.InvalidRequest("Correct the fields listed in `errors`.", errors=[_BAD_FIELD]),
     errors.CardDataNotAccepted(
         "The request holds something that looks like a card number or a security code. Send a payment_token instead."
     ),
     errors.AmountTooLarge("At most 14.99 USD is left to refund.", extra=_STATE | {"amount_available": 1499}),
-    errors.IdempotencyKeyReused("Use a new Idempotency-Key for a new request; this one belongs to another."),
-    errors.InternalError("The error is in our log under this request_id; trying again is safe."),
-    errors.ServiceUnavailable("The books cannot be reached: ConnectionRefusedError.", retry_after_s=2),
+    errors.IdempotencyKeyReused("This Idempotency-Key belongs to another request; use a new one."),
+    errors.InternalError(
+        "Our log has the error under this request_id. It is safe to repeat the request with the same Idempotency-Key."
+    ),
+    errors.ServiceUnavailable("The database is unavailable; try again.", retry_after_s=2),
 )
 
 PROBLEMS: Mapping[str, dict[str, Any]] = {error.code: reply_to_error(error, REQUEST_ID).body for error in _ERRORS} | {
-    "payment_declined": _declined(Kind.PROCESS, _failed, "processing_error"),
-    "capture_declined": _declined(Kind.CAPTURE, _authorized, "card_declined"),
-    "void_declined": _declined(Kind.VOID, _authorized, "card_declined"),
-    "refund_declined": _declined(Kind.REFUND, _captured, "card_declined", replace(_refund_done, status=RefundStatus.FAILED)),
+    "payment_declined": _declined("process", _failed, "processing_error"),
+    "capture_declined": _declined("capture", _authorized, "card_declined"),
+    "void_declined": _declined("void", _authorized, "card_declined"),
+    "refund_declined": _declined("refund", _captured, "card_declined", replace(_refund_done, status=RefundStatus.FAILED)),
 }
 """A problem document for every code that the service knows."""
 

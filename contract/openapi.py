@@ -16,11 +16,11 @@ from pydantic.json_schema import models_json_schema
 from contract import schemas
 from contract.examples import ANSWERS, PROBLEMS, REQUESTS, TRANSACTION_ID
 from payments.api.answers import PROBLEM_TYPE
-from payments.api.callers import Scope
 from payments.api.routes import app_of, commands_router, health_router, lookups_router
 from payments.commands.catalog import COMMANDS
+from payments.commands.command import Command
 from payments.domain.currencies import MINOR_UNIT_DIGITS
-from payments.domain.operation import Kind
+from payments.domain.scopes import Scope
 from payments.wiring import publisher, service
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
@@ -82,7 +82,6 @@ COMMAND = (
     *("malformed_json", "idempotency_key_invalid", "body_too_large", "unsupported_media_type", "invalid_request"),
     *("idempotency_key_in_use", "idempotency_key_reused"),
 )
-FOLLOW_UP = (*COMMAND, "payment_not_found", "payment_state_conflict")
 WAITED_FOR = {"idempotency_key_in_use", "order_in_progress", "service_unavailable"}
 """Problems that say with Retry-After when to try again."""
 
@@ -101,15 +100,15 @@ class Operation:
     description: str = ""
 
 
-def _command(kind: Kind, tag: str, answer: tuple[int, type[BaseModel], str], problems: tuple[str, ...]) -> Operation:
-    status, model, description = answer
+def _command(command: Command[Any]) -> Operation:
+    model = schemas.RefundCreated if command.returns_refund else schemas.Payment
     return Operation(
-        tag,
-        f"{kind.value.capitalize()} a payment",
-        {status: (model, description), 202: (model, UNKNOWN)},
-        (*problems, f"{'payment' if kind is Kind.PROCESS else kind.value}_declined"),
-        COMMANDS[kind].scope,
-        COMMANDS[kind].request.__doc__ or "",
+        "Refunds" if command.returns_refund else "Payments",
+        f"{command.kind.capitalize()} a payment",
+        {command.success_status: (model, command.success), 202: (model, UNKNOWN)},
+        (*COMMAND, *(error.code for error in command.refusals), command.declined_code),
+        command.scope,
+        command.request.__doc__ or "",
     )
 
 
@@ -117,19 +116,8 @@ def _lookup(summary: str, model: type[BaseModel], *problems: str) -> Operation:
     return Operation("Look-ups", summary, {200: (model, "Found")}, (*LOOKUP, *problems), Scope.READ)
 
 
-_CAPTURED = "The payment was captured, or authorized with `capture_method: manual`"
-
 OPERATIONS: Mapping[str, Operation] = {
-    "process": _command(
-        Kind.PROCESS, "Payments", (201, schemas.Payment, _CAPTURED), (*COMMAND, "order_already_paid", "order_in_progress")
-    ),
-    "capture": _command(
-        Kind.CAPTURE, "Payments", (200, schemas.Payment, "The authorization was captured"), (*FOLLOW_UP, "amount_too_large")
-    ),
-    "void": _command(Kind.VOID, "Payments", (200, schemas.Payment, "The authorization was voided"), FOLLOW_UP),
-    "refund": _command(
-        Kind.REFUND, "Refunds", (201, schemas.RefundCreated, "The refund succeeded"), (*FOLLOW_UP, "amount_too_large")
-    ),
+    **{kind: _command(command) for kind, command in COMMANDS.items()},
     "get_payment": _lookup("A payment by its id, with its refunds", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_order": _lookup("An order's live payment, else its latest", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_transaction": _lookup("A payment by its transaction", schemas.PaymentWithRefunds, "payment_not_found"),
@@ -146,7 +134,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 def document() -> dict[str, Any]:
-    app = app_of(commands_router(service, tuple(Kind)), lookups_router(service), health_router(service, publisher, str))
+    app = app_of(commands_router(service, COMMANDS.values()), lookups_router(service), health_router(service, publisher, str))
     routes = get_openapi(title="Payments on Lambda", version=app.version, description=INTRODUCTION, routes=app.routes)
     for path in routes["paths"].values():
         for described in path.values():
@@ -179,10 +167,10 @@ def _describe(described: dict[str, Any]) -> None:
         schema = _not_null(_without_titles(parameter["schema"])) | known.get("schema", {})
         schema.pop("description", None)  # the parameter has it too
         parameter.update({**known, "schema": schema})
-    if id_ in REQUESTS:
+    if id_ in COMMANDS:
         described["parameters"] = [IDEMPOTENCY_KEY]
-        examples = [f"{id_}.{name}" for name in REQUESTS[id_]]
-        model = COMMANDS[Kind(id_)].request
+        examples = [f"{id_}.{name}" for name in REQUESTS.get(id_, ())]
+        model = COMMANDS[id_].request
         described["requestBody"] = {"required": True, "content": _content("application/json", model.__name__, examples)}
     described["responses"] = dict(sorted(_responses(id_, operation).items()))
 
@@ -190,9 +178,9 @@ def _describe(described: dict[str, Any]) -> None:
 def _responses(id_: str, operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (model, description) in operation.answers.items():
-        examples = [f"{id_}.{status}.{name}" for name in ANSWERS[id_, status]]
+        examples = [f"{id_}.{status}.{name}" for name in ANSWERS.get((id_, status), ())]
         content = _content("application/json", model.__name__, examples)
-        headers = {"Idempotent-Replayed"} if id_ in REQUESTS else set()
+        headers = {"Idempotent-Replayed"} if id_ in COMMANDS else set()
         responses[str(status)] = {"description": description, "headers": _refs("headers", headers), "content": content}
     for status, codes in _by_status(operation.problems).items():
         description = "; ".join(f"`{code}`: {PROBLEMS[code]['title']}" for code in codes)

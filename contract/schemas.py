@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from payments.domain.money import MAX_AMOUNT_MINOR
-from payments.domain.operation import RefundStatus
 from payments.domain.payment import PaymentStatus
+from payments.domain.refund import RefundStatus
 
 AmountMinor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR, description="In the currency's minor unit")]
 

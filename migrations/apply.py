@@ -1,4 +1,4 @@
-"""Apply migrations: each file once, in order of name, in a transaction of its own (or in none), one runner at a time.
+"""Apply migrations: each file once, in the order of their names, each in its own transaction (or in none), one runner at a time.
 
 `DATABASE_OWNER_URL=postgresql://… python -m migrations.apply migrations/` is the command.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import os
 import sys
 import time
@@ -15,43 +14,41 @@ from pathlib import Path
 
 from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, InterfaceError
+from scramp import ScramMechanism
 
 from payments.aws_auth import Password
 from payments.store.connection import connection_options, logged_in
 
-# Any constant will do; it only has to be the same for every runner. A session lock pins a proxied connection, so migrations
-# should reach the database itself, as its owner.
+# Every runner takes this lock; the number itself means nothing. A session's lock would pin a connection of RDS Proxy, so
+# migrations connect to the database itself, as its owner.
 LOCK_ID = 7_215_031_994
 
 STATEMENT_TIMEOUT = "14min"
-"""A migration may build an index on a large table; the service's own time-outs do not apply to the owner. Lambda's end comes
-after 15 minutes, and an error that PostgreSQL gives before is one that can be read."""
+"""A migration may build an index on a large table, and the owner does not have the time-outs of the service's role. PostgreSQL
+must end the statement, with an error that says so, before Lambda ends the function after 15 minutes."""
 
 OUTSIDE = "-- outside a transaction\n"
-"""Begins a file that holds one statement which PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
+"""The first line of a file with one statement that PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
 
 TURN_S = 840.0
-"""How long a runner waits for its turn: as long as one statement of another may take."""
+"""A runner waits this long for its turn: as long as one statement of another runner may take."""
 
 TURN_POLL_S = 0.2
-"""Between two questions for the lock. A statement that waits for it would have a snapshot, and CREATE INDEX CONCURRENTLY, run by
-the holder of the lock, waits for the end of each."""
-
-SCRAM_ITERATIONS = 4096
-"""PostgreSQL's own default. More is for passwords that people think up; those of secrets are random."""
+"""The pause between two tries to take the lock. A statement that waited for the lock would hold a snapshot, and the lock's
+holder may run CREATE INDEX CONCURRENTLY, which waits for the end of every snapshot."""
 
 
 class MigrationError(Exception):
-    """A migration failed, or one that was applied has been edited since; the message names it."""
+    """A migration failed, or somebody has edited one that was applied already. The message names it."""
 
 
 def migrate(owner_url: str, folder: Path, password: Password | None = None, *, service_password: str | None = None) -> list[str]:
-    """Apply what is in `folder` (`*.sql`) and not yet in `schema_migrations`; the names of what was applied.
+    """Apply the files `*.sql` of `folder` that `schema_migrations` does not list yet, and return their names.
 
-    `service_password`, of ASCII, becomes the password of payments_service; without it, that stays as it is.
+    `service_password` (ASCII) becomes the password of payments_service. Without it the password stays as it is.
 
-    Raises MigrationError. A failed migration leaves nothing of itself behind, and those before it stay applied. (One outside a
-    transaction leaves what PostgreSQL leaves: an invalid index, to be dropped before the next try.)
+    Raises MigrationError. PostgreSQL rolls a failed migration back, and the ones before it stay applied. A migration outside a
+    transaction may leave an invalid index, which has to be dropped before the next try.
     """
     applied = []
     paths = sorted(folder.glob("*.sql"))
@@ -101,13 +98,10 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
 
 
 def _scram_verifier(password: str) -> str:
-    """What PostgreSQL stores of a password (RFC 5803). Made here, because a server that logs DDL would log the password."""
-    salt = os.urandom(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
-    stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    """Return what PostgreSQL stores of a password (RFC 5803). A server that logs DDL would log the password itself."""
+    salt, stored_key, server_key, iterations = ScramMechanism("SCRAM-SHA-256").make_auth_info(password)
     salt_text, stored_text, server_text = (base64.b64encode(part).decode() for part in (salt, stored_key, server_key))
-    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt_text}${stored_text}:{server_text}"
+    return f"SCRAM-SHA-256${iterations}:{salt_text}${stored_text}:{server_text}"
 
 
 def main() -> int:

@@ -130,7 +130,7 @@ inline tell() {
 #define LIVE(p)       (payments[p].status != ABSENT && payments[p].status != FAILED && payments[p].status != VOIDED)
 #define ORDER_IS_FREE (!LIVE(0) && !LIVE(PAYMENTS - 1))                /* payments_one_live_per_order */
 #define PENDING(n)    (n < claimed && operations[n].outcome == UNKNOWN)
-#define NO_OTHER      (!PENDING(0) && !PENDING(1) && !PENDING(2))      /* operations_one_capture_or_void_in_flight */
+#define NO_OTHER      (!PENDING(0) && !PENDING(1) && !PENDING(2))      /* operations_one_in_flight_but_refunds */
 #define DUE(n)        (PENDING(n) && operations[n].attempt < ATTEMPTS)
 #define LEFT          (AMOUNT - payments[0].refunded - payments[0].reserved)
 #define TAKE          (requests[request].amount == REST -> LEFT : requests[request].amount)

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 
 from payments.api.routes import app_of, commands_router, handler_of, health_router, lookups_router
 from payments.broker.kafka import KafkaPublisher
+from payments.commands.catalog import served_by
 from payments.commands.service import Service
-from payments.domain.operation import Kind
 from tests.contract import documents
 
 PAYMENTS = "/api/v1/payments"
@@ -97,10 +97,7 @@ class Api:
     def __init__(self, service: Service, publisher: KafkaPublisher | None = None) -> None:
         """`publisher` is what the deep health check asks, the service's own unless given."""
         checked = publisher or service.publisher
-        commands = [
-            _handler(commands_router(lambda: service, kinds))
-            for kinds in ((Kind.PROCESS, Kind.CAPTURE, Kind.VOID), (Kind.REFUND,))
-        ]
+        commands = [_handler(commands_router(lambda: service, served_by(name).values())) for name in ("process", "refund")]
         health = health_router(lambda: service, lambda: checked, lambda: "test")  # type: ignore[arg-type,return-value]
         self._process, self._refund = commands
         self._lookups = _handler(lookups_router(lambda: service), health)

@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from local.servers import connect
-from payments.commands.capture import capture
-from payments.commands.process import process
-from payments.commands.refund import refund
-from payments.commands.requests import CaptureRequest, ProcessRequest, RefundRequest, VoidRequest, validate
-from payments.commands.service import Call, Deadline, Result, Service
-from payments.commands.void import void
+from payments.api.bodies import validate
+from payments.commands.catalog import COMMANDS
+from payments.commands.command import Result
+from payments.commands.phases import perform
+from payments.commands.service import Call, Deadline, Service
 from payments.domain.ids import uuid7
 from payments.domain.payment import Payment, PaymentStatus
 from payments.scheduled.reconcile import Reconciled, reconcile
@@ -62,19 +61,20 @@ class Shop:
     def process(self, key: str | None = None, **fields: Any) -> Result:
         """Pay 19.99 USD for a new order, unless the fields say otherwise."""
         body = {"order_id": f"order-{uuid7()}", "amount": 1999, "currency": "USD", "payment_method": "credit_card"} | fields
-        return process(validate(ProcessRequest, body), self.call(key), self.service)
+        return self.perform("process", body, key)
 
     def capture(self, transaction_id: str | None, key: str | None = None, **fields: Any) -> Result:
-        body = {"transaction_id": transaction_id} | fields
-        return capture(validate(CaptureRequest, body), self.call(key), self.service)
+        return self.perform("capture", {"transaction_id": transaction_id} | fields, key)
 
     def void(self, transaction_id: str | None, key: str | None = None, **fields: Any) -> Result:
-        body = {"transaction_id": transaction_id} | fields
-        return void(validate(VoidRequest, body), self.call(key), self.service)
+        return self.perform("void", {"transaction_id": transaction_id} | fields, key)
 
     def refund(self, transaction_id: str | None, key: str | None = None, **fields: Any) -> Result:
-        body = {"transaction_id": transaction_id} | fields
-        return refund(validate(RefundRequest, body), self.call(key), self.service)
+        return self.perform("refund", {"transaction_id": transaction_id} | fields, key)
+
+    def perform(self, kind: str, body: dict[str, Any], key: str | None) -> Result:
+        command = COMMANDS[kind]
+        return perform(command, validate(command.request, body), self.call(key), self.service)
 
     def captured(self, **fields: Any) -> Payment:
         return self.process(**fields).payment

@@ -11,7 +11,7 @@ from payments.telemetry import instrumented
 
 
 def broker() -> KafkaPublisher:
-    """For the deep health check. An idempotent producer begins with asking for an id, which takes the right to write."""
+    """The deep health check's producer. An idempotent one would begin by requesting an id, which needs the right to write."""
     return wiring.publisher(enable_idempotence=False)
 
 

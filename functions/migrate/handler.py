@@ -1,5 +1,7 @@
-"""Invoked by hand after a deployment: applies what is new in migrations/, which ships with it, gives the service's role its
-password and makes a missing topic."""
+"""Invoked by hand after a deployment: apply new migrations, set the password of the service's role, make a missing topic.
+
+The folder migrations/ ships with this function.
+"""
 
 from __future__ import annotations
 

@@ -8,24 +8,24 @@ from typing import Any
 
 from payments import wiring
 from payments.api import direct
-from payments.domain.operation import Kind
+from payments.commands.catalog import served_by
 from payments.telemetry import instrumented
 
-KINDS = (Kind.REFUND,)
+NAME = "refund"
 
 
 @instrumented
 def lambda_handler(event: Any, context: Any) -> Any:
     if direct.is_http(event):
         return http()(event, context)
-    return direct.invoke(event, context, wiring.service(), wiring.settings().direct_owner, KINDS, Kind.REFUND)
+    return direct.invoke(event, context, wiring.service(), wiring.settings().direct_owner, NAME)
 
 
 @cache
 def http() -> Callable[[Any, Any], Any]:
-    from payments.api.routes import app_of, commands_router, handler_of  # 280 ms that a direct invocation does not pay
+    from payments.api.routes import app_of, commands_router, handler_of  # 280 ms, which a direct invocation does not pay
 
-    return handler_of(app_of(commands_router(wiring.service, KINDS)))
+    return handler_of(app_of(commands_router(wiring.service, served_by(NAME).values())))
 
 
 wiring.before_snapshot(http)

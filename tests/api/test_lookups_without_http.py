@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from payments.api.callers import Caller, Scope
+from payments.api.callers import Caller
 from payments.api.lookups import (
     Page,
     history,
@@ -23,6 +23,7 @@ from payments.domain.errors import InvalidRequest, PaymentNotFound
 from payments.domain.events import payment_body
 from payments.domain.ids import uuid7
 from payments.domain.payment import Payment, PaymentStatus
+from payments.domain.scopes import Scope
 from payments.gateway.port import Declined, GatewayRequest, Reply
 from payments.store.lookups import ListFilter
 from tests import servers
@@ -84,7 +85,7 @@ def test_another_owners_payment_is_not_found(shop: Shop, database: servers.Datab
         "x" * 5000,
         "' OR 1 = 1 --",
         "%",
-        "..",
+        "../..",
         "\uff19\uff19\uff19",
         "\n",
     ],

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from payments.api.callers import Scope, caller_of
+from payments.api.callers import caller_of
 from payments.domain.errors import Unauthenticated
+from payments.domain.scopes import Scope
 
 WITHOUT_A_TOKEN = {"requestContext": {"http": {"method": "GET"}}}
 WITH_A_TOKEN = {"requestContext": {"authorizer": {"jwt": {"claims": {"sub": "shop", "scope": "payments/read"}}}}}

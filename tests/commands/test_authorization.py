@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from payments.commands.service import Result
+from payments.commands.command import Result
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, ServiceUnavailable
 from payments.domain.events import payment_body
 from payments.domain.ids import uuid7
@@ -39,7 +39,7 @@ def test_an_authorization_is_captured_wholly_or_in_part(shop: Shop, books: Books
     assert books.statuses(payment.payment_id) == ["PENDING", "PROCESSING", "AUTHORIZED", "CAPTURED"]
     action, asked = shop.gateway.asked[-1]
     operation = books.operations(payment.payment_id)[-1]
-    assert (action, asked.key, asked.amount_minor) == ("capture", f"cap-{operation['operation_id']}", captured)
+    assert (action, asked.key, asked.amount_minor) == ("capture", f"capture-{operation['operation_id']}", captured)
     assert (asked.transaction_id, asked.payment_intent_id) == (payment.transaction_id, payment.payment_intent_id)
     assert asked.payment_token == "tok_mine"
     event = shop.publisher.published[-1]
@@ -228,7 +228,7 @@ def test_a_command_that_may_still_be_begun_is_not_told_as_refused(
     payment, late = lone_shop.authorized(), LateBooks.at(lone_shop.url)
     lone_shop.gateway.answer = lose_reply
     lone_shop.capture(payment.transaction_id)
-    with pytest.raises(ServiceUnavailable, match="not known"):  # sent again, the capture is in the way
+    with pytest.raises(ServiceUnavailable, match="may have been started"):  # sent again, the capture is in the way
         getattr(lone_shop.with_(db=late), command)(payment.transaction_id)
     lone_shop.hears_later(decline, lone_books)
     late.arrive()

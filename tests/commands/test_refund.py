@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from payments.commands.phases import SETTLE_TRIES
-from payments.commands.service import Result
+from payments.commands.command import Result
+from payments.commands.settle import SETTLE_TRIES
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, ServiceUnavailable
 from payments.domain.events import payment_body, refund_body
 from payments.domain.ids import uuid7
-from payments.domain.operation import Outcome, RefundStatus
-from payments.domain.payment import Payment, PaymentStatus
+from payments.domain.operation import Outcome
+from payments.domain.payment import Payment, PaymentStatus, RefundReserved, apply
+from payments.domain.refund import RefundStatus
 from payments.gateway.port import GatewayRequest, Reply
 from payments.gateway.simulated import SimulatedGateway
 from payments.store.connection import Bound, Database, Row
@@ -382,7 +383,7 @@ def test_a_refund_that_may_still_be_begun_is_not_told_as_refused(
     payment, late = lone_shop.captured(), LateBooks.at(lone_shop.url)
     lone_shop.gateway.answer = lose_reply
     lone_shop.refund(payment.transaction_id)
-    with pytest.raises(ServiceUnavailable, match="not known") as told:  # sent again, there is nothing left to refund
+    with pytest.raises(ServiceUnavailable, match="may have been started") as told:  # sent again, there is nothing left to refund
         lone_shop.with_(db=late).refund(payment.transaction_id, key, amount=500)
     assert told.value.retryable is retryable
     lone_shop.hears_later(decline, lone_books)
@@ -448,3 +449,15 @@ class _Clock:
         if self._left == 0:
             raise Killed
         return datetime.now(UTC)
+
+
+@pytest.mark.parametrize("amount", [1, 1998, 1999, None])
+def test_a_claim_reserves_what_the_domain_says(shop: Shop, amount: int | None) -> None:
+    """The claim's SQL and `apply` say the same thing twice, so each is the witness of the other."""
+    before = shop.captured()
+    shop.gateway.answer = lose_reply
+    assert before.transaction_id is not None
+    claimed = shop.refund(before.transaction_id, amount=amount).payment
+    change = RefundReserved(before.refundable_minor if amount is None else amount)
+    assert claimed == apply(before, change, claimed.updated_at)
+    assert claimed.refundable_minor == 1999 - change.amount_minor

@@ -12,9 +12,8 @@ import schemathesis
 
 from contract import openapi
 from contract.examples import PROBLEMS
+from payments.api.bodies import validate
 from payments.commands.catalog import COMMANDS
-from payments.commands.requests import validate
-from payments.domain.operation import Kind
 from tests.contract.documents import PROBLEM, operations, resolve, validator
 from tests.contract.documents import openapi as document
 
@@ -73,7 +72,7 @@ def test_there_are_examples_and_they_are_valid(id_: str, place: str, media_type:
         if media_type == PROBLEM:
             assert (value["code"], str(value["status"])) == (name, place)
         if place == "request":
-            validate(COMMANDS[Kind(id_)].request, value)
+            validate(COMMANDS[id_].request, value)
 
 
 def test_every_problem_code_has_an_example_where_it_can_occur() -> None:

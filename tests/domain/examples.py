@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from payments.domain.operation import Refund, RefundStatus
 from payments.domain.payment import Payment, PaymentStatus
+from payments.domain.refund import Refund, RefundStatus
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 PAYMENT_ID = UUID("019c1234-5678-7abc-8def-0123456789ab")
@@ -21,10 +24,16 @@ MONEY = {
 WITHOUT_GATEWAY_IDS = (PaymentStatus.PENDING, PaymentStatus.PROCESSING)
 
 
+def row_values(record: Any) -> dict[str, Any]:
+    """The fields of a payment, refund or operation as a database takes them."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
 def payment(status: PaymentStatus = PaymentStatus.PENDING, **changes: Any) -> Payment:
     """19.99 USD in the given status, with the money that the status implies."""
     ids = {} if status in WITHOUT_GATEWAY_IDS else {"transaction_id": "txn_1", "payment_intent_id": "pi_1"}
-    fields: dict[str, Any] = {
+    values: dict[str, Any] = {
         "payment_id": PAYMENT_ID,
         "owner": "shop",
         "order_id": "order-1",
@@ -40,11 +49,11 @@ def payment(status: PaymentStatus = PaymentStatus.PENDING, **changes: Any) -> Pa
         "updated_at": NOON,
         "version": 1,
     }
-    return Payment(**fields | ids | MONEY.get(status, {}) | changes)
+    return Payment(**values | ids | MONEY.get(status, {}) | changes)
 
 
 def refund(**changes: Any) -> Refund:
-    fields: dict[str, Any] = {
+    values: dict[str, Any] = {
         "refund_id": REFUND_ID,
         "payment_id": PAYMENT_ID,
         "owner": "shop",
@@ -57,4 +66,4 @@ def refund(**changes: Any) -> Refund:
         "created_at": NOON,
         "updated_at": NOON,
     }
-    return Refund(**fields | changes)
+    return Refund(**values | changes)

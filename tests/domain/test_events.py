@@ -16,6 +16,7 @@ from payments.domain.payment import (
     PaymentStatus,
     ProcessingStarted,
     RefundReleased,
+    RefundReserved,
     RefundSucceeded,
     Voided,
     apply,
@@ -34,6 +35,7 @@ OWED: list[tuple[PaymentStatus, Change, str | None]] = [
     (S.PROCESSING, Failed("card_declined", "The card was declined.", "txn_1", "pi_1"), "payment.failed"),
     (S.AUTHORIZED, Captured(500, "txn_1", "pi_1"), "payment.successful"),
     (S.AUTHORIZED, Voided("asked for"), "payment.voided"),
+    (S.CAPTURED, RefundReserved(500), None),
     (S.CAPTURED, RefundSucceeded(500), "payment.refunded"),
     (S.CAPTURED, RefundReleased(500), None),
 ]

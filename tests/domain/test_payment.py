@@ -18,6 +18,7 @@ from payments.domain.payment import (
     PaymentStatus,
     ProcessingStarted,
     RefundReleased,
+    RefundReserved,
     RefundSucceeded,
     Voided,
     apply,
@@ -111,6 +112,21 @@ def test_the_reason_in_the_history_does_not_tell_of_stolen_cards(code: str) -> N
     failed = apply(payment(S.PROCESSING), Failed(code, "Ask the bank.", "txn_2", "pi_2"), LATER)
     assert code not in failed.status_reason
     assert failed.decline_code == code, "support staff see the real one"
+
+
+@pytest.mark.parametrize("status", S)
+def test_only_a_captured_payment_is_refundable_up_to_what_is_left(status: S) -> None:
+    reserved = 300 if status in REFUNDABLE else 0
+    left_minor = {S.CAPTURED: 1699, S.PARTIALLY_REFUNDED: 1199}.get(status, 0)
+    before = payment(status, refund_reserved_minor=reserved)
+    assert before.refundable_minor == left_minor
+    for amount_minor in (-1, 0, left_minor + 1):
+        with pytest.raises(IllegalTransition):
+            apply(before, RefundReserved(amount_minor), LATER)
+    for amount_minor in {1, left_minor} if left_minor else set[int]():
+        after = apply(before, RefundReserved(amount_minor), LATER)
+        reserved_minor, version = reserved + amount_minor, before.version + 1
+        assert after == replace(before, refund_reserved_minor=reserved_minor, version=version, updated_at=LATER)
 
 
 def test_refunds_use_up_their_reservations_until_nothing_is_left() -> None:

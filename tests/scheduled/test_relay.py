@@ -15,8 +15,8 @@ from kafka.errors import InvalidConfigurationError, InvalidReplicationFactorErro
 
 from local.servers import EmbeddedBroker
 from payments.broker.kafka import DURABLE, KafkaPublisher, create_topic
-from payments.commands.phases import PUBLISH_LEASE_S
 from payments.commands.service import Deadline
+from payments.commands.settle import PUBLISH_LEASE_S
 from payments.domain.events import Event, rfc3339
 from payments.domain.ids import uuid7
 from payments.scheduled.relay import BATCH, LEASE_S, RUN_RESERVE_S, Relayed, replay

@@ -35,9 +35,8 @@ LOOKUPS: dict[str, Bound] = {
     "history": lookups.HISTORY(payment_id=ID),
     "refunds": lookups.REFUNDS_OF(payment_id=ID),
     "refunds of a page": lookups.REFUNDS_OF_ALL(payment_ids=[ID]),
-    "refund": lookups.REFUND_BY_ID(refund_id=ID),
-    "operation by key": lookups.OPERATION_BY_KEY(owner="owner-1", kind="process", idempotency_key="key"),
-    "operation by id": lookups.OPERATION_BY_ID(operation_id=ID),
+    "state by key": claims.STATE_BY_KEY(owner="owner-1", kind="process", idempotency_key="key"),
+    "state of an operation": claims.STATE(operation_id=ID),
     "authorizations that ran out": claims.RUN_OUT(limit=10),
     "events to replay": outbox.PUBLISHED_BETWEEN(
         from_time=MONTHS_AGO, to_time=NOW, after_time=MONTHS_AGO, after_id=ID, after_sequence=0, limit=10

@@ -14,10 +14,10 @@ from pg8000.exceptions import DatabaseError
 
 from payments.domain.events import Event
 from payments.domain.ids import uuid7
-from payments.domain.operation import Operation, Outcome, Refund, RefundStatus
+from payments.domain.operation import Operation, Outcome
 from payments.domain.payment import TRANSITIONS, Payment, PaymentStatus
-from payments.store.rows import values_of
-from tests.domain.examples import MONEY, NOON, payment, refund
+from payments.domain.refund import Refund, RefundStatus
+from tests.domain.examples import MONEY, NOON, payment, refund, row_values
 
 S = PaymentStatus
 
@@ -41,7 +41,7 @@ def insert(connection: pg8000.native.Connection, table: str, values: Mapping[str
 def pay(connection: pg8000.native.Connection, **changes: Any) -> UUID:
     """A new payment of a new order, PENDING."""
     payment_id = uuid7()
-    insert(connection, "payments", values_of(payment(payment_id=payment_id, **{"order_id": str(payment_id)} | changes)))
+    insert(connection, "payments", row_values(payment(payment_id=payment_id, **{"order_id": str(payment_id)} | changes)))
     return payment_id
 
 
@@ -173,7 +173,7 @@ CHECKS: list[tuple[str, str, dict[str, Any]]] = [
     ("refunds", "refunds_status_known", {"status": "DONE"}),
     ("refunds", "refunds_amount_in_range", {"amount_minor": 0}),
     ("refunds", "refunds_amount_in_range", {"amount_minor": 10**12}),
-    ("operations", "operations_kind_known", {"kind": "payout"}),
+    ("operations", "operations_kind_is_a_name", {"kind": "Pay out"}),
     ("operations", "operations_outcome_known", {"outcome": "unknown", "settled_at": NOON}),
     ("operations", "operations_settled_when_known", {"outcome": "succeeded"}),
     ("operations", "operations_settled_when_known", {"settled_at": NOON}),
@@ -184,8 +184,8 @@ CHECKS: list[tuple[str, str, dict[str, Any]]] = [
 
 def row_of(table: str) -> dict[str, Any]:
     rows = {
-        "payments": values_of(payment(payment_id=uuid7(), transaction_id=f"txn_{uuid7()}", payment_intent_id="pi_1")),
-        "refunds": values_of(refund(refund_id=uuid7())),
+        "payments": row_values(payment(payment_id=uuid7(), transaction_id=f"txn_{uuid7()}", payment_intent_id="pi_1")),
+        "refunds": row_values(refund(refund_id=uuid7())),
         "operations": operation_row(),
     }
     return dict(rows[table])
@@ -239,11 +239,13 @@ UNIQUE: list[tuple[str | None, dict[str, Any], dict[str, Any]]] = [
     (None, KEYED | {"idempotency_key": None}, KEYED | {"idempotency_key": None}),
     ("operations_one_process_per_payment", {}, {}),
     ("operations_one_process_per_payment", SETTLED, {}),
-    ("operations_one_capture_or_void_in_flight", {"kind": "capture"}, {"kind": "capture"}),
-    ("operations_one_capture_or_void_in_flight", {"kind": "capture"}, {"kind": "void"}),
-    ("operations_one_capture_or_void_in_flight", {"kind": "void"}, {"kind": "void"}),
+    ("operations_one_in_flight_but_refunds", {"kind": "capture"}, {"kind": "capture"}),
+    ("operations_one_in_flight_but_refunds", {"kind": "capture"}, {"kind": "void"}),
+    ("operations_one_in_flight_but_refunds", {"kind": "void"}, {"kind": "void"}),
+    ("operations_one_in_flight_but_refunds", {"kind": "void"}, {"kind": "of_tomorrow"}),
     (None, {"kind": "capture"} | SETTLED, {"kind": "capture"}),
-    (None, {}, {"kind": "capture"}),
+    ("operations_one_in_flight_but_refunds", {}, {"kind": "capture"}),
+    (None, SETTLED, {"kind": "capture"}),
     (None, {"kind": "refund", "refund_id": uuid7()}, {"kind": "refund", "refund_id": uuid7()}),
 ]  # fmt: skip
 
@@ -277,7 +279,7 @@ def test_nothing_can_refer_to_a_payment_that_is_not_there(owner: pg8000.native.C
     nobody = uuid7()
     rows: dict[str, dict[str, Any]] = {
         "payment_status_history": {"payment_id": nobody, "version": 1, "to_status": "PENDING", "at": NOON, "reason": "r"},
-        "refunds": values_of(refund(refund_id=uuid7(), payment_id=nobody)),
+        "refunds": row_values(refund(refund_id=uuid7(), payment_id=nobody)),
         "operations": operation_row(payment_id=nobody),
         "outbox": outbox_row(payment_id=nobody),
     }

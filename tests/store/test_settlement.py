@@ -10,9 +10,9 @@ import pytest
 
 from payments.domain.events import event_for
 from payments.domain.ids import uuid7
-from payments.domain.operation import Kind, Operation, Outcome
+from payments.domain.operation import Draft, Operation, Outcome
 from payments.domain.payment import Captured, Payment, PaymentStatus, ProcessingStarted, apply
-from payments.store.claims import claim_process
+from payments.store.claims import Claimed, claim_process
 from payments.store.connection import Database, Statement
 from payments.store.settlement import Written, give_back, settle
 from tests.domain.examples import NOON, payment
@@ -26,18 +26,18 @@ def claimed(db: Database) -> tuple[Operation, Payment]:
     payment_id = uuid7()
     pending = payment(payment_id=payment_id, order_id=str(payment_id))
     processing = apply(pending, ProcessingStarted(), NOON)
-    operation = Operation(
+    draft = Draft(
         operation_id=uuid7(),
         owner="shop",
-        kind=Kind.PROCESS,
-        payment_id=payment_id,
-        amount_minor=1999,
+        kind="process",
         request_hash="h",
         gateway_key=f"pay-{payment_id}",
         created_at=NOON,
+        lease_s=60,
     )
-    claim_process(db, pending, processing, operation, 60)
-    return operation, processing
+    written = claim_process(db, draft, pending, processing)
+    assert isinstance(written, Claimed)
+    return written.operation, processing
 
 
 def rows(db: Database, operation: Operation) -> list[Any]:
@@ -64,21 +64,22 @@ def declined(db: Database, operation: Operation, before: Payment) -> Written:
 
 def test_a_settle_writes_all_and_a_second_one_nothing(db: Database, claimed: tuple[Operation, Payment]) -> None:
     operation, before = claimed
-    assert captured(db, operation, before) == Written(done=True, is_next=True)
+    assert captured(db, operation, before) is Written.NEXT
     written = rows(db, operation)
     assert written[0][0][3] == PaymentStatus.CAPTURED
     assert [len(table) for table in written] == [1, 1, 1, 3]
-    assert not captured(db, operation, before).done
-    assert not declined(db, operation, apply(before, Captured(1999, f"txn_{before.payment_id}", "pi_1"), LATER)).done
+    assert captured(db, operation, before) is Written.NOTHING
+    after = apply(before, Captured(1999, f"txn_{before.payment_id}", "pi_1"), LATER)
+    assert declined(db, operation, after) is Written.NOTHING
     assert rows(db, operation) == written
 
 
 def test_an_outcome_is_never_replaced_although_the_payment_is_as_it_was(db: Database, claimed: tuple[Operation, Payment]) -> None:
     operation, before = claimed
-    assert declined(db, operation, before).done
+    assert declined(db, operation, before) is not Written.NOTHING
     written = rows(db, operation)
-    assert not captured(db, operation, before).done
-    assert not declined(db, operation, before).done
+    assert captured(db, operation, before) is Written.NOTHING
+    assert declined(db, operation, before) is Written.NOTHING
     assert rows(db, operation) == written
 
 
@@ -97,7 +98,7 @@ def test_whoever_does_not_hold_the_operation_as_it_is_writes_nothing(
     db: Database, claimed: tuple[Operation, Payment], stale: Any
 ) -> None:
     written = rows(db, claimed[0])
-    assert not captured(db, *stale(*claimed)).done
+    assert captured(db, *stale(*claimed)) is Written.NOTHING
     assert rows(db, claimed[0]) == written
 
 
@@ -109,20 +110,23 @@ def test_the_lease_of_another_attempt_is_not_given_back(db: Database, claimed: t
         assert rows(db, operation) == written
     give_back(db, operation, 30, {"result": "unknown"})
     assert rows(db, operation) != written
-    assert captured(db, operation, before).done, "its outcome may still be written, until somebody takes it over"
+    assert captured(db, operation, before) is not Written.NOTHING, (
+        "its outcome may still be written, until somebody takes it over"
+    )
     written = rows(db, operation)
     give_back(db, operation, 30, {"result": "unknown"})
     assert rows(db, operation) == written, "a known outcome stays known"
 
 
-def test_an_event_is_next_when_no_older_one_of_its_payment_waits(db: Database, claimed: tuple[Operation, Payment]) -> None:
+@pytest.mark.parametrize(("published_at", "told"), [("now()", Written.NEXT), ("NULL", Written.BEHIND)])
+def test_an_event_is_next_when_no_older_one_of_its_payment_waits(
+    db: Database, claimed: tuple[Operation, Payment], published_at: str, told: Written
+) -> None:
     operation, before = claimed
-    for state, is_next in [("now()", True), ("NULL", False)]:
-        db.run(Statement("DELETE FROM outbox WHERE payment_id = :id")(id=operation.payment_id))
-        db.run(
-            Statement(
-                "INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)"
-                f" VALUES (:event_id, :id, 0, 't', '{{}}', now(), now(), {state})"
-            )(event_id=uuid7(), id=operation.payment_id)
-        )
-        assert declined(db, replace(operation, attempt=99), replace(before, event_sequence=1)).is_next is is_next
+    db.run(
+        Statement(
+            "INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)"
+            f" VALUES (:event_id, :id, 0, 't', '{{}}', now(), now(), {published_at})"
+        )(event_id=uuid7(), id=operation.payment_id)
+    )
+    assert captured(db, operation, before) is told

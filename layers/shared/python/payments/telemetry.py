@@ -1,4 +1,4 @@
-"""Logs, metrics and traces. A log line is JSON, carries the request's ids, and passes the card filter as its last step."""
+"""Logs, metrics and trace context. Each log line is JSON, carries the request's ids, and passes the card filter last."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.logging.types import LogRecord
 from aws_lambda_powertools.metrics import MetricUnit
 
-from payments.commands.service import Result
 from payments.domain.card_data import REMOVED, contains_card_number, redact
 from payments.domain.errors import InternalError, PaymentsError
-from payments.domain.operation import Outcome
-from payments.scheduled.reconcile import Reconciled
-from payments.scheduled.relay import Relayed
 from payments.settings import SettingsError
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class CardFreeFormatter(LambdaPowertoolsFormatter):
-    """Powertools' formatter with the card filter in its last step, so that it sees tracebacks and extra fields too.
+    """Powertools' formatter with the card filter as its last step, so that the filter sees tracebacks and extra fields too.
 
-    It filters before the text becomes JSON, whose escapes put letters beside digits, and after it, for what only then is text.
+    It filters the values before they become JSON, whose escapes put letters beside digits, and the whole line afterwards, because
+    some values become text only then.
     """
 
     def serialize(self, log: LogRecord) -> str:
@@ -46,20 +43,18 @@ def _redacted(value: Any) -> Any:
             return REMOVED
         case None | bool() | int() | float():
             return value
-    return redact(str(value))  # what is no JSON would become text after the filter; an exception does, for one
+    return redact(str(value))  # An exception, for example, would become text only behind the filter.
 
 
 def traceparent_of(header: str | None) -> str:
-    """The caller's W3C trace context, or a new one when there is none (or not a valid one)."""
+    """Return the caller's W3C trace context, or a new one when the header is absent or not valid."""
     if header is not None and TRACEPARENT.fullmatch(header):
         return header
     return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
 
 
 logger = Logger(service="payments", logger_formatter=CardFreeFormatter())
-"""The parent of every module's logger here (`payments.…`), so that they all share its format, its request ids and the
-card filter.
-"""
+"""The parent of the loggers of all our modules (`payments.…`). They share its format, its request ids and the card filter."""
 
 metrics = Metrics(namespace="Payments", service="payments")
 
@@ -68,20 +63,19 @@ Handler = Callable[[Any, Any], Any]
 
 
 class InvocationFailed(Exception):
-    """A fault, told to Lambda so that it invokes again; the message carries a problem code and no data."""
+    """A fault. Lambda invokes the function again because of it; the message carries a problem code and no data."""
 
 
 def instrumented(handler: Handler) -> Handler:
-    """Give a handler what every one needs.
+    """Wrap a handler: request ids on each log line, a cold-start metric, metrics flushed at the end.
 
-    That is request ids on each log line, a cold-start metric, its metrics flushed at the end, and exceptions logged here, behind
-    the card filter, before Lambda hears of them without their text (InvocationFailed).
+    It logs exceptions behind the card filter. Lambda receives InvocationFailed, without their text.
     """
 
     @functools.wraps(handler)
     def with_ids(event: Any, context: Any) -> Any:
-        asked = event.get("requestContext") if isinstance(event, dict) else None
-        http_request_id = asked.get("requestId") if isinstance(asked, dict) else None
+        request = event.get("requestContext") if isinstance(event, dict) else None
+        http_request_id = request.get("requestId") if isinstance(request, dict) else None
         logger.append_keys(correlation_id=http_request_id or context.aws_request_id)
         metrics.add_metric("Invocations", MetricUnit.Count, 1)
         try:
@@ -111,38 +105,33 @@ def _count(name: str, **dimensions: str) -> None:
         pass
 
 
-def record_result(result: Result) -> None:
-    """Count a command by kind and outcome; replays are counted apart, as they moved nothing."""
-    outcome = "replayed" if result.replayed else result.outcome.value
-    _count("Operations", kind=result.kind.value, outcome=outcome)
-    if result.outcome is Outcome.DECLINED and result.decline_code and not result.replayed:
-        _count("Declines", kind=result.kind.value, decline_code=result.decline_code)
-    logger.info(
-        "operation",
-        extra={
-            "kind": result.kind.value,
-            "outcome": outcome,
-            "payment_id": str(result.payment.payment_id),
-            "payment_status": result.payment.status.value,
-        },
-    )
+def record_result(
+    kind: str, outcome: str, *, replayed: bool, decline_code: str | None, payment_id: str, payment_status: str
+) -> None:
+    """Count a command by kind and outcome. Replays have a count of their own, because they moved nothing."""
+    counted = "replayed" if replayed else outcome
+    _count("Operations", kind=kind, outcome=counted)
+    if counted == "declined" and decline_code:
+        _count("Declines", kind=kind, decline_code=decline_code)
+    state = {"payment_id": payment_id, "payment_status": payment_status}
+    logger.info("operation", extra={"kind": kind, "outcome": counted} | state)
 
 
 def record_refusal(code: str) -> None:
-    """Count a request that was refused before anything moved, by problem code."""
+    """Count a request that was refused before any money moved, by problem code."""
     _count("Refusals", code=code)
     logger.info("refused", extra={"code": code})
 
 
-def record_relay(relayed: Relayed) -> None:
-    metrics.add_metric("EventsRelayed", MetricUnit.Count, relayed.published)
-    metrics.add_metric("OutboxUnpublished", MetricUnit.Count, relayed.unpublished)
-    metrics.add_metric("OutboxLag", MetricUnit.Seconds, relayed.lag_s)
+def record_relay(*, published: int, unpublished: int, lag_s: float) -> None:
+    metrics.add_metric("EventsRelayed", MetricUnit.Count, published)
+    metrics.add_metric("OutboxUnpublished", MetricUnit.Count, unpublished)
+    metrics.add_metric("OutboxLag", MetricUnit.Seconds, lag_s)
 
 
-def record_reconcile(reconciled: Reconciled) -> None:
-    metrics.add_metric("OperationsReconciled", MetricUnit.Count, reconciled.settled)
-    metrics.add_metric("OutcomesStillUnknown", MetricUnit.Count, reconciled.unknown)
-    metrics.add_metric("OutcomesExhausted", MetricUnit.Count, reconciled.exhausted)
-    metrics.add_metric("OldestUnknownOutcome", MetricUnit.Seconds, reconciled.oldest_unknown_s)
-    metrics.add_metric("AuthorizationsExpired", MetricUnit.Count, reconciled.expired)
+def record_reconcile(*, settled: int, unknown: int, exhausted: int, oldest_unknown_s: float, expired: int) -> None:
+    metrics.add_metric("OperationsReconciled", MetricUnit.Count, settled)
+    metrics.add_metric("OutcomesStillUnknown", MetricUnit.Count, unknown)
+    metrics.add_metric("OutcomesExhausted", MetricUnit.Count, exhausted)
+    metrics.add_metric("OldestUnknownOutcome", MetricUnit.Seconds, oldest_unknown_s)
+    metrics.add_metric("AuthorizationsExpired", MetricUnit.Count, expired)

@@ -1,1 +1,1 @@
-"""The HTTP side: FastAPI lives here and nowhere else."""
+"""The ways in: HTTP (FastAPI lives here and nowhere else), direct invocation, look-ups and health."""

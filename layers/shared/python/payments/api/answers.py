@@ -1,15 +1,16 @@
-"""What a caller gets: the HTTP status and the body of every result and of every error, over HTTP and by direct invocation."""
+"""Answers: the HTTP status and the body of every result and every error, over HTTP and by direct invocation alike."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from payments.commands.service import Result
+from payments import telemetry
+from payments.commands.command import Result
 from payments.domain import errors
 from payments.domain.declines import advice_code, public_decline_code, public_decline_message
 from payments.domain.events import payment_body, refund_body
-from payments.domain.operation import Kind, Outcome
+from payments.domain.operation import Outcome
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -32,16 +33,7 @@ HTTP_STATUS: dict[type[errors.PaymentsError], int] = {
     errors.InternalError: 500,
     errors.ServiceUnavailable: 503,
 }
-"""Every leaf of the error tree; a test fails when one is missing."""
-
-DECLINE_CODES = {
-    Kind.PROCESS: ("payment_declined", "The payment was declined"),
-    Kind.CAPTURE: ("capture_declined", "The capture was declined"),
-    Kind.VOID: ("void_declined", "The void was declined"),
-    Kind.REFUND: ("refund_declined", "The refund was declined"),
-}
-
-SUCCESS_STATUS = {Kind.PROCESS: 201, Kind.CAPTURE: 200, Kind.VOID: 200, Kind.REFUND: 201}
+"""Every leaf of the error tree. A test fails when one is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +48,10 @@ class Reply:
 
 
 def reply_to(result: Result, request_id: str) -> Reply:
-    """201 or 200 with the payment or refund; 202 while the outcome is unknown; 402 with a problem for a decline."""
+    """Return 201 or 200 with the payment or the refund, 202 while the outcome is unknown, 402 with a problem for a decline."""
     headers = {"Idempotent-Replayed": "true"} if result.replayed else {}
     if result.outcome is Outcome.DECLINED:
-        code, title = DECLINE_CODES[result.kind]
+        code, title = result.command.declined_code, result.command.declined_title
         payment = result.payment
         decline_code = public_decline_code(result.decline_code)
         advice = advice_code(decline_code)
@@ -79,11 +71,23 @@ def reply_to(result: Result, request_id: str) -> Reply:
             advice_code=advice,
         )
         return Reply(402, body, headers)
-    status = 202 if result.outcome is Outcome.UNKNOWN else SUCCESS_STATUS[result.kind]
+    status = 202 if result.outcome is Outcome.UNKNOWN else result.command.success_status
     if result.refund is None:
         return Reply(status, payment_body(result.payment), headers)
     state = {"payment_status": result.payment.status.value, "amount_refunded": result.payment.refunded_minor}
     return Reply(status, refund_body(result.refund) | state, headers)
+
+
+def record(result: Result) -> None:
+    """Count the result and log it."""
+    telemetry.record_result(
+        result.command.kind,
+        result.outcome.value,
+        replayed=result.replayed,
+        decline_code=result.decline_code,
+        payment_id=str(result.payment.payment_id),
+        payment_status=result.payment.status.value,
+    )
 
 
 def reply_to_error(error: errors.PaymentsError, request_id: str) -> Reply:
@@ -96,7 +100,7 @@ def reply_to_error(error: errors.PaymentsError, request_id: str) -> Reply:
 def problem(
     status: int, code: str, title: str, detail: str, request_id: str, *, retryable: bool = False, **extra: object
 ) -> dict[str, Any]:
-    """A problem document (RFC 9457). Members of `extra` that are None do not apply and are left out."""
+    """Return a problem document (RFC 9457), without the members of `extra` that are None."""
     members = {name: value for name, value in extra.items() if value is not None}
     return {
         "type": f"urn:payments:problem:{code}",

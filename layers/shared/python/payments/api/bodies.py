@@ -1,21 +1,30 @@
-"""JSON as strictly as money deserves: what two parsers could read differently is refused, not guessed at."""
+"""The bodies of requests: strict JSON and validated fields. We refuse JSON that two parsers could read differently."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
-from payments.domain.errors import BodyTooLarge, MalformedJson
+from pydantic import BaseModel, ValidationError
+
+from payments.domain.errors import BodyTooLarge, IdempotencyKeyInvalid, InvalidRequest, MalformedJson
 
 MAX_BODY_BYTES = 16 * 1024
-"""Ten times what a request with full metadata needs; statements over 16 KB would also pin RDS Proxy."""
+"""A request with full metadata needs a tenth of it. Statements over 16 KB would also pin RDS Proxy."""
 
 MAX_DEPTH = 8
-"""The body is 1; our deepest request, with metadata, is 2."""
+"""The body itself has depth 1; our deepest request, with metadata, has 2."""
+
+MAX_ERRORS = 20
+"""A body of 16 KB can be wrong in a thousand places. The first twenty are enough to correct it."""
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse(body: bytes) -> Any:
-    """The value of a JSON text. Raises BodyTooLarge, and MalformedJson for bad UTF-8, duplicate keys, NaN and depth over 8."""
+    """Return the value of a JSON text. Raises BodyTooLarge; MalformedJson for bad UTF-8, duplicate keys, NaN and depth over 8."""
     if len(body) > MAX_BODY_BYTES:
         raise BodyTooLarge(f"Send at most {MAX_BODY_BYTES} bytes; this body has {len(body)}.")
     try:
@@ -33,7 +42,7 @@ def parse(body: bytes) -> Any:
 
 
 def check_value(value: object) -> None:
-    """The same limits for JSON that somebody else has parsed, as Lambda does. Raises BodyTooLarge, MalformedJson."""
+    """Check the same limits on JSON that Lambda has parsed already. Raises BodyTooLarge, MalformedJson."""
     _check_depth(value)
     size = len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
     if size > MAX_BODY_BYTES:
@@ -61,5 +70,37 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int | float:
-    # Python refuses to convert 4,300 digits and more; as a float it is "not an integer from 1 to ..." further on.
+    # Python refuses to convert 4,300 digits and more. As a float, validation reports "must be a JSON integer".
     return int(digits) if len(digits) <= 40 else float(digits)
+
+
+def validate(model: type[Model], value: object) -> Model:
+    """Return the request in a JSON value. Raises InvalidRequest with every wrong field."""
+    if not isinstance(value, dict):
+        raise InvalidRequest("Send a JSON object.", errors=[{"location": "body", "message": "must be a JSON object"}])
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid_request(error.errors(include_url=False, include_input=False, include_context=False)) from None
+
+
+def invalid_request(errors: Sequence[Mapping[str, Any]], prefix: str = "body") -> InvalidRequest:
+    """Return Pydantic's errors as ours: location and message, never the input. An unknown name shows only if it is plain."""
+    shown = []
+    for error in errors[:MAX_ERRORS]:
+        path = [str(part) for part in ((prefix, *error["loc"]) if prefix else error["loc"])]
+        location = ".".join(part if re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,39}", part) else "?" for part in path)
+        message = "is not a field of this request" if error["type"] == "extra_forbidden" else _sentence(error["msg"])
+        shown.append({"location": location, "message": message})
+    return InvalidRequest("Correct the fields listed in `errors`.", errors=shown)
+
+
+def _sentence(message: str) -> str:
+    return message[0].lower() + message[1:]
+
+
+def check_idempotency_key(key: str) -> str:
+    """Return the key. Raises IdempotencyKeyInvalid unless it is 1 to 255 visible ASCII characters."""
+    if not 1 <= len(key) <= 255 or not all("!" <= character <= "~" for character in key):
+        raise IdempotencyKeyInvalid("Send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a UUID.")
+    return key

@@ -1,4 +1,4 @@
-"""One route's way through the checks that every request passes, and of every error back to the caller."""
+"""The checks that every HTTP request passes, and the way of every error back to the caller."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fastapi.routing import APIRoute
 
 from payments import telemetry
 from payments.api.answers import PROBLEM_TYPE, Reply, reply_to_error
-from payments.api.bodies import parse
-from payments.api.callers import Caller, Scope, caller_of
-from payments.commands.requests import check_idempotency_key, invalid_request
+from payments.api.bodies import check_idempotency_key, invalid_request, parse
+from payments.api.callers import Caller, caller_of
 from payments.domain.card_data import refuse_card_data
 from payments.domain.errors import Fault, InternalError, PaymentsError, UnsupportedMediaType
+from payments.domain.scopes import Scope
 
-# Headers that carry long numbers by nature and no data of the caller's: credentials, and what proxies add.
+# Credentials and the headers of proxies hold long numbers by nature, and no data of the caller.
 UNCHECKED_HEADERS = frozenset({"authorization", "x-amzn-trace-id", "traceparent", "tracestate", "content-length"})
 
 
@@ -47,7 +47,7 @@ class CheckedRoute(APIRoute):
             except Exception:
                 telemetry.logger.exception("unexpected error")
                 problem = InternalError(
-                    "The error is in our log under this request_id; trying again with the same Idempotency-Key is safe."
+                    "Our log has the error under this request_id. It is safe to repeat the request with the same Idempotency-Key."
                 )
             telemetry.record_refusal(problem.code)
             return response_of(reply_to_error(problem, request_id(request)))
@@ -66,24 +66,26 @@ def request_id(request: Request) -> str:
 
 
 def caller_with(request: Request, scope: Scope) -> Caller:
-    """The caller, who has the scope. Raises Unauthenticated, Forbidden."""
+    """Return the caller. Raises Unauthenticated, and Forbidden without the scope."""
     caller = caller_of(request.scope["aws.event"])
     caller.require(scope)
     return caller
 
 
 def idempotency_key_of(request: Request) -> str | None:
-    """The request's Idempotency-Key, None without one. Raises IdempotencyKeyInvalid.
+    """Return the request's Idempotency-Key, or None. Raises IdempotencyKeyInvalid.
 
-    API Gateway joins a repeated header with commas, so a comma is taken for two keys.
+    API Gateway joins repeated headers with commas, so we take a comma for two keys.
     """
     key = request.headers.get("idempotency-key")
     return None if key is None else check_idempotency_key("" if "," in key else key)
 
 
 async def json_of(request: Request) -> Any:
-    """The request's body. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson."""
+    """Return the value of the request's body. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson, CardDataNotAccepted."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
-    return parse(await request.body())
+    value = parse(await request.body())
+    refuse_card_data(value)
+    return value

@@ -1,7 +1,8 @@
-"""Whether the service can do its work: shallow (it runs) and deep (the books and the broker answer)."""
+"""Health: shallow (the service runs) and deep (the database and the broker answer)."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,26 +10,29 @@ from typing import Any
 from payments.broker.kafka import KafkaPublisher
 from payments.store.connection import Database, Statement
 
+logger = logging.getLogger(__name__)
+
 BROKER_TIMEOUT_S = 1.5
-"""A load balancer gives a health check a few seconds; a broker that needs longer than this is not healthy."""
+"""A load balancer waits a few seconds for a health check. A broker that takes longer than this is not healthy."""
 
 PING = Statement("SELECT 1")
 
 
 def deep_checks(db: Database, publisher: KafkaPublisher) -> dict[str, dict[str, Any]]:
-    """`{"database": {"ok", "latency_ms"}, "broker": {...}}`; a failed check says in `error` what kind of failure it was."""
+    """Return `{"database": {"ok", "latency_ms"}, "broker": {...}}`. A failed check has an `error`; our log says why it failed."""
     return {
-        "database": _check(lambda: db.run(PING())),
-        "broker": _check(lambda: publisher.check(BROKER_TIMEOUT_S)),
+        "database": _check("database", lambda: db.run(PING())),
+        "broker": _check("broker", lambda: publisher.check(BROKER_TIMEOUT_S)),
     }
 
 
-def _check(ask: Callable[[], object]) -> dict[str, Any]:
+def _check(part: str, probe: Callable[[], object]) -> dict[str, Any]:
     begun = time.monotonic()
     try:
-        ask()
+        probe()
     except Exception as error:
-        return {"ok": False, "latency_ms": _ms_since(begun), "error": type(error).__name__}
+        logger.warning("the %s is unavailable: %s", part, type(error).__name__)
+        return {"ok": False, "latency_ms": _ms_since(begun), "error": "unavailable"}
     return {"ok": True, "latency_ms": _ms_since(begun)}
 
 

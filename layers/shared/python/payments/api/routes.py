@@ -1,9 +1,9 @@
-"""The API's routes. Each function serves those that template.yaml gives it; one app per function keeps its cold start small."""
+"""The API's routes. Each function has an app with its own routes alone, which keeps its cold start short."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -16,55 +16,58 @@ from starlette.exceptions import HTTPException
 
 from payments import telemetry
 from payments.api import lookups
-from payments.api.answers import PROBLEM_TYPE, Reply, reply_to
-from payments.api.callers import Scope
+from payments.api.answers import PROBLEM_TYPE, Reply, record, reply_to
+from payments.api.bodies import validate
 from payments.api.checked_route import CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
 from payments.api.health import deep_checks
 from payments.api.lookups import Found
 from payments.broker.kafka import KafkaPublisher
-from payments.commands.catalog import COMMANDS, Command
-from payments.commands.requests import Text64, validate
+from payments.commands.command import Command
+from payments.commands.fields import Text64
+from payments.commands.phases import perform
 from payments.commands.service import Call, Deadline, Service
 from payments.domain.events import payment_body, rfc3339
-from payments.domain.operation import Kind
 from payments.domain.payment import PaymentStatus
+from payments.domain.scopes import Scope
 from payments.store.lookups import ListFilter
 
 PREFIX = "/api/v1/payments"
 
-# Mangum logs paths and tracebacks past our formatter; ours has said all there is to say.
+# Mangum logs paths and tracebacks past our formatter and its card filter. We log every error ourselves.
 logging.getLogger("mangum").setLevel(logging.CRITICAL)
 
 
-def commands_router(service: Callable[[], Service], kinds: tuple[Kind, ...]) -> APIRouter:
-    """POST routes of the given commands."""
+def commands_router(service: Callable[[], Service], commands: Iterable[Command[Any]]) -> APIRouter:
+    """Return a POST route for each of the commands."""
     router = APIRouter(prefix=PREFIX, route_class=CheckedRoute)
-    for kind in kinds:
-        endpoint = _command_endpoint(COMMANDS[kind], service)
-        router.add_api_route(f"/{kind.value}", endpoint, methods=["POST"], operation_id=kind.value)
+    for command in commands:
+        endpoint = _command_endpoint(command, service)
+        router.add_api_route(f"/{command.kind}", endpoint, methods=["POST"], operation_id=command.kind)
     return router
 
 
-def _command_endpoint(command: Command, service: Callable[[], Service]) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+def _command_endpoint(
+    command: Command[Any], service: Callable[[], Service]
+) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     async def endpoint(request: Request) -> Response:
         caller = caller_with(request, command.scope)
         key = idempotency_key_of(request)
-        asked = validate(command.request, await json_of(request))
+        body = validate(command.request, await json_of(request))
         call = Call(
             owner=caller.owner,
             deadline=Deadline.in_s(request.scope["aws.context"].get_remaining_time_in_millis() / 1000),
             idempotency_key=key,
             traceparent=telemetry.traceparent_of(request.headers.get("traceparent")),
         )
-        result = command.carry_out(asked, call, service())
-        telemetry.record_result(result)
+        result = perform(command, body, call, service())
+        record(result)
         return response_of(reply_to(result, request_id(request)))
 
     return endpoint
 
 
 class Anything(PathConvertor):
-    """An id in a path, slashes and line breaks included: API Gateway hands it over decoded."""
+    """An id in a path, with slashes and line breaks: API Gateway passes it on decoded."""
 
     regex = "(?s:.*)"
 
@@ -72,14 +75,14 @@ class Anything(PathConvertor):
 register_url_convertor("anything", Anything())
 
 
-def _no_epoch(text: object) -> object:
-    """Pydantic would also take a number, as seconds or milliseconds since 1970, whichever it holds for likely."""
+def _no_number(text: object) -> object:
+    """Refuse numbers. Pydantic would guess whether they are seconds or milliseconds since 1970."""
     if isinstance(text, str) and "-" not in text[1:]:
         raise PydanticCustomError("rfc3339", "must be a time with a zone, such as 2026-01-31T12:00:00Z")
     return text
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_no_epoch)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 
 
 class ListQuery(BaseModel):
@@ -149,7 +152,7 @@ def health_router(
             body["checks"] = deep_checks(service().db, publisher())
             if not all(check["ok"] for check in body["checks"].values()):
                 body["status"] = "degraded"
-        # Not a problem document: the checks say which part is down, and monitors read them.
+        # No problem document: monitors read from the checks which part is down.
         return JSONResponse(body, 200 if body["status"] == "ok" else 503, headers={"cache-control": "no-store"})
 
     return router
@@ -171,19 +174,19 @@ def app_of(*routers: APIRouter) -> FastAPI:
 
 
 async def _as_api_gateway_says_it(request: Request, error: Exception) -> Response:
-    # API Gateway answers unknown routes itself; what gets here was invoked past it, and hears the same.
+    # API Gateway answers unknown routes itself. An invocation past it gets the same answer.
     return JSONResponse({"message": "Not Found"}, status_code=404)
 
 
 class ApiGatewayHandler(Mangum):
-    """Mangum decodes the path, which API Gateway has decoded: an order "a%2Fb" would become another one, "a/b"."""
+    """Mangum decodes the path, which API Gateway has decoded already, and so would turn the order "a%2Fb" into "a/b"."""
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
-        asked = event["requestContext"]["http"]
-        http = asked | {"path": asked["path"].replace("%", "%25")}
+        http = event["requestContext"]["http"]
+        http = http | {"path": http["path"].replace("%", "%25")}
         return super().__call__(event | {"requestContext": event["requestContext"] | {"http": http}}, context)
 
 
 def handler_of(app: FastAPI) -> ApiGatewayHandler:
-    """The Lambda handler of an app, for HTTP API events with payload version 2.0."""
+    """Return the Lambda handler of an app, for HTTP API events with payload version 2.0."""
     return ApiGatewayHandler(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])

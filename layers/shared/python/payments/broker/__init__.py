@@ -1,1 +1,1 @@
-"""Where events go."""
+"""The broker that our events go to."""

@@ -1,1 +1,1 @@
-"""What can be done to a payment: one file a command, and the phases that every command passes."""
+"""The commands that move money, one file each, and the phases that all of them pass."""

@@ -1,39 +1,62 @@
-"""Capture an authorization: all of it, or less, in which case the rest is released."""
+"""Capture an authorization: all of it, or a part; the gateway releases the rest."""
 
 from __future__ import annotations
 
-from payments.commands.followup import follow_up, present_state
-from payments.commands.requests import CaptureRequest
-from payments.commands.service import Call, Result, Service
-from payments.domain.errors import AmountTooLarge, PaymentStateConflict
+from dataclasses import replace
+
+from payments.commands.command import OnPayment, state_of
+from payments.commands.fields import Amount, PaymentRequest
+from payments.commands.service import Service
+from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, Refused
 from payments.domain.money import format_amount
-from payments.domain.operation import Kind
-from payments.domain.payment import Payment, PaymentStatus
+from payments.domain.operation import Draft
+from payments.domain.payment import Captured, Change, Payment, PaymentStatus
+from payments.domain.scopes import Scope
+from payments.gateway.port import Approved, Gateway, GatewayRequest, Reply
 from payments.store import claims
+from payments.store.claims import Claim, Claimed
 
 
-def capture(request: CaptureRequest, call: Call, service: Service) -> Result:
-    """Raises PaymentNotFound, PaymentStateConflict, AmountTooLarge, IdempotencyKeyReused, IdempotencyKeyInUse,
-    ServiceUnavailable.
+class CaptureRequest(PaymentRequest):
+    """Capture an authorization, all of it or less. The rest is released."""
+
+    amount: Amount | None = None
+
+
+class Capture(OnPayment[CaptureRequest]):
+    """The gateway key is `capture-{operation_id}`: after a decline, a new capture is a new command.
+
+    A decline leaves the payment AUTHORIZED.
     """
-    return follow_up(
-        Kind.CAPTURE,
-        request,
-        call,
-        service,
-        claim=lambda new, lease_s: claims.claim_on_authorization(service.db, new, lease_s),
-        refusal=_refusal,
-        amount_minor=request.amount,
-        reason=None,
-    )
 
+    kind = "capture"
+    function = "process"
+    scope = Scope.WRITE
+    request = CaptureRequest
+    success = "The authorization was captured"
+    declined_code = "capture_declined"
+    declined_title = "The capture was declined"
+    refusals = (PaymentNotFound, PaymentStateConflict, AmountTooLarge)
 
-def _refusal(payment: Payment) -> Exception:
-    if payment.status is not PaymentStatus.AUTHORIZED:
-        return PaymentStateConflict(
-            f"Only an AUTHORIZED payment can be captured; this one is {payment.status}.", extra=present_state(payment)
+    def claim(self, request: CaptureRequest, draft: Draft, service: Service) -> Claim:
+        draft = replace(draft, amount_minor=request.amount)
+        return claims.claim_on_authorization(service.db, draft, request.transaction_id)
+
+    def refusal(self, payment: Payment) -> Refused:
+        if payment.status is not PaymentStatus.AUTHORIZED:
+            return PaymentStateConflict(
+                f"Only an AUTHORIZED payment can be captured; this one is {payment.status}.", extra=state_of(payment)
+            )
+        return AmountTooLarge(
+            f"At most {format_amount(payment.amount_minor, payment.currency)} is authorized.",
+            extra=state_of(payment) | {"amount_available": payment.amount_minor},
         )
-    return AmountTooLarge(
-        f"At most {format_amount(payment.amount_minor, payment.currency)} is authorized.",
-        extra=present_state(payment) | {"amount_available": payment.amount_minor},
-    )
+
+    def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
+        return gateway.capture(request)
+
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+        # The payment keeps the ids that the gateway gave its authorization.
+        transaction_id = claimed.payment.transaction_id or reply.transaction_id
+        payment_intent_id = claimed.payment.payment_intent_id or reply.payment_intent_id
+        return Captured(claimed.operation.amount_minor, transaction_id, payment_intent_id)

@@ -1,35 +1,26 @@
-"""From a command's name to its request, its scope and its use case: the one list that HTTP and direct invocation share."""
+"""All commands. HTTP routes, direct invocations, reconcile and the contract's documents read this list and no other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from payments.api.callers import Scope
-from payments.commands.capture import capture
-from payments.commands.process import process
-from payments.commands.refund import refund
-from payments.commands.requests import CaptureRequest, ProcessRequest, RefundRequest, VoidRequest
-from payments.commands.service import Call, Result, Service
-from payments.commands.void import void
-from payments.domain.operation import Kind
+from payments.commands.capture import Capture
+from payments.commands.command import Command
+from payments.commands.process import Process
+from payments.commands.refund import Refund
+from payments.commands.void import Void
 
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    kind: Kind
-    request: type[Any]
-    scope: Scope
-    carry_out: Callable[[Any, Call, Service], Result]
-
-
-COMMANDS = {
+COMMANDS: dict[str, Command[Any]] = {
     command.kind: command
     for command in (
-        Command(Kind.PROCESS, ProcessRequest, Scope.WRITE, process),
-        Command(Kind.CAPTURE, CaptureRequest, Scope.WRITE, capture),
-        Command(Kind.VOID, VoidRequest, Scope.WRITE, void),
-        Command(Kind.REFUND, RefundRequest, Scope.REFUND, refund),
+        Process(),
+        Capture(),
+        Void(),
+        Refund(),
     )
 }
+
+
+def served_by(function: str) -> dict[str, Command[Any]]:
+    """Return the commands of one Lambda function by their kind."""
+    return {kind: command for kind, command in COMMANDS.items() if command.function == function}

@@ -1,77 +1,92 @@
-"""Process a payment: claim the order, charge, settle, publish."""
+"""Process a payment: charge the customer now, or authorize the charge (`capture_method: manual`)."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from dataclasses import replace
+from typing import Annotated, Literal
 
-from payments.commands.phases import carry_out, lease_s
-from payments.commands.replay import earlier_result, is_ours
-from payments.commands.requests import ProcessRequest, request_hash
-from payments.commands.service import Call, Result, Service
+from pydantic import Field
+
+from payments.commands.command import Command, state_of
+from payments.commands.fields import Amount, Currency, Metadata, Request, Text64, Text255, Text500
+from payments.commands.service import Call, Service
 from payments.domain.errors import OrderAlreadyPaid, OrderInProgress
-from payments.domain.operation import Kind, Operation, gateway_key
-from payments.domain.payment import Payment, PaymentStatus, ProcessingStarted, apply
+from payments.domain.operation import Draft
+from payments.domain.payment import Authorized, Captured, Change, Failed, Payment, PaymentStatus, ProcessingStarted, apply
+from payments.domain.scopes import Scope
+from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
 from payments.store import claims, lookups
-from payments.store.connection import UniqueViolation
+from payments.store.claims import Claim, Claimed, NotClaimed
 
 
-def process(request: ProcessRequest, call: Call, service: Service) -> Result:
-    """Take the payment at once, or authorize it (`capture_method: manual`).
+class ProcessRequest(Request):
+    """Take a payment for an order: at once, or authorize it now and capture it later (`capture_method: manual`)."""
 
-    Raises OrderAlreadyPaid, OrderInProgress, IdempotencyKeyReused, IdempotencyKeyInUse, ServiceUnavailable.
-    """
-    now, payment_id = service.clock(), service.new_id()
-    pending = Payment(
-        payment_id=payment_id,
-        owner=call.owner,
-        order_id=request.order_id,
-        status=PaymentStatus.PENDING,
-        status_reason="payment requested",
-        amount_minor=request.amount,
-        currency=request.currency,
-        payment_method=request.payment_method,
-        payment_token=request.payment_token,
-        capture_method=request.capture_method,
-        customer_id=request.customer_id,
-        description=request.description,
-        metadata=request.metadata or {},
-        created_at=now,
-        updated_at=now,
-        version=1,
-    )
-    operation = Operation(
-        operation_id=service.new_id(),
-        owner=call.owner,
-        kind=Kind.PROCESS,
-        payment_id=payment_id,
-        amount_minor=request.amount,
-        idempotency_key=call.idempotency_key,
-        request_hash=request_hash(request),
-        gateway_key=gateway_key(Kind.PROCESS, payment_id),
-        traceparent=call.traceparent,
-        created_at=now,
-    )
-    payment = apply(pending, ProcessingStarted(), now)
-    try:
-        claims.claim_process(service.db, pending, payment, operation, lease_s(call))
-    except UniqueViolation:
-        resent = service.db.resent
-        if not is_ours(service, operation.operation_id):
-            earlier = earlier_result(service, call, Kind.PROCESS, operation.request_hash, resent=resent)
-            return earlier if earlier is not None else _refuse(service, request, call)
-    return carry_out(service, operation, payment, None, call.deadline)
+    order_id: Text64
+    amount: Amount
+    currency: Currency
+    payment_method: Literal["credit_card", "debit_card", "paypal", "stripe"]
+    payment_token: Annotated[Text255 | None, Field(repr=False)] = None
+    capture_method: Literal["automatic", "manual"] = "automatic"
+    customer_id: Text64 | None = None
+    description: Text500 | None = None
+    metadata: Metadata | None = None
 
 
-def _refuse(service: Service, request: ProcessRequest, call: Call) -> NoReturn:
-    """Say which payment of the order is in the way."""
-    live = lookups.payment_by_order(service.db, call.owner, request.order_id)
-    extra = {"payment_id": str(live.payment_id), "payment_status": live.status.value} if live else {}
-    if live is None or live.status in (
-        PaymentStatus.PENDING,
-        PaymentStatus.PROCESSING,
-        PaymentStatus.FAILED,
-        PaymentStatus.VOIDED,
-    ):
-        # FAILED and VOIDED: what was in the way at the claim has come to its end meanwhile, so trying again may succeed.
-        raise OrderInProgress("Wait for the order's other payment to come to its end.", retry_after_s=1, extra=extra)
-    raise OrderAlreadyPaid("The order has a payment already; look it up instead of paying again.", extra=extra)
+class Process(Command[ProcessRequest]):
+    """The gateway key is `pay-{payment_id}`. A repeated request is recognized by its key, or by its order."""
+
+    kind = "process"
+    function = "process"
+    scope = Scope.WRITE
+    request = ProcessRequest
+    needs_key = False
+    success_status = 201
+    success = "The payment was captured, or authorized with `capture_method: manual`"
+    declined_code = "payment_declined"
+    declined_title = "The payment was declined"
+    refusals = (OrderAlreadyPaid, OrderInProgress)
+
+    def claim(self, request: ProcessRequest, draft: Draft, service: Service) -> Claim:
+        payment_id = service.new_id()
+        pending = Payment(
+            payment_id=payment_id,
+            owner=draft.owner,
+            order_id=request.order_id,
+            status=PaymentStatus.PENDING,
+            status_reason="payment requested",
+            amount_minor=request.amount,
+            currency=request.currency,
+            payment_method=request.payment_method,
+            payment_token=request.payment_token,
+            capture_method=request.capture_method,
+            customer_id=request.customer_id,
+            description=request.description,
+            metadata=request.metadata or {},
+            created_at=draft.created_at,
+            updated_at=draft.created_at,
+            version=1,
+        )
+        draft = replace(draft, gateway_key=f"pay-{payment_id}")
+        return claims.claim_process(service.db, draft, pending, apply(pending, ProcessingStarted(), draft.created_at))
+
+    def why_not(self, refused: NotClaimed, request: ProcessRequest, call: Call, service: Service) -> Exception:
+        other = lookups.payment_by_order(service.db, call.owner, request.order_id)
+        extra = state_of(other) if other else {}
+        match other.status if other else None:
+            case PaymentStatus.AUTHORIZED | PaymentStatus.CAPTURED | PaymentStatus.PARTIALLY_REFUNDED | PaymentStatus.REFUNDED:
+                return OrderAlreadyPaid("The order is already paid; look its payment up instead of paying again.", extra=extra)
+        # FAILED or VOIDED: the other payment has ended since the claim, so the same request may succeed now.
+        return OrderInProgress("Another payment for this order is in progress; try again.", retry_after_s=1, extra=extra)
+
+    def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
+        return gateway.charge(request)
+
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+        if claimed.payment.capture_method == "manual":
+            capture_before = claimed.operation.created_at + service.capture_window
+            return Authorized(reply.transaction_id, reply.payment_intent_id, capture_before)
+        return Captured(claimed.operation.amount_minor, reply.transaction_id, reply.payment_intent_id)
+
+    def declined(self, reply: Declined, claimed: Claimed) -> Change:
+        return Failed(reply.decline_code, reply.message, reply.transaction_id, reply.payment_intent_id)

@@ -1,64 +1,81 @@
-"""Refund what was captured: reserve first, then ask the gateway. What is reserved is released only on a definite decline."""
+"""Refund what was captured. The claim reserves the amount first; only the gateway's definite decline releases it."""
 
 from __future__ import annotations
 
-from payments.commands.followup import follow_up, present_state
-from payments.commands.requests import RefundRequest
-from payments.commands.service import Call, Result, Service
-from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentStateConflict, Refused
+from dataclasses import replace
+
+from payments.commands.command import OnPayment, state_of
+from payments.commands.fields import Amount, PaymentRequest, Text500
+from payments.commands.service import Call, Service
+from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict, Refused
 from payments.domain.money import format_amount
-from payments.domain.operation import Kind
-from payments.domain.payment import REFUNDABLE, Payment
+from payments.domain.operation import Draft
+from payments.domain.payment import REFUNDABLE, Change, Payment, RefundReleased, RefundSucceeded
+from payments.domain.scopes import Scope
+from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
 from payments.store import claims
+from payments.store.claims import Claim, Claimed
 
 
-def refund(request: RefundRequest, call: Call, service: Service) -> Result:
-    """Give back `amount`, or all that is left and not reserved by another refund.
+class RefundRequest(PaymentRequest):
+    """Give captured money back: all that is left, or `amount` of it."""
 
-    Raises PaymentNotFound, PaymentStateConflict, AmountTooLarge, IdempotencyKeyReused, IdempotencyKeyInUse, ServiceUnavailable.
-    """
-    refund_id = service.new_id()
-    try:
-        return follow_up(
-            Kind.REFUND,
-            request,
-            call,
-            service,
-            claim=lambda new, lease_s: claims.claim_refund(service.db, new, refund_id, lease_s),
-            refusal=_refusal,
+    amount: Amount | None = None
+    reason: Text500 | None = None
+
+
+class Refund(OnPayment[RefundRequest]):
+    """The gateway key is `ref-{refund_id}`. Refunds of one payment may overlap. A decline releases the reserved amount."""
+
+    kind = "refund"
+    function = "refund"
+    scope = Scope.REFUND
+    request = RefundRequest
+    returns_refund = True
+    success_status = 201
+    success = "The refund succeeded"
+    declined_code = "refund_declined"
+    declined_title = "The refund was declined"
+    refusals = (PaymentNotFound, PaymentStateConflict, AmountTooLarge)
+
+    def claim(self, request: RefundRequest, draft: Draft, service: Service) -> Claim:
+        refund_id = service.new_id()
+        draft = replace(
+            draft,
+            refund_id=refund_id,
+            gateway_key=f"ref-{refund_id}",
             amount_minor=request.amount,
             reason=request.reason,
-            refund_id=refund_id,
         )
-    except Refused:
-        raise
-    except Exception as error:
+        return claims.claim_refund(service.db, draft, request.transaction_id)
+
+    def refusal(self, payment: Payment) -> Refused:
+        if payment.status not in REFUNDABLE:
+            return PaymentStateConflict(
+                f"Only a captured payment can be refunded; this one is {payment.status}.", extra=state_of(payment)
+            )
+        return AmountTooLarge(
+            f"At most {format_amount(payment.refundable_minor, payment.currency)} is left to refund.",
+            extra=state_of(payment) | {"amount_available": payment.refundable_minor},
+        )
+
+    def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
+        return gateway.refund(request)
+
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+        return RefundSucceeded(claimed.operation.amount_minor)
+
+    def declined(self, reply: Declined, claimed: Claimed) -> Change:
+        return RefundReleased(claimed.operation.amount_minor)
+
+    def in_doubt(self, error: Exception, call: Call) -> Exception:
+        # Two equal refunds are both legitimate. Without a key we cannot tell a repeated request from a second refund, so we do
+        # not advise the caller to repeat it.
         if call.idempotency_key is not None:
-            raise
-        raise _in_doubt(error) from error
-
-
-def _in_doubt(error: Exception) -> Fault:
-    """The fault, with other advice: a claim whose answer got lost may have been committed.
-
-    A repeated payment is known by its order, a repeated capture or void by the status; of two refunds only a key can say that
-    they are one, so without it nobody is told to try again.
-    """
-    fault = error if isinstance(error, Fault) else InternalError("")
-    fault.retryable, fault.retry_after_s = False, None
-    fault.detail = (
-        "Whether the refund was begun is not known: look the payment up before asking again, then with an Idempotency-Key."
-    )
-    return fault
-
-
-def _refusal(payment: Payment) -> Exception:
-    if payment.status not in REFUNDABLE:
-        return PaymentStateConflict(
-            f"Only a captured payment can be refunded; this one is {payment.status}.", extra=present_state(payment)
+            return error
+        fault = error if isinstance(error, Fault) else InternalError("")
+        fault.retryable, fault.retry_after_s = False, None
+        fault.detail = (
+            "The refund may have been started. Look the payment up before you repeat the refund with an Idempotency-Key."
         )
-    available_minor = payment.captured_minor - payment.refunded_minor - payment.refund_reserved_minor
-    return AmountTooLarge(
-        f"At most {format_amount(available_minor, payment.currency)} is left to refund.",
-        extra=present_state(payment) | {"amount_available": available_minor},
-    )
+        return fault

@@ -1,31 +1,50 @@
-"""Void an authorization: the money that it holds is free again."""
+"""Void an authorization: the gateway frees the money that it holds."""
 
 from __future__ import annotations
 
-from payments.commands.followup import follow_up, present_state
-from payments.commands.requests import VoidRequest
-from payments.commands.service import Call, Result, Service
-from payments.domain.errors import PaymentStateConflict
-from payments.domain.operation import Kind
-from payments.domain.payment import Payment
+from dataclasses import replace
+
+from payments.commands.command import OnPayment, state_of
+from payments.commands.fields import PaymentRequest, Text500
+from payments.commands.service import Service
+from payments.domain.errors import PaymentNotFound, PaymentStateConflict, Refused
+from payments.domain.operation import Draft
+from payments.domain.payment import Change, Payment, Voided
+from payments.domain.scopes import Scope
+from payments.gateway.port import Approved, Gateway, GatewayRequest, Reply
 from payments.store import claims
+from payments.store.claims import Claim, Claimed
 
 
-def void(request: VoidRequest, call: Call, service: Service) -> Result:
-    """Raises PaymentNotFound, PaymentStateConflict, IdempotencyKeyReused, IdempotencyKeyInUse, ServiceUnavailable."""
-    return follow_up(
-        Kind.VOID,
-        request,
-        call,
-        service,
-        claim=lambda new, lease_s: claims.claim_on_authorization(service.db, new, lease_s),
-        refusal=_refusal,
-        amount_minor=None,
-        reason=request.reason,
-    )
+class VoidRequest(PaymentRequest):
+    """Release an authorization."""
+
+    reason: Text500 | None = None
 
 
-def _refusal(payment: Payment) -> Exception:
-    return PaymentStateConflict(
-        f"Only an AUTHORIZED payment can be voided; this one is {payment.status}.", extra=present_state(payment)
-    )
+class Void(OnPayment[VoidRequest]):
+    """The gateway key is `void-{operation_id}`. A decline leaves the payment AUTHORIZED."""
+
+    kind = "void"
+    function = "process"
+    scope = Scope.WRITE
+    request = VoidRequest
+    success = "The authorization was voided"
+    declined_code = "void_declined"
+    declined_title = "The void was declined"
+    refusals = (PaymentNotFound, PaymentStateConflict)
+
+    def claim(self, request: VoidRequest, draft: Draft, service: Service) -> Claim:
+        draft = replace(draft, reason=request.reason)
+        return claims.claim_on_authorization(service.db, draft, request.transaction_id)
+
+    def refusal(self, payment: Payment) -> Refused:
+        return PaymentStateConflict(
+            f"Only an AUTHORIZED payment can be voided; this one is {payment.status}.", extra=state_of(payment)
+        )
+
+    def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
+        return gateway.void(request)
+
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+        return Voided(claimed.operation.reason or "voided on request")

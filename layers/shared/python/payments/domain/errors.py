@@ -1,12 +1,12 @@
-"""Everything a caller can be told, as a tree.
+"""The errors that a caller can receive, as a tree.
 
 PaymentsError
-├── Refused                       the request is at fault or came at the wrong time; nothing was moved, nothing was written
+├── Refused                       the request is wrong or came at the wrong time; no money moved and nothing was written
 │   ├── MalformedJson             not JSON as RFC 8259 reads it, or too deep
 │   ├── IdempotencyKeyInvalid     the header is empty, too long, repeated or not visible ASCII
-│   ├── Unauthenticated           no claims that say who is asking
+│   ├── Unauthenticated           no claims that identify the caller
 │   ├── Forbidden                 the claims lack the scope
-│   ├── PaymentNotFound           no such payment that the caller may see
+│   ├── PaymentNotFound           the caller has no such payment
 │   ├── OrderAlreadyPaid          another payment of the order is authorized, captured or refunded
 │   ├── OrderInProgress           another payment of the order is being processed
 │   ├── PaymentStateConflict      the payment's status does not allow the command, or another command holds the payment
@@ -17,11 +17,11 @@ PaymentsError
 │   ├── CardDataNotAccepted       something looks like a card number or a security code
 │   ├── AmountTooLarge            more than is authorized, or more than is left to refund
 │   └── IdempotencyKeyReused      the key was used for another request
-└── Fault                         ours or our servers'; the caller may try again
+└── Fault                         our servers or our code failed; the caller may try again, unless `retryable` is false
     ├── ServiceUnavailable        the database cannot be reached or does not answer in time
     └── InternalError             everything else
 
-A gateway's decline is not an error: it is the answer to the question (see gateway/port.py) and part of a Result.
+A gateway's decline is no error: it is one of the gateway's answers (gateway/port.py) and part of a Result.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from typing import ClassVar
 
 
 class PaymentsError(Exception):
-    """An error with a stable `code` and a `title` of the kind; `detail` says what happened and what to do.
+    """An error with a stable `code` and the `title` of its kind. `detail` says what happened and what the caller can do.
 
-    `extra` holds further members of the problem document, such as `payment_status` or `amount_available`.
+    `extra` holds further members of the problem document, such as `payment_status` or `amount_available`. What only we may
+    read, such as a SQLSTATE, goes into a note (`add_note`), which reaches the log's traceback and no caller.
     """
 
     code: ClassVar[str]
@@ -60,15 +61,15 @@ class IdempotencyKeyInvalid(Refused):
 
 
 class Unauthenticated(Refused):
-    code, title = "unauthenticated", "The caller is not known"
+    code, title = "unauthenticated", "The caller is not authenticated"
 
 
 class Forbidden(Refused):
-    code, title = "forbidden", "The caller may not do this"
+    code, title = "forbidden", "The caller lacks a permission"
 
 
 class PaymentNotFound(Refused):
-    code, title = "payment_not_found", "There is no such payment"
+    code, title = "payment_not_found", "The payment does not exist"
 
 
 class OrderAlreadyPaid(Refused):
@@ -76,7 +77,7 @@ class OrderAlreadyPaid(Refused):
 
 
 class OrderInProgress(Refused):
-    code, title = "order_in_progress", "A payment of the order is being processed"
+    code, title = "order_in_progress", "Another payment for this order is in progress"
     retryable = True
 
 
@@ -98,7 +99,7 @@ class UnsupportedMediaType(Refused):
 
 
 class InvalidRequest(Refused):
-    """Fields that are wrong; `errors` holds {"location", "message"} pairs and never the input."""
+    """Some fields are wrong. `errors` holds {"location", "message"} pairs and never the input."""
 
     code, title = "invalid_request", "The request is not valid"
 
@@ -123,8 +124,14 @@ class Fault(PaymentsError):
 
 
 class ServiceUnavailable(Fault):
-    code, title = "service_unavailable", "The service cannot answer now"
+    code, title = "service_unavailable", "The service is unavailable"
 
 
 class InternalError(Fault):
-    code, title = "internal_error", "Something went wrong here"
+    """`retryable` is false where the same request would fail again, such as a constraint that the database refused."""
+
+    code, title = "internal_error", "Internal error"
+
+    def __init__(self, detail: str, *, retryable: bool = True) -> None:
+        super().__init__(detail)
+        self.retryable = retryable

@@ -1,4 +1,4 @@
-"""What the rest of the company hears: a payment as JSON, and the event that carries it."""
+"""A payment as callers and consumers read it, and the event that carries it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 from payments.domain.declines import public_decline_code, public_decline_message
-from payments.domain.operation import Refund
 from payments.domain.payment import EVENT_TYPES, Change, Payment
+from payments.domain.refund import Refund
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One CloudEvent, as the outbox keeps it. `sequence` counts a payment's events from 1 without gaps."""
+    """A CloudEvent as the outbox keeps it. `sequence` counts a payment's events from 1 without gaps."""
 
     event_id: UUID
     payment_id: UUID
@@ -27,7 +27,7 @@ class Event:
 
 
 def event_for(change: Change, after: Payment, refund: Refund | None, event_id: UUID, traceparent: str | None) -> Event | None:
-    """The event that a change owes, carrying the payment as it is after it, or None where it owes none."""
+    """Return the event of a change, with the payment as it is after the change; None when the change has no event."""
     event_type = EVENT_TYPES.get(type(change))
     if event_type is None:
         return None
@@ -36,7 +36,7 @@ def event_for(change: Change, after: Payment, refund: Refund | None, event_id: U
 
 
 def payment_body(payment: Payment, *, refunds: Sequence[Refund] | None = None, confidential: bool = False) -> dict[str, Any]:
-    """A payment as callers and consumers see it. `confidential` shows the real decline code, for the admin scope alone."""
+    """Return the payment's JSON. `confidential` shows the gateway's own decline code, for the admin scope alone."""
     decline_code, error_message = payment.decline_code, payment.error_message
     if not confidential:
         decline_code, error_message = (
@@ -90,5 +90,5 @@ def refund_body(refund: Refund, *, confidential: bool = False) -> dict[str, Any]
 
 
 def rfc3339(at: datetime | None) -> str | None:
-    """A moment in UTC with microseconds, such as 2026-01-31T12:00:00.000000Z; fixed width, so that text sorts as time does."""
+    """Return UTC with microseconds, such as 2026-01-31T12:00:00.000000Z. The width is fixed, so text sorts as time does."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None

@@ -1,4 +1,4 @@
-"""A command that moves money, as the books keep it: its key, its lease, its attempts and its outcome; and a refund's record."""
+"""An operation: one command that moves money, as the `operations` table keeps it."""
 
 from __future__ import annotations
 
@@ -9,40 +9,25 @@ from typing import Any
 from uuid import UUID
 
 
-class Kind(StrEnum):
-    PROCESS = "process"
-    CAPTURE = "capture"
-    VOID = "void"
-    REFUND = "refund"
-
-
 class Outcome(StrEnum):
-    """What became of an operation. UNKNOWN is never stored: it is the absence of an outcome."""
+    """What became of an operation. UNKNOWN is never stored: the database says it by leaving the outcome empty."""
 
     SUCCEEDED = "succeeded"
     DECLINED = "declined"
     UNKNOWN = "unknown"
 
 
-GATEWAY_KEY_PREFIXES = {Kind.PROCESS: "pay", Kind.CAPTURE: "cap", Kind.VOID: "void", Kind.REFUND: "ref"}
-
-
-def gateway_key(kind: Kind, subject_id: UUID) -> str:
-    """The key that every attempt of an operation carries, so that the gateway moves the money once.
-
-    The subject is the payment for process, the refund for refund, and the operation itself for capture and void, because a
-    capture may be tried again after a decline and is then another command.
-    """
-    return f"{GATEWAY_KEY_PREFIXES[kind]}-{subject_id}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """Field for column as in the `operations` table; `outcome` is None while nobody knows, `reply` is the gateway's own."""
+    """The columns of `operations`, but for its lease. `kind` is the command's, `outcome` is None while it is unknown, and
+    `reply` is the gateway's answer as we recorded it.
+
+    Every attempt carries the same `gateway_key`, so that the gateway moves the money once.
+    """
 
     operation_id: UUID
     owner: str
-    kind: Kind
+    kind: str
     payment_id: UUID
     refund_id: UUID | None = None
     amount_minor: int
@@ -57,24 +42,39 @@ class Operation:
     created_at: datetime
 
 
-class RefundStatus(StrEnum):
-    PENDING = "PENDING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refund:
-    """Field for column as in the `refunds` table."""
+class Draft:
+    """An operation before its claim, which finds the payment. `amount_minor` None stands for all that the payment allows.
 
-    refund_id: UUID
-    payment_id: UUID
+    `lease_s` says for how many seconds the worker that claims the operation may act on it alone.
+    """
+
+    operation_id: UUID
     owner: str
-    transaction_id: str
-    amount_minor: int
-    currency: str
-    status: RefundStatus
-    reason: str | None
-    decline_code: str | None
+    kind: str
+    refund_id: UUID | None = None
+    amount_minor: int | None = None
+    reason: str | None = None
+    idempotency_key: str | None = None
+    request_hash: str
+    gateway_key: str
+    traceparent: str | None = None
     created_at: datetime
-    updated_at: datetime
+    lease_s: float
+
+    def on(self, payment_id: UUID, amount_minor: int) -> Operation:
+        """Return the operation that the claim has written for this payment and amount."""
+        return Operation(
+            operation_id=self.operation_id,
+            owner=self.owner,
+            kind=self.kind,
+            payment_id=payment_id,
+            refund_id=self.refund_id,
+            amount_minor=amount_minor,
+            reason=self.reason,
+            idempotency_key=self.idempotency_key,
+            request_hash=self.request_hash,
+            gateway_key=self.gateway_key,
+            traceparent=self.traceparent,
+            created_at=self.created_at,
+        )

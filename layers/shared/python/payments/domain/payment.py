@@ -36,15 +36,16 @@ TRANSITIONS: Mapping[PaymentStatus, frozenset[PaymentStatus]] = {
 """Which status may follow which. The database's trigger holds the same table, and the README's diagram is drawn from it."""
 
 REFUNDABLE = frozenset({S.CAPTURED, S.PARTIALLY_REFUNDED})
+"""A payment can be refunded in these statuses, as far as `Payment.refundable_minor` reaches."""
 
 
 class IllegalTransition(Exception):
-    """A change was applied to a payment whose status does not allow it: a defect of the caller, never a user's error."""
+    """The payment does not allow the change. The calling code has a defect; a user's request never leads here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """One attempt to pay an order, field for column as in the `payments` table. Amounts are in the minor unit of `currency`."""
+    """The columns of `payments`: one attempt to pay an order. Amounts are in the minor unit of `currency`."""
 
     payment_id: UUID
     owner: str
@@ -76,10 +77,17 @@ class Payment:
     version: int
     event_sequence: int = 0
 
+    @property
+    def refundable_minor(self) -> int:
+        """The amount that a new refund may take: captured, not refunded yet and not reserved by another refund."""
+        if self.status not in REFUNDABLE:
+            return 0
+        return self.captured_minor - self.refunded_minor - self.refund_reserved_minor
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessingStarted:
-    pass
+    """The claim is written; the gateway will be called next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Authorized:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """Money was taken: at once (with the gateway's ids) or from an authorization, in which case what is not taken is released."""
+    """The gateway took the money, at once or from an authorization. It releases the rest of an authorization."""
 
     amount_minor: int
     transaction_id: str
@@ -112,18 +120,25 @@ class Voided:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundReserved:
+    """A refund claimed this amount, before the gateway is called. CLAIM_REFUND in store/claims.py writes the same change."""
+
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
 class RefundSucceeded:
     amount_minor: int
 
 
 @dataclass(frozen=True, slots=True)
 class RefundReleased:
-    """The gateway declined the refund: what was reserved for it is free again."""
+    """The gateway declined the refund, so its amount is no longer reserved."""
 
     amount_minor: int
 
 
-Change = ProcessingStarted | Authorized | Captured | Failed | Voided | RefundSucceeded | RefundReleased
+Change = ProcessingStarted | Authorized | Captured | Failed | Voided | RefundReserved | RefundSucceeded | RefundReleased
 
 EVENT_TYPES: Mapping[type[Change], str] = {
     Authorized: "payment.authorized",
@@ -132,12 +147,12 @@ EVENT_TYPES: Mapping[type[Change], str] = {
     Voided: "payment.voided",
     RefundSucceeded: "payment.refunded",
 }
-"""Changes that other services hear of. The others are nobody's business but ours."""
+"""We publish an event for each of these changes, and none for the others."""
 
 
 def apply(payment: Payment, change: Change, at: datetime) -> Payment:
-    """The payment after the change, one version on; raises IllegalTransition where the table does not allow it."""
-    at = max(at, payment.updated_at)  # two machines' clocks may differ by a little; a payment's story never goes backwards
+    """Return the payment after the change, one version on. Raises IllegalTransition when the payment does not allow it."""
+    at = max(at, payment.updated_at)  # The clocks of two machines differ a little, and a payment's history never goes backwards.
     after = payment
     match change:
         case ProcessingStarted():
@@ -170,6 +185,10 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
             )
         case Voided():
             after = replace(_move(payment, S.VOIDED, change.reason), voided_at=at, capture_before=None)
+        case RefundReserved(amount_minor):
+            if not 1 <= amount_minor <= payment.refundable_minor:
+                raise IllegalTransition(f"{amount_minor} is not between 1 and the refundable {payment.refundable_minor}")
+            after = replace(payment, refund_reserved_minor=payment.refund_reserved_minor + amount_minor)
         case RefundSucceeded(amount_minor):
             refunded_minor = payment.refunded_minor + amount_minor
             to = S.REFUNDED if refunded_minor == payment.captured_minor else S.PARTIALLY_REFUNDED

@@ -1,1 +1,1 @@
-"""Where the money really moves."""
+"""The gateway that moves the money."""

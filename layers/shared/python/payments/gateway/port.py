@@ -1,4 +1,4 @@
-"""What we ask of a payment gateway: four calls, each repeatable under its key, each with one of three answers."""
+"""What we need of a payment gateway: four calls, each repeatable under its key, each with one of three answers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Protocol
 class GatewayRequest:
     """One call. `key` is the gateway's idempotency key: the same key always moves the money at most once.
 
-    `attempt` counts our calls with this key from 1. `transaction_id` names the authorization or charge that a capture, void or
-    refund is about, and is None for a charge. `timeout_s` is how long we can wait for the answer.
+    `attempt` counts our calls with this key from 1. `transaction_id` names the authorization or charge of a capture, void or
+    refund, and is None for a charge. We wait at most `timeout_s` seconds for the answer.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """No answer that can be relied on: a time-out, a reset, a 5xx. The money may have moved; ask again with the same key."""
+    """No reliable answer: a time-out, a reset, a 5xx. The money may have moved, so we call again under the same key."""
 
     reason: str
 
@@ -55,7 +55,7 @@ Reply = Approved | Declined | Unknown
 
 
 class Gateway(Protocol):
-    """An adapter turns every failure of its own into Unknown; an exception that escapes is treated as Unknown too."""
+    """An adapter turns each of its failures into Unknown. We treat an exception that escapes it as Unknown too."""
 
     def charge(self, request: GatewayRequest) -> Reply: ...
 

@@ -1,8 +1,8 @@
-"""A gateway without a network, which stands where Stripe or PayPal will.
+"""A gateway without a network. It stands where Stripe or PayPal will.
 
-It keeps no state and draws no random numbers: outcome, delay and ids are an HMAC of (seed, key), so the same key always gets the
-same answer, as a real gateway's idempotency promises, in whichever process asks. What happens on the way back (a lost reply) also
-depends on the attempt, since a second call may get through where the first did not.
+It keeps no state and draws no random numbers. Outcome, delay and ids are an HMAC of (seed, key), so the same key gets the same
+answer in every process, as a real gateway's idempotency promises. A lost reply also depends on the attempt, because a second call
+may get through where the first did not.
 
 Scenario tokens override the rates: `tok_ok`, `tok_<decline code>` for each decline, `tok_timeout_then_captured`,
 `tok_timeout_then_declined`, `tok_capture_declined`, `tok_refund_declined`, `tok_refund_timeout`, `tok_slow`.
@@ -22,12 +22,12 @@ from payments.gateway.port import Approved, Declined, GatewayRequest, Reply, Unk
 DECLINE_CODES = tuple(code for code in DECLINE_MESSAGES if code != "generic_decline")
 
 SLOW_S = 3.0
-"""`tok_slow`: long enough to see a request in flight from a second terminal, shorter than any time-out of ours."""
+"""`tok_slow`: long enough to watch a request in flight from a second terminal, shorter than all our time-outs."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedGateway:
-    """Rates are fractions from 0 to 1; a delay is drawn from `delay_ms` (lowest, highest) for every call."""
+    """Rates are fractions from 0 to 1. Each key has a delay between the two of `delay_ms` (lowest, highest)."""
 
     success_rate: float = 0.95
     delay_ms: tuple[int, int] = (50, 200)
@@ -89,7 +89,7 @@ class SimulatedGateway:
         return hmac.digest(self.seed.encode(), f"{purpose}:{key}".encode(), hashlib.sha256).hex()[:24]
 
     def _fraction(self, purpose: str, key: str) -> float:
-        """A number in [0, 1) that depends on the seed, the purpose and the key alone."""
+        """Return a number in [0, 1) that depends on the seed, the purpose and the key alone."""
         return int(self._hex(purpose, key)[:13], 16) / 16**13
 
 

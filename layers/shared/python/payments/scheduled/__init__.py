@@ -1,1 +1,1 @@
-"""What finishes the rest: events that wait, outcomes that are not known, outcomes settled by hand."""
+"""The functions that finish what invocations leave behind: unpublished events and unknown outcomes."""

@@ -1,4 +1,4 @@
-"""An outcome that a person looked up at the gateway, written as the gateway's own answer would have been."""
+"""Settle an operation by hand: write the outcome that a person has looked up at the gateway, as if the gateway had replied it."""
 
 from __future__ import annotations
 
@@ -6,49 +6,60 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from payments.commands.phases import settle
-from payments.commands.service import Result, Service, result_of
+from payments.commands.catalog import COMMANDS
+from payments.commands.command import Result, result_of
+from payments.commands.service import Service
+from payments.commands.settle import write_outcome
 from payments.domain.declines import DECLINE_MESSAGES
 from payments.domain.operation import Outcome
 from payments.domain.payment import Payment
 from payments.gateway.port import Approved, Declined
-from payments.store import claims, lookups, settlement
+from payments.store import claims
 
 
-def settle_by_hand(service: Service, told: Mapping[str, Any]) -> Result:
-    """Settle an operation that nobody asks about any more. The outcome that it may have by now stands.
+class NotSettled(Exception):
+    """The operation cannot be settled like this; the message tells the operator why. Nothing was written."""
 
-    `told` holds operation_id, attempt (which was the last one before the look-up), outcome (`succeeded` or `declined`) and by
-    (who looked it up); for a payment also the gateway's transaction_id and payment_intent_id, for a decline its decline_code.
-    Raises ValueError, with the reason in words.
+
+def settle_by_hand(service: Service, found: Mapping[str, Any]) -> Result:
+    """Settle an operation that reconcile has given up. An outcome that the operation has by now stands.
+
+    `found` holds operation_id, attempt (the last one before the look-up), outcome (`succeeded` or `declined`) and by (the person
+    who looked it up). For a payment it also holds the gateway's transaction_id and payment_intent_id, for a decline its
+    decline_code. Raises NotSettled.
     """
-    state = settlement.state_of(service.db, UUID(str(told.get("operation_id"))))
+    state = claims.state_of(service.db, _operation_id(found))
     if state is None:
-        raise ValueError("there is no such operation")
-    operation, payment = state
-    refund = lookups.refund_by_id(service.db, operation.refund_id) if operation.refund_id else None
+        raise NotSettled("there is no such operation")
+    operation, command = state.operation, COMMANDS[state.operation.kind]
     if operation.outcome is not None:
-        return result_of(operation, operation.outcome, payment, refund, replayed=True)
+        return result_of(command, state, operation.outcome, replayed=True)
     if not claims.is_given_up(service.db, operation.operation_id):
-        raise ValueError("the gateway is still asked about this operation")
-    if told.get("attempt") != operation.attempt:
-        # What the gateway had never seen when the person looked may have moved money at the next attempt.
-        raise ValueError("attempt is not the last one: read it in the books again, and only then look the key up again")
-    settled = settle(service, operation, payment, refund, _reply(payment, told))
-    return result_of(settled.operation, settled.outcome, settled.payment, settled.refund)
+        raise NotSettled("reconcile still calls the gateway for this operation")
+    if found.get("attempt") != operation.attempt:
+        # The next attempt may have moved money that the gateway had not seen when the person looked.
+        raise NotSettled("attempt is not the last one: read it in the database again, and only then look the key up again")
+    return write_outcome(command, state, _reply(state.payment, found), service).result
 
 
-def _reply(payment: Payment, told: Mapping[str, Any]) -> Approved | Declined:
-    transaction_id = payment.transaction_id or told.get("transaction_id")
-    payment_intent_id = payment.payment_intent_id or told.get("payment_intent_id")
-    if not told.get("by"):
-        raise ValueError("by must say who looked the outcome up")
-    raw = {"by_hand": str(told["by"])}
-    if told.get("outcome") == Outcome.SUCCEEDED:
+def _operation_id(found: Mapping[str, Any]) -> UUID:
+    try:
+        return UUID(str(found.get("operation_id")))
+    except ValueError:
+        raise NotSettled("operation_id must be the UUID of an operation") from None
+
+
+def _reply(payment: Payment, found: Mapping[str, Any]) -> Approved | Declined:
+    transaction_id = payment.transaction_id or found.get("transaction_id")
+    payment_intent_id = payment.payment_intent_id or found.get("payment_intent_id")
+    if not found.get("by"):
+        raise NotSettled("by must name the person who looked the outcome up")
+    raw = {"by_hand": str(found["by"])}
+    if found.get("outcome") == Outcome.SUCCEEDED:
         if not transaction_id or not payment_intent_id:
-            raise ValueError("transaction_id and payment_intent_id must be the gateway's")
+            raise NotSettled("transaction_id and payment_intent_id must be the gateway's")
         return Approved(str(transaction_id), str(payment_intent_id), raw)
-    code = told.get("decline_code")
-    if told.get("outcome") != Outcome.DECLINED or code not in DECLINE_MESSAGES:
-        raise ValueError(f"outcome must be succeeded, or declined with a decline_code of {', '.join(DECLINE_MESSAGES)}")
+    code = found.get("decline_code")
+    if found.get("outcome") != Outcome.DECLINED or code not in DECLINE_MESSAGES:
+        raise NotSettled(f"outcome must be succeeded, or declined with a decline_code of {', '.join(DECLINE_MESSAGES)}")
     return Declined(code, DECLINE_MESSAGES[code], transaction_id, payment_intent_id, raw)

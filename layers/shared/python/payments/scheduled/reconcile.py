@@ -1,23 +1,24 @@
-"""Scheduled: find out what became of operations whose outcome nobody knows, and void authorizations that ran out."""
+"""Scheduled: call the gateway again for operations whose outcome is unknown, and void authorizations that have run out."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 
-from payments.commands.phases import GATEWAY_TIMEOUT_S, LEASE_MARGIN_S, SETTLE_RESERVE_S, carry_out
-from payments.commands.requests import VoidRequest
+from payments.commands.catalog import COMMANDS
+from payments.commands.claim import LEASE_MARGIN_S
+from payments.commands.phases import GATEWAY_TIMEOUT_S, SETTLE_RESERVE_S, move_money, perform
 from payments.commands.service import Call, Deadline, Service
-from payments.commands.void import void
+from payments.commands.void import Void
 from payments.domain.errors import Refused
-from payments.domain.operation import Operation, Outcome
-from payments.domain.payment import Payment
-from payments.store import claims, lookups
+from payments.domain.operation import Outcome
+from payments.store import claims
+from payments.store.claims import Claimed
 
 logger = logging.getLogger(__name__)
 
 ONE_OPERATION_S = GATEWAY_TIMEOUT_S + SETTLE_RESERVE_S
-"""What one operation may take at worst; no further one is begun with less time left."""
+"""One operation takes at most this long. A run with less time left begins no further one."""
 
 EXPIRIES_PER_RUN = 500
 """More than a run has time for at the gateway's usual pace, so that time is the only bound."""
@@ -27,8 +28,11 @@ EXPIRY_REASON = "the authorization ran out"
 
 @dataclass(slots=True)
 class Reconciled:
-    """How many operations were settled and are still unknown, and how many authorizations were voided because they ran out; and
-    of all operations how many wait for a person (`exhausted`) and how old the oldest without an outcome is."""
+    """The counts of one run, and the state that it leaves.
+
+    The run settled `settled` operations, got no outcome for `unknown`, and voided `expired` authorizations. It leaves `exhausted`
+    operations that a person has to settle; the oldest operation without an outcome is `oldest_unknown_s` seconds old.
+    """
 
     settled: int = 0
     unknown: int = 0
@@ -38,14 +42,14 @@ class Reconciled:
 
 
 def reconcile(service: Service, deadline: Deadline) -> Reconciled:
-    """Work through what is due until nothing is, or time is short. One at a time, so that each has a lease of its own."""
+    """Settle operations that are due until none is left or time is short. One at a time, so that each has its own lease."""
     done = Reconciled()
     while deadline.remaining_s() > ONE_OPERATION_S:
         due = claims.claim_due(service.db, 1, ONE_OPERATION_S + LEASE_MARGIN_S)
         if not due:
             break
-        for operation, payment in due:
-            if _settle(service, operation, payment, deadline):
+        for claimed in due:
+            if _settle(claimed, service, deadline):
                 done.settled += 1
             else:
                 done.unknown += 1
@@ -54,30 +58,29 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
     return done
 
 
-def _settle(service: Service, operation: Operation, payment: Payment, deadline: Deadline) -> bool:
-    """Whether the operation has an outcome now."""
+def _settle(claimed: Claimed, service: Service, deadline: Deadline) -> bool:
+    """Return whether the operation has an outcome now."""
+    operation = claimed.operation
     try:
-        refund = lookups.refund_by_id(service.db, operation.refund_id) if operation.refund_id else None
-        return carry_out(service, operation, payment, refund, deadline).outcome is not Outcome.UNKNOWN
+        result = move_money(COMMANDS[operation.kind], lambda: claimed, service, deadline)
+        return result.outcome is not Outcome.UNKNOWN
     except Exception:
-        # One operation that cannot be settled must not keep the others waiting; its lease makes it due again.
+        # The other operations must not wait for one that cannot be settled. Its lease makes it due again.
         logger.exception("an operation could not be reconciled", extra={"operation_id": str(operation.operation_id)})
         return False
 
 
 def _void_what_ran_out(service: Service, deadline: Deadline, done: Reconciled) -> None:
+    void = Void()
     for owner, transaction_id in claims.authorizations_run_out(service.db, EXPIRIES_PER_RUN):
         if deadline.remaining_s() <= ONE_OPERATION_S:
             break
+        request = void.request(transaction_id=transaction_id, reason=EXPIRY_REASON)
         try:
-            result = void(
-                VoidRequest(transaction_id=transaction_id, reason=EXPIRY_REASON),
-                Call(owner=owner, deadline=deadline),
-                service,
-            )
+            result = perform(void, request, Call(owner=owner, deadline=deadline), service)
             done.expired += result.outcome is Outcome.SUCCEEDED
         except Refused:
             logger.info("the authorization was captured or voided meanwhile", extra={"transaction_id": transaction_id})
         except Exception:
-            # One that cannot be voided, a locked row for example, must not keep the others waiting.
+            # The other authorizations must not wait for one that cannot be voided, such as a locked row.
             logger.exception("an authorization that ran out could not be voided", extra={"transaction_id": transaction_id})

@@ -1,4 +1,4 @@
-"""Scheduled: send to Kafka what the invocations left behind, in each payment's order; replay a range on demand."""
+"""Scheduled: send the events that invocations left unpublished, in each payment's order. On demand: replay a range of events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from payments.commands.service import Deadline, Service
 from payments.store import outbox
 
 BATCH = 200
-"""Enough that one acknowledgement covers many events, few enough that a batch is sent well within its lease."""
+"""Large enough that one acknowledgement covers many events, small enough to send a batch well within its lease."""
 
 SEND_TIMEOUT_S = 5.0
 """More patient than an invocation with a caller waiting; a broker that needs longer is down."""
@@ -18,18 +18,18 @@ LEASE_S = 15.0
 """More than SEND_TIMEOUT_S and a mark, so that two relays never send one event at the same time."""
 
 RUN_RESERVE_S = SEND_TIMEOUT_S + 3.0
-"""No further batch is begun with less time left."""
+"""A run with less time left begins no further batch."""
 
 PRUNE_PORTION = 1000
-"""Rows that a DELETE takes in some milliseconds."""
+"""One DELETE removes so many rows in some milliseconds."""
 
 KEEP_DAYS = 7
-"""How long published events can be replayed: a weekend and a working week to notice that a consumer lost some."""
+"""Published events can be replayed this long. A consumer has a weekend and a working week to notice that it lost some."""
 
 
 @dataclass(slots=True)
 class Relayed:
-    """What one run did, and what is left: `unpublished` events, the oldest `lag_s` seconds old."""
+    """One run published `published` events. It leaves `unpublished` ones; the oldest of them is `lag_s` seconds old."""
 
     published: int = 0
     unpublished: int = 0
@@ -37,7 +37,7 @@ class Relayed:
 
 
 def relay(service: Service, deadline: Deadline) -> Relayed:
-    """Publish until nothing is left, the broker acknowledges nothing, or time is short."""
+    """Publish until no event is left, the broker acknowledges nothing, or time is short."""
     done = Relayed()
     while deadline.remaining_s() > RUN_RESERVE_S and not service.publisher.backs_off():
         events = outbox.claim_unpublished(service.db, BATCH, LEASE_S)
@@ -47,7 +47,7 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
         outbox.mark_published(service.db, acknowledged)
         done.published += len(acknowledged)
         if not acknowledged:
-            break  # nothing gets through now; what some partitions refuse is behind the others in the next batch
+            break  # The broker acknowledges nothing now. (Events that some partitions refuse come last in the next batch.)
     while deadline.remaining_s() > RUN_RESERVE_S and outbox.prune(service.db, KEEP_DAYS, PRUNE_PORTION) == PRUNE_PORTION:
         pass
     done.unpublished, done.lag_s = outbox.lag(service.db)
@@ -55,10 +55,10 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
 
 
 def replay(service: Service, deadline: Deadline, from_time: datetime, to_time: datetime) -> tuple[int, datetime | None]:
-    """Send published events of [from_time, to_time) again, with their ids.
+    """Send published events of [from_time, to_time) again, with the same ids.
 
-    Returns how many were acknowledged and, when time ran out or the broker stopped acknowledging, the moment to go on from; None
-    when the end was reached. Going on from there sends a few events once more.
+    Returns how many events the broker acknowledged. The second value is None at the end of the range. It is the moment to go on
+    from when time ran out or the broker stopped acknowledging; the next run then sends a few events once more.
     """
     sent, last = 0, None
     while events := outbox.published_between(service.db, from_time, to_time, last, BATCH):

@@ -1,1 +1,1 @@
-"""The books, in PostgreSQL. Each function is one phase of a flow: one flush to the server, one transaction."""
+"""The SQL. Each function sends one phase of a command: one round trip, one transaction."""

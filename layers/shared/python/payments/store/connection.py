@@ -1,9 +1,10 @@
 """One connection to PostgreSQL, one flush a phase.
 
-pg8000 sends three Syncs for one statement with parameters, and a transaction pooler (PgBouncer, RDS Proxy) may switch servers at
-each of them: the rows of somebody else's statement, silently. So a subclass puts Parse, Bind, Describe and Execute of all the
-statements of a phase before one Sync. PostgreSQL runs what stands before a Sync as one implicit transaction: all of it commits or
-none, in one round trip. Statements stay unnamed, which RDS Proxy multiplexes without pinning.
+pg8000 sends three Syncs for one statement with parameters. A transaction pooler (PgBouncer, RDS Proxy) may switch servers at
+each Sync, and we would silently read the rows of another client's statement. Our subclass therefore sends Parse, Bind, Describe
+and Execute of all statements of a phase before one Sync. PostgreSQL runs all of them in one implicit transaction,
+so a phase takes one round trip and commits as a whole or not at all. Statements stay unnamed, because RDS Proxy multiplexes those
+without pinning.
 """
 
 from __future__ import annotations
@@ -38,34 +39,48 @@ from pg8000.core import (
 from pg8000.exceptions import DatabaseError, InterfaceError
 
 from payments.aws_auth import Password
-from payments.domain.errors import InternalError, ServiceUnavailable
+from payments.domain.errors import Fault, InternalError, ServiceUnavailable
 
 CONNECT_TIMEOUT_S = 3.0
 """A healthy server in the same VPC answers a connect in milliseconds; 3 s lets one lost SYN be sent again (at 1 s)."""
 
 READ_TIMEOUT_S = 6.0
-"""Longer than the role's statement_timeout (5 s), so that a slow statement ends as the server's error, not as a torn stream."""
+"""Longer than the role's statement_timeout (5 s), so the server reports a slow statement before we give the connection up."""
 
 RETRY_AFTER_S = 2
-"""What a caller is told to wait when the database is away: about as long as a fail-over of RDS Proxy takes."""
+"""A fail-over of RDS Proxy takes about as long."""
+
+UNAVAILABLE = "The database is unavailable; try again."
 
 Row = list[Any]
 
 
 class UniqueViolation(Exception):
-    """A unique constraint refused the phase, and the whole of it was rolled back; `constraint` is its name."""
+    """A unique constraint refused the phase, and PostgreSQL rolled the whole phase back.
 
-    def __init__(self, constraint: str) -> None:
+    `resent` says that the phase was sent twice: a server or a pooler that hung may still carry out the first sending.
+    """
+
+    def __init__(self, constraint: str, *, resent: bool = False) -> None:
         super().__init__(constraint)
         self.constraint = constraint
+        self.resent = resent
 
 
 class ConnectionLost(Exception):
-    """The connection broke. Whether the phase was committed is not known, so it is sent once more; see Database.run."""
+    """The connection broke before the answer was complete, so we do not know whether the server committed the phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The rows of each statement. `resent` says that the phase was sent twice, see UniqueViolation."""
+
+    rows: list[list[Row]]
+    resent: bool
 
 
 class Statement:
-    """SQL with `:name` parameters, turned into `$1` once, at import."""
+    """SQL with `:name` parameters, which become `$1` once, at import."""
 
     def __init__(self, sql: str) -> None:
         self._names: list[str] = []
@@ -93,41 +108,65 @@ class Connection(CoreConnection):  # type: ignore[misc]  # pg8000 has no type in
     """pg8000's connection with `flush`, which sends any number of statements before one Sync."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        with _socket_errors():
+            super().__init__(**options)
         self._usock.settimeout(READ_TIMEOUT_S)
         # pg8000 parses a timestamptz with strptime, 10 times slower, and gives up on offsets that are not whole hours.
         self.register_in_adapter(1184, lambda text: datetime.fromisoformat(text).astimezone(UTC))
 
     def flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
-        """Run the statements in one transaction; the rows of each. Raises DatabaseError, InterfaceError or OSError."""
-        for statement in statements:
-            params = make_params(self.py_types, statement.values)
-            self._send_message(PARSE, NULL_BYTE + statement.sql.encode() + NULL_BYTE + H_pack(0))
-            self._send_message(BIND, _bind(params))
-            self._send_message(DESCRIBE, PORTAL + NULL_BYTE)
-            self._sock.write(EXECUTE_MSG)
-        self._sock.write(SYNC_MSG)
-        self._sock.flush()
+        """Run the statements in one transaction and return the rows of each. Raises DatabaseError, InterfaceError or OSError."""
+        # All values are encoded before the first byte leaves, so that a defect of ours shows before anything is written.
+        binds = [_bind(make_params(self.py_types, statement.values)) for statement in statements]
+        self._send(statements, binds)
         contexts = [Context(statement.sql) for statement in statements]
         position, completed, code = 0, 0, None
         while code != READY_FOR_QUERY:
-            code, length = ci_unpack(_read(self._sock, 5))
-            self.message_types[code](_read(self._sock, length - 4), contexts[position])
+            code, message = self._receive()
+            self.message_types[code](message, contexts[position])
             if code == COMMAND_COMPLETE:
                 completed += 1
                 position = min(completed, len(contexts) - 1)
-        # After an error the server skips everything up to the Sync, so the statement that failed is the one we stand at.
+        # After an error the server skips everything up to the Sync, so `position` is at the statement that failed.
         if contexts[position].error is not None:
             raise contexts[position].error
         if completed != len(contexts):
-            # Money hangs on what is taken for written, so an answer that lacks a part is none.
+            # We take a phase for committed only when the server has confirmed every statement of it.
             raise InterfaceError(f"{completed} of {len(contexts)} statements were answered")
         return [context.rows or [] for context in contexts]
 
+    def _send(self, statements: Sequence[Bound], binds: Sequence[bytes]) -> None:
+        with _socket_errors():
+            for statement, bind in zip(statements, binds, strict=True):
+                self._send_message(PARSE, NULL_BYTE + statement.sql.encode() + NULL_BYTE + H_pack(0))
+                self._send_message(BIND, bind)
+                self._send_message(DESCRIBE, PORTAL + NULL_BYTE)
+                self._sock.write(EXECUTE_MSG)
+            self._sock.write(SYNC_MSG)
+            self._sock.flush()
+
+    def _receive(self) -> tuple[bytes, bytes]:
+        """Return the code and the body of the server's next message."""
+        with _socket_errors():
+            code, length = ci_unpack(_read(self._sock, 5))
+            return code, _read(self._sock, length - 4)
+
     def is_stale(self) -> bool:
-        """Whether the server has spoken or hung up while nobody asked: an idle connection has nothing to say otherwise."""
-        readable, _, _ = select.select([self._usock], [], [], 0)
+        """Return whether the server has sent something or hung up since our last statement; an idle server does neither."""
+        with _socket_errors():
+            readable, _, _ = select.select([self._usock], [], [], 0)
         return bool(readable)
+
+
+@contextmanager
+def _socket_errors() -> Iterator[None]:
+    """A closed socket makes pg8000 raise ValueError or AttributeError. Anywhere else they are defects of ours."""
+    try:
+        yield
+    except OSError:
+        raise  # A certificate that cannot be verified is a ValueError too.
+    except (ValueError, AttributeError) as error:
+        raise InterfaceError("the connection is closed") from error
 
 
 def _bind(params: Sequence[str | None]) -> bytes:
@@ -142,11 +181,11 @@ def _bind(params: Sequence[str | None]) -> bytes:
 
 
 def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
-    """pg8000's arguments from `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`.
+    """Return pg8000's arguments for `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`.
 
-    `sslmode` is `disable` or `verify-full` (the default, unless the host is this machine's loopback): what lies between would
-    encrypt without knowing for whom. Raises ValueError for a URL that says anything else, and for one without TLS that
-    `needs_tls` because a token or a secret will travel.
+    `sslmode` is `disable` or `verify-full`. The default is `verify-full`, but for this machine's loopback; the modes between
+    the two encrypt without checking the server's name. Raises ValueError for any other URL, and for one without TLS when
+    `needs_tls` says that a token or a secret will travel.
     """
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
@@ -171,19 +210,16 @@ def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
 
 
 def logged_in(options: dict[str, Any], password: Password | None) -> dict[str, Any]:
-    """The options with a password made for this one connection; as they are when there is none to make."""
+    """Return the options with a password made for this one connection, or unchanged when there is no password to make."""
     return options | {"password": password(options["host"], options["port"], options["user"])} if password else options
 
 
 class Database:
-    """The one connection of this process, made at first use and made anew after anything that left it out of step."""
+    """The one connection of this process. It is opened at first use, and again after an error that left it out of step."""
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
         self._connection: Connection | None = None
-        self.resent = False
-        """Whether the last run was sent twice. The first sending may still lie with a server or a pooler that hangs, and be
-        carried out after the second one was refused."""
 
     @classmethod
     def at(cls, url: str, password: Password | None = None) -> Self:
@@ -191,32 +227,37 @@ class Database:
         return cls(lambda: Connection(**logged_in(options, password)))
 
     def run(self, *statements: Bound) -> list[list[Row]]:
-        """Run statements in one transaction and one round trip; the rows of each statement.
+        """Do as `send`, and return the rows alone."""
+        return self.send(*statements).rows
 
-        A broken connection is made anew and the phase sent once more. That is safe because every phase of the store is guarded:
-        inserts carry ids that the caller made, updates name the version or the attempt they start from, so a phase that was
-        committed although its answer got lost is refused by its own traces, and the flow then reads what is there; `resent` tells
-        that it has to. A time-out is not sent again: the server may still be at it.
+    def send(self, *statements: Bound) -> Answer:
+        """Run the statements in one transaction and one round trip.
+
+        When the connection breaks, a new one sends the phase once more. That is safe because every phase of the store guards
+        itself: inserts carry ids that the caller made, and updates name the version or the attempt that they start from. If the
+        first sending was committed, its rows refuse the second one, and the flow reads them because `resent` is true. A phase
+        that timed out is not sent again, because the server may still be working on it.
 
         Raises UniqueViolation, ServiceUnavailable or InternalError.
         """
-        self.resent = False
         try:
             with _errors_as_ours():
-                return self._flush(statements)
+                return Answer(self._flush(statements), resent=False)
         except ConnectionLost:
-            self.resent = True
-            try:
-                with _errors_as_ours():
-                    return self._flush(statements)
-            except ConnectionLost as error:
-                raise ServiceUnavailable(f"The books cannot be reached: {error}.", retry_after_s=RETRY_AFTER_S) from None
+            pass
+        try:
+            with _errors_as_ours():
+                return Answer(self._flush(statements), resent=True)
+        except UniqueViolation as violation:
+            raise UniqueViolation(violation.constraint, resent=True) from None
+        except ConnectionLost as error:
+            raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), str(error)) from None
 
     def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         if self._connection is not None and self._connection.is_stale():
             self.close()
         connection = self._connection or self._connect()
-        self._connection = None  # until the answer is complete it belongs to nobody: an exception leaves it out of step
+        self._connection = None  # until the answer is complete: an exception would leave it out of step
         try:
             rows = connection.flush(statements)
         except DatabaseError as error:
@@ -239,8 +280,8 @@ class Database:
 
 
 def _close_quietly(connection: Connection) -> None:
-    # What it raises does not matter: it is broken already, which is why it goes. The file over the socket may hold bytes that
-    # were never sent, and would try them once more when it is collected.
+    # The connection is broken already, so its errors do not matter. The file over the socket may hold bytes that were never sent,
+    # and would try to send them when the collector closes it.
     file = connection._sock
     for part in (connection, file):
         with suppress(InterfaceError, OSError, ValueError, AttributeError):
@@ -266,28 +307,39 @@ SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
     "28": ServiceUnavailable,  # the login was refused: an expired token, a password being rotated
     "3D": ServiceUnavailable,  # the database is not there (yet)
 }
-"""What a server's error means to a flow, by SQLSTATE or its class (the first two characters). The rest is InternalError."""
+"""The server's errors as ours, by SQLSTATE or by its class (the first two characters). All others are InternalError."""
+
+PERMANENT = ("22", "23")
+"""Classes of SQLSTATE that the same request would meet again: a value that the server cannot take, a constraint."""
 
 
 @contextmanager
 def _errors_as_ours() -> Iterator[None]:
-    """Foreign errors as ours, without their text: a server's DETAIL quotes whole rows, the payment token among them."""
+    """Turn foreign errors into ours, without their text: the server's DETAIL quotes whole rows with their payment tokens."""
     try:
         yield
     except DatabaseError as error:
         fields = _fields(error)
         sqlstate, constraint = fields.get("C", ""), fields.get("n", "")
+        note = f"SQLSTATE {sqlstate} {constraint}".strip()
         if sqlstate == "23505":
             raise UniqueViolation(constraint) from None
         kind = SQLSTATE_ERRORS.get(sqlstate) or SQLSTATE_ERRORS.get(sqlstate[:2])
         if kind is ConnectionLost:
-            raise ConnectionLost(f"SQLSTATE {sqlstate}") from None
+            raise ConnectionLost(note) from None
         if kind is ServiceUnavailable:
-            raise ServiceUnavailable(f"The books cannot answer now: SQLSTATE {sqlstate}.", retry_after_s=RETRY_AFTER_S) from None
-        raise InternalError(f"SQLSTATE {sqlstate} {constraint}".strip()) from None
-    except (InterfaceError, OSError, ValueError, AttributeError) as error:
-        # pg8000 wraps most socket errors in InterfaceError and lets others through; a ValueError or AttributeError is a write
-        # to a socket that it has closed.
+            raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), note) from None
+        retryable = sqlstate[:2] not in PERMANENT
+        raise _noted(InternalError("The database refused the statement.", retryable=retryable), note) from None
+    except (InterfaceError, OSError) as error:
+        # pg8000 wraps most socket errors in InterfaceError and lets the others through.
+        note = type(error.__cause__ or error).__name__
         if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
-            raise ServiceUnavailable("The books did not answer in time.", retry_after_s=RETRY_AFTER_S) from None
-        raise ConnectionLost(type(error.__cause__ or error).__name__) from None
+            raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), note) from None
+        raise ConnectionLost(note) from None
+
+
+def _noted(error: Fault, note: str) -> Fault:
+    """Return the error with a note for our log; no caller reads it."""
+    error.add_note(note)
+    return error

@@ -1,26 +1,25 @@
-"""What is owed to Kafka: marking what was sent, claiming what was left behind, replaying, pruning."""
+"""The outbox: mark events that Kafka has acknowledged, claim those that still wait, replay and prune."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from payments.domain.events import Event
-from payments.store.connection import Database, Statement
+from payments.store.connection import Database, Row, Statement
+from payments.store.rows import columns
 
-EVENT_COLUMNS = (
-    "outbox.event_id, outbox.payment_id, outbox.sequence, outbox.type, outbox.data, outbox.created_at, outbox.traceparent"
-)
+EVENT = ("event_id", "payment_id", "sequence", "type", "data", "created_at", "traceparent")
+EVENT_COLUMNS = columns(EVENT, "outbox")
 
 MARK_PUBLISHED = Statement(
     "UPDATE outbox SET published_at = now() WHERE event_id = ANY(:event_ids::uuid[]) AND published_at IS NULL"
 )
 
-# Only the oldest unpublished event of each payment, so that a payment's events leave in order whoever sends them. In order of
-# the lease's end, so that what the broker refused goes behind what has not been tried.
+# A claim takes only the oldest unpublished event of each payment, so a payment's events leave in order, whichever function sends
+# them. It orders by the lease's end, so events that the broker refused come after events that nobody has tried yet.
 CLAIM_UNPUBLISHED = Statement(f"""
     WITH heads AS (
         SELECT event_id FROM outbox head
@@ -45,7 +44,7 @@ PUBLISHED_BETWEEN = Statement(f"""
     ORDER BY created_at, payment_id, sequence LIMIT :limit
 """)
 
-# In portions, so that no statement comes near the role's time-out however much has piled up.
+# A portion at a time, so that no statement comes near the role's time-out.
 PRUNE = Statement("""
     WITH gone AS (
         DELETE FROM outbox WHERE event_id IN (
@@ -63,19 +62,19 @@ def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
 
 
 def claim_unpublished(db: Database, limit: int, lease_s: float) -> list[Event]:
-    """Lease unpublished events that nobody is sending, at most one a payment, oldest first."""
+    """Lease unpublished events that no function is sending, at most one a payment. Returns them oldest first."""
     events = [_event(row) for row in db.run(CLAIM_UNPUBLISHED(limit=limit, lease_s=lease_s))[0]]
     return sorted(events, key=lambda event: event.created_at)
 
 
 def lag(db: Database) -> tuple[int, float]:
-    """How many events are unpublished, and the age of the oldest in seconds."""
+    """Return how many events are unpublished, and the age of the oldest in seconds."""
     count, age_s = db.run(LAG())[0][0]
     return count, age_s
 
 
 def published_between(db: Database, from_time: datetime, to_time: datetime, after: Event | None, limit: int) -> list[Event]:
-    """A page of what was already published, oldest first and each payment's in order, that follows the event `after`."""
+    """Return the page of published events that follows the event `after`: oldest first, each payment's in order."""
     start = (after.created_at, after.payment_id, after.sequence) if after else (from_time, UUID(int=0), -1)
     statement = PUBLISHED_BETWEEN(
         from_time=from_time,
@@ -89,11 +88,11 @@ def published_between(db: Database, from_time: datetime, to_time: datetime, afte
 
 
 def prune(db: Database, days: int, limit: int) -> int:
-    """Delete up to `limit` events that were published more than `days` days ago; how many there were."""
+    """Delete up to `limit` events that were published more than `days` days ago. Returns how many it deleted."""
     deleted: int = db.run(PRUNE(days=days, limit=limit))[0][0][0]
     return deleted
 
 
-def _event(row: list[Any]) -> Event:
-    event_id, payment_id, sequence, type_, data, created_at, traceparent = row
-    return Event(event_id, payment_id, sequence, type_, json.loads(data), created_at, traceparent)
+def _event(row: Row) -> Event:
+    record = dict(zip(EVENT, row, strict=True))
+    return Event(**record | {"data": json.loads(record["data"])})

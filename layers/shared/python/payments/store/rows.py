@@ -1,54 +1,45 @@
-"""Rows to dataclasses and back. A dataclass names its fields as the table names its columns, so it is the column list."""
+"""The columns that we read, and rows as dataclasses. Rows are read by these names, so a dataclass may order its fields freely."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from enum import Enum
+from collections.abc import Sequence
 from typing import Any
 
-from payments.domain.operation import Kind, Operation, Outcome, Refund, RefundStatus
+from payments.domain.operation import Operation, Outcome
 from payments.domain.payment import Payment, PaymentStatus
+from payments.domain.refund import Refund, RefundStatus
+
+PAYMENT = (
+    *("payment_id", "owner", "order_id", "status", "status_reason", "amount_minor", "currency", "payment_method"),
+    *("payment_token", "capture_method", "captured_minor", "refunded_minor", "refund_reserved_minor", "transaction_id"),
+    *("payment_intent_id", "decline_code", "error_message", "customer_id", "description", "metadata", "created_at"),
+    *("updated_at", "authorized_at", "captured_at", "failed_at", "voided_at", "capture_before", "version", "event_sequence"),
+)
+OPERATION = (
+    *("operation_id", "owner", "kind", "payment_id", "refund_id", "amount_minor", "reason", "idempotency_key"),
+    *("request_hash", "gateway_key", "attempt", "outcome", "reply", "traceparent", "created_at"),
+)
+REFUND = (
+    *("refund_id", "payment_id", "owner", "transaction_id", "amount_minor", "currency", "status", "reason"),
+    *("decline_code", "created_at", "updated_at"),
+)
 
 
-def columns_of(record: type, alias: str = "") -> str:
-    prefix = f"{alias}." if alias else ""
-    return ", ".join(prefix + f.name for f in fields(record))
-
-
-def placeholders_of(record: type) -> str:
-    return ", ".join(f":{f.name}" for f in fields(record))
-
-
-def values_of(record: Any) -> dict[str, object]:
-    """The record's fields as statement parameters: enums by their value, mappings as JSON."""
-    return {f.name: _parameter(getattr(record, f.name)) for f in fields(record)}
-
-
-def _parameter(value: object) -> object:
-    if isinstance(value, Enum):
-        return value.value
-    return json.dumps(value) if isinstance(value, Mapping) else value
-
-
-PAYMENT_COLUMNS = columns_of(Payment)
-OPERATION_COLUMNS = columns_of(Operation)
-REFUND_COLUMNS = columns_of(Refund)
-OPERATION_WIDTH = len(fields(Operation))
+def columns(names: Sequence[str], table: str = "") -> str:
+    """Return the names as a column list, each behind the name of its table where two tables share it."""
+    return ", ".join(f"{table}.{name}" if table else name for name in names)
 
 
 def payment_of(row: Sequence[Any]) -> Payment:
-    record = dict(zip((f.name for f in fields(Payment)), row, strict=True))
+    record = dict(zip(PAYMENT, row, strict=True))
     return Payment(**record | {"status": PaymentStatus(record["status"])})
 
 
 def operation_of(row: Sequence[Any]) -> Operation:
-    record = dict(zip((f.name for f in fields(Operation)), row, strict=True))
-    outcome = Outcome(record["outcome"]) if record["outcome"] else None
-    return Operation(**record | {"kind": Kind(record["kind"]), "outcome": outcome})
+    record = dict(zip(OPERATION, row, strict=True))
+    return Operation(**record | {"outcome": Outcome(record["outcome"]) if record["outcome"] else None})
 
 
 def refund_of(row: Sequence[Any]) -> Refund:
-    record = dict(zip((f.name for f in fields(Refund)), row, strict=True))
+    record = dict(zip(REFUND, row, strict=True))
     return Refund(**record | {"status": RefundStatus(record["status"])})

@@ -1,20 +1,18 @@
-"""Phase 3 of every flow: write the outcome, the payment after it and the event it owes, or give the lease back."""
+"""Settling, the third phase of every command: write the outcome, the payment after it and its event, or give the lease back."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from uuid import UUID
+from enum import Enum
 
 from payments.domain.events import Event
-from payments.domain.operation import Operation, Outcome, Refund
+from payments.domain.operation import Operation, Outcome
 from payments.domain.payment import Payment
+from payments.domain.refund import Refund
 from payments.store.connection import Database, Statement
-from payments.store.rows import OPERATION_WIDTH, columns_of, operation_of, payment_of, values_of
 
-# Every part hangs on `held` and `paid`: the operation must still be ours (attempt) and without an outcome, and the
-# payment must be the one that `apply` started from (version). The last column says whether the event is the oldest
-# unpublished one of its payment.
+# Every part depends on `held` and `paid`: the operation must still have our attempt and no outcome, and the payment must have
+# the version that `apply` started from. The last column says that no older event of the payment is still unpublished.
 SETTLE = Statement("""
     WITH held AS (
         SELECT operation_id FROM operations
@@ -59,24 +57,13 @@ GIVE_BACK = Statement("""
     WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL
 """)
 
-# One statement, so that both are of one moment: a payment that another worker settled meanwhile next to an operation that has no
-# outcome yet would refuse the change that it has been through.
-STATE = Statement(f"""
-    SELECT {columns_of(Operation, "operations")}, {columns_of(Payment, "payments")}
-    FROM operations JOIN payments ON payments.payment_id = operations.payment_id
-    WHERE operations.operation_id = :operation_id
-""")
 
+class Written(Enum):
+    """What a settle did."""
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """`done` is False when the operation or the payment moved on meanwhile, and then nothing was written at all.
-
-    `is_next` says that no older event of the payment waits to be published, so this one may be sent at once.
-    """
-
-    done: bool
-    is_next: bool
+    NOTHING = "the operation or the payment has changed since we read it"
+    NEXT = "the outcome is written, and its event is the payment's oldest unpublished one, so it may be sent at once"
+    BEHIND = "the outcome is written, and its event waits behind an older one of the payment"
 
 
 def settle(
@@ -90,38 +77,31 @@ def settle(
     event: Event | None,
     publish_lease_s: float,
 ) -> Written:
-    """Write what became of the operation: outcome, payment, refund and event, in one transaction."""
-    payment = values_of(after)
-    written = {
-        name: payment[name]
-        for name in [
-            "status",
-            "status_reason",
-            "captured_minor",
-            "refunded_minor",
-            "refund_reserved_minor",
-            "transaction_id",
-            "payment_intent_id",
-            "decline_code",
-            "error_message",
-            "authorized_at",
-            "captured_at",
-            "failed_at",
-            "voided_at",
-            "capture_before",
-            "updated_at",
-            "version",
-            "event_sequence",
-            "payment_id",
-        ]
-    }
+    """Write outcome, payment, refund and event in one transaction, or nothing at all."""
     statement = SETTLE(
-        **written,
-        version_before=before.version,
         operation_id=operation.operation_id,
         attempt=operation.attempt,
         outcome=outcome.value,
         reply=json.dumps(reply),
+        payment_id=after.payment_id,
+        version_before=before.version,
+        version=after.version,
+        status=after.status.value,
+        status_reason=after.status_reason,
+        captured_minor=after.captured_minor,
+        refunded_minor=after.refunded_minor,
+        refund_reserved_minor=after.refund_reserved_minor,
+        transaction_id=after.transaction_id,
+        payment_intent_id=after.payment_intent_id,
+        decline_code=after.decline_code,
+        error_message=after.error_message,
+        authorized_at=after.authorized_at,
+        captured_at=after.captured_at,
+        failed_at=after.failed_at,
+        voided_at=after.voided_at,
+        capture_before=after.capture_before,
+        updated_at=after.updated_at,
+        event_sequence=after.event_sequence,
         refund_id=refund.refund_id if refund else None,
         refund_status=refund.status.value if refund else None,
         refund_decline_code=refund.decline_code if refund else None,
@@ -132,15 +112,9 @@ def settle(
         publish_lease_s=publish_lease_s,
     )
     done, is_next = db.run(statement)[0][0]
-    return Written(done, is_next)
-
-
-def state_of(db: Database, operation_id: UUID) -> tuple[Operation, Payment] | None:
-    """The operation and its payment as they are at one moment."""
-    rows = db.run(STATE(operation_id=operation_id))[0]
-    return (operation_of(rows[0][:OPERATION_WIDTH]), payment_of(rows[0][OPERATION_WIDTH:])) if rows else None
+    return (Written.NEXT if is_next else Written.BEHIND) if done else Written.NOTHING
 
 
 def give_back(db: Database, operation: Operation, next_s: float | None, reply: dict[str, object]) -> None:
-    """End the lease of an operation whose outcome is unknown: next attempt when it is `next_s` seconds old, or none by itself."""
+    """End the lease. The next attempt is due when the operation is `next_s` seconds old; None means that reconcile makes none."""
     db.run(GIVE_BACK(operation_id=operation.operation_id, attempt=operation.attempt, next_s=next_s, reply=json.dumps(reply)))

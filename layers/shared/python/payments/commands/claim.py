@@ -1,0 +1,89 @@
+"""Claim: write the operation and its lease before the gateway is called, or find out why that is not possible."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from payments.commands.command import AnyRequest, Command, Result, result_of
+from payments.commands.service import Call, Service
+from payments.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused, ServiceUnavailable
+from payments.domain.operation import Draft, Outcome
+from payments.store import claims
+from payments.store.claims import Claimed
+from payments.store.connection import RETRY_AFTER_S
+
+LEASE_MARGIN_S = 2.0
+"""A lease outlives the invocation that holds it, so that two workers never act on one operation; 2 s allow for the freeze."""
+
+
+def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service: Service) -> Claimed | Result:
+    """Write the command's operation. Returns the result of the first request instead when the idempotency key was used before.
+
+    Raises IdempotencyKeyReused, IdempotencyKeyInUse, ServiceUnavailable, and the command's own refusals.
+    """
+    operation_id = service.new_id()
+    draft = Draft(
+        operation_id=operation_id,
+        owner=call.owner,
+        kind=command.kind,
+        idempotency_key=call.idempotency_key,
+        request_hash=request_hash(request),
+        gateway_key=f"{command.kind}-{operation_id}",
+        traceparent=call.traceparent,
+        created_at=service.clock(),
+        lease_s=max(call.deadline.remaining_s(), 0) + LEASE_MARGIN_S,
+    )
+    claimed = command.claim(request, draft, service)
+    if isinstance(claimed, Claimed):
+        return claimed
+    # When the first sending of this claim was committed and its answer got lost, its own rows refused the second sending.
+    if claimed.resent and (ours := claims.state_of(service.db, operation_id)):
+        return ours
+    # The key comes before the reason: a repeated capture that succeeded gets its success, not "already captured".
+    if earlier := _earlier_result(command, draft, service):
+        return earlier
+    if claimed.resent:
+        # A server that hung may still carry out the first sending, once the reason for the refusal is gone. So the caller must
+        # not read that nothing will happen. (A used key would refuse the first sending too.)
+        raise ServiceUnavailable(
+            "The request may have been started. Repeat it with the same Idempotency-Key, or look the payment up.",
+            retry_after_s=RETRY_AFTER_S,
+        )
+    raise command.why_not(claimed, request, call, service)
+
+
+def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Result | None:
+    """Return the result of the first request with this key, with the payment as it is now; None when the key is new or absent."""
+    key = draft.idempotency_key
+    found = claims.state_by_key(service.db, draft.owner, draft.kind, key) if key is not None else None
+    if found is None:
+        return None
+    state, lease_left_s = found
+    if state.operation.request_hash != draft.request_hash:
+        raise IdempotencyKeyReused("This Idempotency-Key belongs to another request; use a new one.")
+    if state.operation.outcome is None and lease_left_s > 0:
+        raise IdempotencyKeyInUse(
+            "The first request with this Idempotency-Key is still running; try again in a moment.",
+            retry_after_s=min(math.ceil(lease_left_s), 5),
+        )
+    return result_of(command, state, state.operation.outcome or Outcome.UNKNOWN, replayed=True)
+
+
+def request_hash(request: BaseModel) -> str:
+    """Return what tells whether two requests are the same: a digest of the fields with their defaults, in no order.
+
+    An empty field counts as an absent one.
+    """
+    fields = request.model_dump(mode="json")
+    return digest({name: value for name, value in fields.items() if value not in (None, {})})
+
+
+def digest(value: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a JSON object, the same for every order of its members."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

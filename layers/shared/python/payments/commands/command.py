@@ -1,0 +1,121 @@
+"""What a command says about itself. Everything else is the same for all commands: claim.py, phases.py and settle.py."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from payments.commands.fields import PaymentRequest, Request
+from payments.commands.service import Call, Service
+from payments.domain.errors import PaymentNotFound, PaymentStateConflict, Refused
+from payments.domain.operation import Draft, Outcome
+from payments.domain.payment import Change, Payment, PaymentStatus
+from payments.domain.refund import Refund
+from payments.domain.scopes import Scope
+from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
+from payments.store import claims, lookups
+from payments.store.claims import Claim, Claimed, NotClaimed
+
+AnyRequest = TypeVar("AnyRequest", bound=Request)
+OnPaymentRequest = TypeVar("OnPaymentRequest", bound=PaymentRequest)
+
+
+class Command(ABC, Generic[AnyRequest]):
+    """One command that moves money. catalog.py lists them all."""
+
+    kind: ClassVar[str]
+    """Its name in routes, in direct invocations and in the `operations` table."""
+    function: ClassVar[str]
+    """The Lambda function that serves it. template.yaml gives that function its route."""
+    scope: ClassVar[Scope]
+    request: type[AnyRequest]
+    needs_key: ClassVar[bool] = True
+    """Whether a direct invocation must carry an idempotency key. Otherwise a key is derived from its payload."""
+    returns_refund: ClassVar[bool] = False
+    """Whether it answers with the refund that it made. Otherwise it answers with the payment."""
+    success_status: ClassVar[int] = 200
+    success: ClassVar[str]
+    declined_code: ClassVar[str]
+    declined_title: ClassVar[str]
+    refusals: ClassVar[tuple[type[Refused], ...]]
+    """The errors that are peculiar to it."""
+
+    @abstractmethod
+    def claim(self, request: AnyRequest, draft: Draft, service: Service) -> Claim:
+        """Write the operation in one transaction, under the draft's gateway key or one of its own."""
+
+    @abstractmethod
+    def why_not(self, refused: NotClaimed, request: AnyRequest, call: Call, service: Service) -> Exception:
+        """Return the error that tells the caller why the claim was refused."""
+
+    @abstractmethod
+    def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
+        """Make the gateway call of this command."""
+
+    @abstractmethod
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+        """Return what the gateway's approval does to the payment."""
+
+    def declined(self, reply: Declined, claimed: Claimed) -> Change | None:
+        """Return what the gateway's decline does to the payment; None when the payment stays as it is."""
+        return None
+
+    def in_doubt(self, error: Exception, call: Call) -> Exception:
+        """Return the error for a caller whose claim may have been written although it failed.
+
+        The same request is safe to repeat: a payment is recognized by its order, a capture or a void by the payment's status.
+        """
+        return error
+
+
+class OnPayment(Command[OnPaymentRequest]):
+    """A command on an existing payment, which the request names by `transaction_id`."""
+
+    @abstractmethod
+    def refusal(self, payment: Payment) -> Refused:
+        """Return the error that tells why a payment in this state refuses the command."""
+
+    def why_not(self, refused: NotClaimed, request: OnPaymentRequest, call: Call, service: Service) -> Exception:
+        if isinstance(refused, claims.Refused):
+            return self.refusal(refused.payment)
+        payment = lookups.payment_by_transaction(service.db, call.owner, request.transaction_id)
+        if payment is None:
+            return PaymentNotFound("You have no payment with this transaction_id.")
+        if payment.status is not PaymentStatus.AUTHORIZED:
+            return self.refusal(payment)  # The operation that held the payment has ended since.
+        return PaymentStateConflict(
+            f"Another capture or void of this payment is in flight; its status is {payment.status}. Look it up in a moment.",
+            extra=state_of(payment),
+        )
+
+
+def state_of(payment: Payment) -> dict[str, object]:
+    """Return the members of a problem document that name the payment and its status."""
+    return {"payment_id": str(payment.payment_id), "payment_status": payment.status.value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The outcome of a command. `payment` and `refund` are as they are now, also when a request is replayed."""
+
+    command: Command[Any]
+    outcome: Outcome
+    payment: Payment
+    refund: Refund | None = None
+    decline_code: str | None = None
+    decline_message: str | None = None
+    replayed: bool = False
+
+
+def result_of(command: Command[Any], state: Claimed, outcome: Outcome, *, replayed: bool = False) -> Result:
+    declined = state.operation.reply or {} if outcome is Outcome.DECLINED else {}
+    return Result(
+        command=command,
+        outcome=outcome,
+        payment=state.payment,
+        refund=state.refund,
+        decline_code=declined.get("decline_code"),
+        decline_message=declined.get("message"),
+        replayed=replayed,
+    )

@@ -1,0 +1,58 @@
+"""The fields of requests: their types, their limits, and the messages for wrong values."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from payments.domain.currencies import MINOR_UNIT_DIGITS
+from payments.domain.money import MAX_AMOUNT_MINOR
+from payments.domain.text import is_plain
+
+MAX_METADATA_PAIRS = 20
+
+
+def _plain(text: str) -> str:
+    if not is_plain(text):
+        raise PydanticCustomError("plain_text", "must hold no control characters, NUL or lone surrogates")
+    return text
+
+
+def _an_amount(value: object) -> object:
+    if type(value) is not int or not 1 <= value <= MAX_AMOUNT_MINOR:
+        raise PydanticCustomError(
+            "amount",
+            "must be a JSON integer from 1 to 999999999999 in the currency's minor unit, such as 1999 for 19.99 USD",
+        )
+    return value
+
+
+def _a_currency(code: str) -> str:
+    if code not in MINOR_UNIT_DIGITS:
+        raise PydanticCustomError("currency", "must be an ISO 4217 currency code in capitals that has a minor unit, such as USD")
+    return code
+
+
+Plain = AfterValidator(_plain)
+Text40 = Annotated[str, StringConstraints(min_length=1, max_length=40, strict=True), Plain]
+Text64 = Annotated[str, StringConstraints(min_length=1, max_length=64, strict=True), Plain]
+Text255 = Annotated[str, StringConstraints(min_length=1, max_length=255, strict=True), Plain]
+Text500 = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=True), Plain]
+MetadataValue = Annotated[str, StringConstraints(max_length=500, strict=True), Plain]
+Metadata = Annotated[dict[Text40, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)]
+Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999]), BeforeValidator(_an_amount)]
+Currency = Annotated[str, Field(min_length=3, max_length=3, examples=["USD"]), AfterValidator(_a_currency)]
+
+
+class Request(BaseModel):
+    """A command's request: only known fields, never converted, never shown in an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class PaymentRequest(Request):
+    """A request that names an existing payment."""
+
+    transaction_id: Text255

@@ -1,0 +1,117 @@
+"""Settle: write the outcome, the payment's new state and the event in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from payments.commands.command import Command, Result, result_of
+from payments.commands.service import Service
+from payments.domain.errors import Fault
+from payments.domain.events import Event, event_for
+from payments.domain.operation import Operation, Outcome
+from payments.domain.payment import apply
+from payments.gateway.port import Approved, Declined, Reply, Unknown
+from payments.store import claims, settlement
+from payments.store.claims import Claimed
+from payments.store.settlement import Written
+
+logger = logging.getLogger(__name__)
+
+PUBLISH_LEASE_S = 6.0
+"""How long the relay leaves a new event to the invocation that wrote it: longer than PUBLISH_TIMEOUT_S and a mark."""
+
+SETTLE_TRIES = 10
+"""A settle that loses to another change of the same payment, such as an overlapping refund, reads it again and tries again."""
+
+SETTLE_PAUSE_S = 0.01
+"""Times the number of tries, and a random part of that, so that refunds that overlap by the dozen get out of step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`event` is the event to publish now; None when there is none, or when an older event of the payment must go first."""
+
+    result: Result
+    event: Event | None = None
+
+
+def settle(command: Command[Any], claimed: Claimed, reply: Reply, service: Service) -> Settled:
+    """Write what the gateway replied, or give the lease back. Never raises for a database that fails now.
+
+    The operation is written already and reconcile will finish it, so the caller gets the outcome `unknown`.
+    """
+    try:
+        if isinstance(reply, Unknown):
+            give_back(claimed.operation, reply, service)
+            return Settled(result_of(command, claimed, Outcome.UNKNOWN))
+        return write_outcome(command, claimed, reply, service)
+    except Fault:
+        logger.exception("the outcome could not be written; reconcile will settle", extra=ids(claimed.operation))
+        return Settled(result_of(command, claimed, Outcome.UNKNOWN))
+
+
+def give_back(operation: Operation, reply: Unknown, service: Service) -> None:
+    """End the lease. The schedule says when reconcile tries again; after its last moment a person has to look."""
+    age_s = (service.clock() - operation.created_at).total_seconds()
+    next_s = next((moment_s for moment_s in service.retry_schedule_s if moment_s > age_s), None)
+    log = logger.error if next_s is None else logger.warning
+    log("the outcome is not known: %s", reply.reason, extra=ids(operation) | {"next_attempt_at_age_s": next_s})
+    settlement.give_back(service.db, operation, next_s, {"result": "unknown", "reason": reply.reason})
+
+
+def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Declined, service: Service) -> Settled:
+    """Write the reply's consequences once, while others may change the payment. Another worker's outcome stands.
+
+    Raises Fault.
+    """
+    outcome = Outcome.SUCCEEDED if isinstance(reply, Approved) else Outcome.DECLINED
+    recorded = _recorded(reply)
+    for tries in range(SETTLE_TRIES):
+        time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # nosec B311 - no secret
+        operation, before, refund = claimed.operation, claimed.payment, claimed.refund
+        change = command.approved(reply, claimed, service) if isinstance(reply, Approved) else command.declined(reply, claimed)
+        after = apply(before, change, service.clock()) if change is not None else before
+        if refund is not None:
+            at = after.updated_at
+            refund = refund.succeeded(at) if isinstance(reply, Approved) else refund.failed(reply.decline_code, at)
+        event = event_for(change, after, refund, service.new_id(), operation.traceparent) if change is not None else None
+        written = settlement.settle(service.db, operation, outcome, recorded, before, after, refund, event, PUBLISH_LEASE_S)
+        if written is not Written.NOTHING:
+            state = Claimed(replace(operation, reply=recorded), after, refund)
+            return Settled(result_of(command, state, outcome), event if written is Written.NEXT else None)
+        seen = claims.state_of(service.db, operation.operation_id)
+        assert seen is not None  # an operation is never deleted
+        if seen.operation.outcome is not None or seen.operation.attempt != operation.attempt:
+            return Settled(result_of(command, seen, seen.operation.outcome or Outcome.UNKNOWN))
+        claimed = seen
+    logger.warning("the payment kept changing; reconcile will settle", extra=ids(claimed.operation))
+    return Settled(result_of(command, claimed, Outcome.UNKNOWN))
+
+
+def _recorded(reply: Approved | Declined) -> dict[str, Any]:
+    """Return what the operation keeps of the gateway's reply, with the gateway's own words in `raw`."""
+    match reply:
+        case Approved():
+            names = {"transaction_id": reply.transaction_id, "payment_intent_id": reply.payment_intent_id}
+            return {"result": "approved", **names, "raw": reply.raw}
+        case Declined():
+            return {
+                "result": "declined",
+                "decline_code": reply.decline_code,
+                "message": reply.message,
+                "raw": reply.raw,
+            }
+
+
+def ids(operation: Operation) -> dict[str, Any]:
+    """Return what a log line needs to name the operation."""
+    return {
+        "payment_id": str(operation.payment_id),
+        "operation_id": str(operation.operation_id),
+        "kind": operation.kind,
+        "attempt": operation.attempt,
+    }

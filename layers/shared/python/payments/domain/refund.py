@@ -1,0 +1,37 @@
+"""A refund: its amount is reserved on the payment at the claim, and given back or released when the gateway has answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class RefundStatus(StrEnum):
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """The columns of `refunds`. `amount_minor` is in the minor unit of `currency`."""
+
+    refund_id: UUID
+    payment_id: UUID
+    owner: str
+    transaction_id: str
+    amount_minor: int
+    currency: str
+    status: RefundStatus
+    reason: str | None
+    decline_code: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    def succeeded(self, at: datetime) -> Refund:
+        return replace(self, status=RefundStatus.SUCCEEDED, updated_at=at)
+
+    def failed(self, decline_code: str, at: datetime) -> Refund:
+        return replace(self, status=RefundStatus.FAILED, decline_code=decline_code, updated_at=at)

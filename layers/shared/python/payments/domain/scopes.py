@@ -1,0 +1,12 @@
+"""What a caller's token may allow."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    WRITE = "payments/write"
+    REFUND = "payments/refund"
+    READ = "payments/read"
+    ADMIN = "payments/admin"

@@ -1,0 +1,10 @@
+"""Plain text: the only strings that we take from a caller."""
+
+from __future__ import annotations
+
+
+def is_plain(text: str) -> bool:
+    """Return whether the text holds no control character, NUL or lone surrogate. PostgreSQL or a terminal would choke on one."""
+    return not any(
+        ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000 for character in text
+    )
