@@ -101,7 +101,7 @@ class Api:
             _handler(commands_router(lambda: service, kinds))
             for kinds in ((Kind.PROCESS, Kind.CAPTURE, Kind.VOID), (Kind.REFUND,))
         ]
-        health = health_router(lambda: service, lambda: checked, lambda: "test")  # type: ignore[arg-type,return-value]
+        health = health_router(lambda: service, lambda: checked)  # type: ignore[arg-type,return-value]
         self._process, self._refund = commands
         self._lookups = _handler(lookups_router(lambda: service), health)
 
