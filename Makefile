@@ -8,7 +8,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.14 python3.12 python3.11; 
 endif
 python_version := $(if $(PYTHON),$(lastword $(shell $(PYTHON) -V 2>&1)))
 
-# An environment is made anew when its lock or the Python changes: the name of the stamp inside it, LOCK-CHECKSUM-VERSION, tells both.
+# Make an environment anew when its lock or the Python changes: its stamp is named LOCK-CHECKSUM-VERSION.
 stamp = $(1)/$(2)-$(firstword $(shell cksum < requirements/$(2).txt))-$(python_version)
 run_env := $(call stamp,.venv-run,run)
 test_env := $(call stamp,.venv,test)
@@ -38,7 +38,7 @@ test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytes
 	.venv/bin/python -m pytest $(ARGS)
 
 .PHONY: check
-check: $(test_env) $(sam_env) ## check format, lint, types, layers and the template
+check: $(test_env) $(sam_env) ## check format, lint, types, imports and the template
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
@@ -46,13 +46,13 @@ check: $(test_env) $(sam_env) ## check format, lint, types, layers and the templ
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region us-east-1
 
 .PHONY: audit
-audit: $(audit_env) ## look for known vulnerabilities in the locks, and for weaknesses in the code (bandit) and the template (checkov)
+audit: $(audit_env) ## look for known vulnerabilities in the locks, and for weaknesses in the code and the template
 	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive layers/shared/python/payments functions migrations
 	.venv-audit/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
 	for lock in requirements/*.txt; do .venv-audit/bin/pip-audit --disable-pip --require-hashes --requirement $$lock || exit 1; done
 
 .PHONY: lint
-lint: $(test_env) ## format the code and mend what can be mended
+lint: $(test_env) ## format the code and fix what ruff can fix
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
@@ -61,7 +61,7 @@ openapi: $(test_env) ## write docs/openapi.json and docs/asyncapi.yaml
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.openapi
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.asyncapi
 
-# The other locks follow test.txt, so that what runs is what was tested.
+# The other locks follow test.txt, so that the versions that run are the versions that were tested.
 runtime := layers/shared/python/requirements.txt
 compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
 	--custom-compile-command 'make lock' $(ARGS)
@@ -83,31 +83,31 @@ up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply 
 		--command "ALTER ROLE payments_service PASSWORD 'local'"
 
 .PHONY: down
-down: ## end those containers (ARGS=--volumes forgets the books and the topic too)
+down: ## end those containers (ARGS=--volumes deletes the database and the topic too)
 	docker compose down $(ARGS)
 
-# `sam build` wants the functions' own Python on the PATH, and so does their bytecode. A pyenv shim may be there and not work.
+# `sam build` needs the functions' own Python on the PATH, and compiling their bytecode needs it too. A pyenv shim may exist and not work.
 python313 = $(shell for p in python3.13 "$$(uv python find 3.13 2>/dev/null)" $(HOME)/.pyenv/versions/3.13.*/bin/python3.13; do \
 	"$$p" -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
 sam = SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
 
-# Bytecode that is not checked against its source: without it every cold start compiles the layer, which is read-only on AWS.
+# Python does not check this bytecode against its source. Without it, every cold start would compile the layer, which is read-only on AWS.
 define sam_build
 	@test -x '$(python313)' || { echo >&2 'sam build needs Python 3.13, the version that the functions run on: put a python3.13 on the PATH.'; exit 1; }
 	PATH="$(patsubst %/,%,$(dir $(python313))):$$PATH" $(sam) build --parameter-overrides Architecture=$(1) --build-dir $(2) --cache-dir $(2)-cache
 	$(python313) -m compileall -q --invalidation-mode unchecked-hash $(2)
 endef
 
-# The stamp makes each build another layer, so that deploying it publishes a version of every function, also when only a parameter has
-# another value, which SAM does not look at.
+# The stamp makes each build a new layer, so that deploying it publishes a version of every function. SAM does not notice when only the
+# value of a parameter changed.
 .PHONY: build
 build: $(sam_env) ## build functions and layer for AWS into .aws-sam/build, for `sam deploy` (ARCHITECTURE=arm64)
 	$(call sam_build,$(or $(ARCHITECTURE),arm64),.aws-sam/build)
 	@echo "$$(date -u +%Y-%m-%dT%H:%M:%SZ) $$(git describe --always --dirty 2>/dev/null)" > .aws-sam/build/SharedLayer/BUILD
 
-# In a folder of its own, because a laptop's architecture is often not that of the deployed functions.
+# The local build has a folder of its own, because a laptop's architecture often differs from that of the deployed functions.
 machine := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
-# (sam looks for samconfig.toml beside the template.)
+# By default sam looks for samconfig.toml beside the template.
 sam_local = $(sam) local $(1) --config-file '$(CURDIR)/samconfig.toml' --template .aws-sam/local/template.yaml --parameter-overrides Architecture=$(machine)
 
 .PHONY: local-build
@@ -122,18 +122,18 @@ sam-local: local-build ## serve the API on http://127.0.0.1:8001 from AWS's cont
 sam-lambda: local-build ## serve Lambda's Invoke API on http://127.0.0.1:3001 from AWS's containers (ARGS go to sam local start-lambda)
 	$(call sam_local,start-lambda) $(ARGS)
 
-# events/README.md says which function an event is for.
+# The table in events/README.md names the function of each event.
 FUNCTION = $(shell sed -n 's/^| `$(basename $(notdir $(EVENT)))` | \([A-Za-z]*\) |.*/\1/p' events/README.md)
 .PHONY: invoke
 invoke: local-build ## send a sample event to its function in AWS's container (EVENT=events/process_approved.json)
 	@$(call sam_local,invoke) --event $(EVENT) $(ARGS) $(FUNCTION)
 
 .PHONY: chaos
-chaos: $(test_env) ## kill the handlers at random and at every network write, and look for what they owe (ARGS="--invocations 100000")
+chaos: $(test_env) ## kill the handlers at random and at every network write, and check what is left (ARGS="--invocations 100000")
 	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos run $(ARGS)
 
 .PHONY: chaos-mutants
-chaos-mutants: $(test_env) ## show that the harness can fail: a list of seeded defects, one at a time
+chaos-mutants: $(test_env) ## show that the harness can fail: put in seeded defects, one at a time (ARGS="--like TEXT")
 	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos mutants $(ARGS)
 
 .PHONY: model
@@ -141,11 +141,11 @@ model: $(test_env) ## check the model of the protocol exhaustively, and its muta
 	PYTHONPATH=layers/shared/python .venv/bin/python -m model.check $(ARGS)
 
 .PHONY: clean
-clean: ## remove environments, caches and builds, but not the books in .local/
+clean: ## remove environments, caches and builds, but not the database in .local/
 	rm -rf .venv .venv-* .aws-sam .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# --no-deps: a lock names everything, so pip need not look for more.
+# --no-deps: a lock names every package, so pip need not look for more.
 $(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \

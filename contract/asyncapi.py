@@ -9,6 +9,7 @@ import yaml
 from contract import schemas
 from contract.examples import EVENTS
 from contract.openapi import schemas_of
+from payments import __version__
 from payments.broker.kafka import SOURCE, message_of
 from payments.domain.events import Event
 
@@ -50,7 +51,7 @@ def document() -> dict[str, Any]:
     refs = {name: {"$ref": f"#/components/messages/{name}"} for name in names.values()}
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Payments on Lambda: events", "version": "1", "description": INTRODUCTION},
+        "info": {"title": "Payments on Lambda: events", "version": __version__, "description": INTRODUCTION},
         "defaultContentType": "application/json",
         "servers": {"kafka": {"host": "127.0.0.1:9092", "protocol": "kafka", "description": "Amazon MSK, or a local broker"}},
         "channels": {

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from payments import __version__
 from payments.api.answers import reply_to, reply_to_error
 from payments.commands.catalog import COMMANDS
 from payments.commands.command import Result
@@ -181,17 +182,17 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
         "last_page": {"data": [_with_refunds(_captured)], "has_more": False, "next_cursor": None},
     },
     ("health", 200): {
-        "shallow": {"status": "ok", "version": "dev"},
+        "shallow": {"status": "ok", "version": __version__},
         "deep": {
             "status": "ok",
-            "version": "dev",
+            "version": __version__,
             "checks": {"database": {"ok": True, "latency_ms": 0.71}, "broker": {"ok": True, "latency_ms": 2.4}},
         },
     },
     ("health", 503): {
         "broker_down": {
             "status": "degraded",
-            "version": "dev",
+            "version": __version__,
             "checks": {
                 "database": {"ok": True, "latency_ms": 0.71},
                 "broker": {"ok": False, "latency_ms": 1500.3, "error": "unavailable"},

@@ -134,7 +134,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 def document() -> dict[str, Any]:
-    app = app_of(commands_router(service, COMMANDS.values()), lookups_router(service), health_router(service, publisher, str))
+    app = app_of(commands_router(service, COMMANDS.values()), lookups_router(service), health_router(service, publisher))
     routes = get_openapi(title="Payments on Lambda", version=app.version, description=INTRODUCTION, routes=app.routes)
     for path in routes["paths"].values():
         for described in path.values():

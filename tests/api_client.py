@@ -98,7 +98,7 @@ class Api:
         """`publisher` is what the deep health check asks, the service's own unless given."""
         checked = publisher or service.publisher
         commands = [_handler(commands_router(lambda: service, served_by(name).values())) for name in ("process", "refund")]
-        health = health_router(lambda: service, lambda: checked, lambda: "test")  # type: ignore[arg-type,return-value]
+        health = health_router(lambda: service, lambda: checked)  # type: ignore[arg-type,return-value]
         self._process, self._refund = commands
         self._lookups = _handler(lookups_router(lambda: service), health)
 

@@ -15,12 +15,7 @@ def broker() -> KafkaPublisher:
     return wiring.publisher(enable_idempotence=False)
 
 
-http = handler_of(
-    app_of(
-        lookups_router(wiring.service),
-        health_router(wiring.service, broker, lambda: wiring.settings().version),
-    )
-)
+http = handler_of(app_of(lookups_router(wiring.service), health_router(wiring.service, broker)))
 
 
 @instrumented

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from payments import wiring
+from payments import __version__, wiring
 from payments.broker.kafka import KafkaPublisher
 from payments.commands.service import Service
 from payments.settings import settings_from
@@ -27,7 +27,7 @@ def unreachable(topic: str) -> Iterator[KafkaPublisher]:
 
 def test_health_says_that_the_service_runs_to_anybody(api: Api) -> None:
     answer = api.call("GET", "/health", owner=None)
-    assert (answer.status, answer.body) == (200, {"status": "ok", "version": "test"})
+    assert (answer.status, answer.body) == (200, {"status": "ok", "version": __version__})
     assert answer.headers["cache-control"] == "no-store"
 
 

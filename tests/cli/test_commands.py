@@ -293,7 +293,6 @@ def test_help_is_good_reading(payments: Payments) -> None:
         assert re.search(rf"^│ {command} +\w", overview.out, re.MULTILINE)
         one = payments(command, "--help")
         assert one.exit_code == 0 and "Examples" in one.out and (command == "completions" or "--json" in one.out)
-    assert re.fullmatch(r"payments \d+\.\d+\.\d+\n", payments("--version").out)
 
 
 def test_json_is_the_services_own(payments: Payments) -> None:

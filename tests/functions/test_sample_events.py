@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from local.servers import connect
+from payments import __version__
 from tests.contract import documents
 from tests.lambda_runtime import LambdaRuntime
 from tests.servers import Database
@@ -99,7 +100,7 @@ CASES: dict[str, Http | Direct | Scheduled] = {
     "lookup_by_transaction": Http("lookups", 200, {"status": "CAPTURED"}, paid),
     "lookup_history": Http("lookups", 200, {}, paid),
     "lookup_list": Http("lookups", 200, {"has_more": False}),
-    "health": Http("lookups", 200, {"status": "ok", "version": "dev"}),
+    "health": Http("lookups", 200, {"status": "ok", "version": __version__}),
     "health_deep": Http("lookups", 200, {"status": "ok"}),
     "direct_process": Direct("process", "process", "succeeded", 201, {"status": "CAPTURED", "order_id": "order-2001"}),
     "direct_process_declined": Direct("process", "process", "declined", 402, {"decline_code": "generic_decline"}),

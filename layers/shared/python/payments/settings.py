@@ -33,7 +33,6 @@ class Settings:
     direct_owner: str
     retry_schedule_s: tuple[float, ...]
     capture_window: timedelta
-    version: str
 
 
 def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -96,5 +95,4 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         direct_owner=environment.get("DIRECT_OWNER") or "order-service",
         retry_schedule_s=schedule_s,
         capture_window=timedelta(seconds=capture_window_s[0]),
-        version=environment.get("SERVICE_VERSION") or "dev",
     )

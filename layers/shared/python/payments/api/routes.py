@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from payments import telemetry
+from payments import __version__, telemetry
 from payments.api import lookups
 from payments.api.answers import PROBLEM_TYPE, Reply, record, reply_to
 from payments.api.bodies import validate
@@ -140,14 +140,12 @@ def lookups_router(service: Callable[[], Service]) -> APIRouter:
     return router
 
 
-def health_router(
-    service: Callable[[], Service], publisher: Callable[[], KafkaPublisher], version: Callable[[], str]
-) -> APIRouter:
+def health_router(service: Callable[[], Service], publisher: Callable[[], KafkaPublisher]) -> APIRouter:
     router = APIRouter(route_class=CheckedRoute)
 
     @router.get("/health", operation_id="health")
     async def health(request: Request, deep: bool = False) -> Response:
-        body: dict[str, Any] = {"status": "ok", "version": version()}
+        body: dict[str, Any] = {"status": "ok", "version": __version__}
         if deep:
             body["checks"] = deep_checks(service().db, publisher())
             if not all(check["ok"] for check in body["checks"].values()):
@@ -161,7 +159,7 @@ def health_router(
 def app_of(*routers: APIRouter) -> FastAPI:
     app = FastAPI(
         title="Payments on Lambda",
-        version="1",
+        version=__version__,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
