@@ -1,1 +1,1 @@
-"""Measurements that the README quotes; never shipped."""
+"""Measurements. We never ship them."""

@@ -1,6 +1,6 @@
-"""Look-ups on a small and on a large table, in turn: `python -m bench.lookups [ROWS]`.
+"""Compare look-ups on a small and a large table: `python -m bench.lookups [ROWS]`.
 
-The figure is the ratio of the p99 times, measured in one run, because this machine's speed drifts and its ratio does not.
+We measure both tables in turn and compare the ratio of their p99 times, because a machine's speed drifts and the ratio does not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.books import OWNERS, fill
+from bench.fill import OWNERS, fill
 from local.servers import EmbeddedPostgres, connect
 from migrations.apply import migrate
 from payments.domain.payment import PaymentStatus
@@ -24,13 +24,13 @@ from payments.store.lookups import ListFilter
 SMALL_ROWS = 20_000
 CALLS = 2_000
 MAX_RATIO = 1.5
-"""A table a hundred times as large may cost this much more: an index is a level deeper, and caches hold less of it."""
+"""How much slower a table a hundred times as large may be: its indexes are a level deeper, and caches hold less of it."""
 
-Ask = Callable[[Database, "Keys"], object]
+Lookup = Callable[[Database, "Keys"], object]
 
 
 class Keys:
-    """What there is to ask for in one of the tables, drawn at random, so that caches are as warm as many callers keep them."""
+    """A sample of one table's keys. We draw from it at random, so that caches are as warm as with many callers."""
 
     def __init__(self, owner_url: str, rows: int) -> None:
         self.rows = rows
@@ -47,33 +47,33 @@ class Keys:
         return datetime.now(UTC) - timedelta(days=self._random.uniform(90, 360))
 
 
-def _list(**which: object) -> Ask:
-    def ask(db: Database, keys: Keys) -> object:
+def _list(**options: object) -> Lookup:
+    def look_up(db: Database, keys: Keys) -> object:
         payment_id, owner, _, _, created_at = keys.draw()
-        asked = dict(which)
-        if asked.pop("after", False):
-            asked["after"] = (created_at, payment_id)
-        if asked.pop("months", False):
+        filters = dict(options)
+        if filters.pop("after", False):
+            filters["after"] = (created_at, payment_id)
+        if filters.pop("months", False):
             begin = keys.moment()
-            asked |= {"created_from": begin, "created_to": begin + timedelta(days=90)}
-        owned = owner if asked.pop("owned", True) else None
-        return lookups.list_payments(db, owned, ListFilter(**asked), 21)  # type: ignore[arg-type]
+            filters |= {"created_from": begin, "created_to": begin + timedelta(days=90)}
+        owned = owner if filters.pop("owned", True) else None
+        return lookups.list_payments(db, owned, ListFilter(**filters), 21)  # type: ignore[arg-type]
 
-    return ask
+    return look_up
 
 
-def _by(find: Callable[..., object], column: int, *, owned: bool = True) -> Ask:
-    def ask(db: Database, keys: Keys) -> object:
+def _by(find: Callable[..., object], column: int, *, owned: bool = True) -> Lookup:
+    def look_up(db: Database, keys: Keys) -> object:
         row = keys.draw()
         found = find(db, row[1] if owned else None, row[column])
         assert found is not None
         return found
 
-    return ask
+    return look_up
 
 
-# Pages ask for what both tables have a whole page of, so that the two answers are of one size.
-ASKS: dict[str, Ask] = {
+# Both tables can fill each of these pages, so that the two answers have the same size.
+LOOKUPS: dict[str, Lookup] = {
     "payment by id": _by(lookups.payment_by_id, 0),
     "payment by order": _by(lookups.payment_by_order, 2),
     "payment by order, admin": _by(lookups.payment_by_order, 2, owned=False),
@@ -84,7 +84,7 @@ ASKS: dict[str, Ask] = {
     "page in the middle": _list(after=True),
     "page of a status": _list(status=PaymentStatus.CAPTURED),
     "page of a status, in the middle": _list(status=PaymentStatus.FAILED, after=True),
-    "page of a status that nobody has": _list(status=PaymentStatus.VOIDED),
+    "page of a status that no payment has": _list(status=PaymentStatus.VOIDED),
     "page of three months": _list(months=True),
     "first page, admin": _list(owned=False),
     "page of a status, admin, in the middle": _list(owned=False, status=PaymentStatus.REFUNDED, after=True),
@@ -105,29 +105,29 @@ def main(large_rows: int) -> int:
 def _measure(server: EmbeddedPostgres, large_rows: int) -> int:
     connections: dict[int, tuple[Database, Keys]] = {}
     for rows in (SMALL_ROWS, large_rows):
-        connect(server.url).run(f"CREATE DATABASE books_{rows}")
-        owner_url = server.url.rpartition("/")[0] + f"/books_{rows}"
+        connect(server.url).run(f"CREATE DATABASE payments_{rows}")
+        owner_url = server.url.rpartition("/")[0] + f"/payments_{rows}"
         migrate(owner_url, Path("migrations"))
         server.allow_service()
         begun = time.monotonic()
         fill(owner_url, rows)
         print(f"{rows:>9,} payments of {OWNERS} owners written in {time.monotonic() - begun:.0f} s", flush=True)
-        service_url = server.service_url.rpartition("/")[0] + f"/books_{rows}"
+        service_url = server.service_url.rpartition("/")[0] + f"/payments_{rows}"
         connections[rows] = (Database.at(service_url), Keys(owner_url, rows))
     print(f"\n{'milliseconds':<42}{'p50 small':>10}{'p50 large':>10}{'p99 small':>10}{'p99 large':>10}{'p99 ratio':>10}")
     worst = 0.0
-    for name, ask in ASKS.items():
+    for name, look_up in LOOKUPS.items():
         times: dict[int, list[float]] = {rows: [] for rows in connections}
         for _ in range(CALLS):
             for rows, (db, keys) in connections.items():
                 begun = time.perf_counter()
-                ask(db, keys)
+                look_up(db, keys)
                 times[rows].append((time.perf_counter() - begun) * 1000)
         small, large = (sorted(times[rows][CALLS // 10 :]) for rows in connections)  # the first tenth warms the caches
         p50s, p99s = [t[len(t) // 2] for t in (small, large)], [t[len(t) * 99 // 100] for t in (small, large)]
         worst = max(worst, p99s[1] / p99s[0])
         print(f"{name:<42}{p50s[0]:>10.2f}{p50s[1]:>10.2f}{p99s[0]:>10.2f}{p99s[1]:>10.2f}{p99s[1] / p99s[0]:>10.2f}", flush=True)
-    print(f"\nworst ratio of p99: {worst:.2f} (bound: {MAX_RATIO})")
+    print(f"\nworst ratio of p99: {worst:.2f} (limit: {MAX_RATIO})")
     return 0 if worst <= MAX_RATIO else 1
 
 

@@ -1,21 +1,24 @@
-"""Kills the service at every step and lets an independent witness look for what went wrong. Never shipped.
+"""Kill the service at every step, and let an independent witness look for errors. We never ship this package.
 
-`python -m chaos run` drives the real handlers through PgBouncer against a real PostgreSQL and a real broker while it kills,
-freezes, cuts and repeats; `python -m chaos mutants` shows that it would notice. In reading order:
+`python -m chaos run` sends events to the real handlers, which use PgBouncer, a real PostgreSQL and a real broker. Meanwhile it
+kills and freezes processes, cuts connections and repeats requests. `python -m chaos mutants` shows that the witness notices
+defects. In reading order:
 
-plan.py, clients.py          what the clients do and which fault meets which invocation, all drawn from one seed
-environments.py, zygote.py   Lambda environments as forked processes; crash.py and gateway.py are what is put into them
-servers.py, outages.py       the servers, and what befalls them
-crash_points.py              SIGKILL and cut connections at every network write in turn, for every kind of invocation
-quiet.py                     the quiet period after which nothing may be left undone
-topic.py, evidence.py        what is on the topic, in the tables, in the gateway's ledger and in the clients' hands
-oracle.py                    the witness: compares these four, and shares no code with the service
-mutants.py                   seeded defects, each of which must be caught
+plan.py, clients.py          the clients' requests and each invocation's fault, all drawn from one seed
+environments.py, zygote.py   Lambda environments as forked processes; each contains crash.py and gateway.py
+servers.py, outages.py       the servers and their outages
+crash_points.py              SIGKILL, cuts and late answers at every network write in turn, for every kind of invocation
+stale_workers.py             a freeze at every network write in turn, while other workers finish the work
+quiet.py                     the quiet period, in which the scheduled functions must finish everything
+topic.py, evidence.py        the evidence: the topic, the tables, the gateway's ledger and the clients' answers
+oracle.py                    the witness: it compares these four, and shares no code with the service; acknowledged.py
+                             and requested.py are its other parts
+mutants.py                   seeded defects; the witness must catch each of them
 
-What a seed replays: the clients' requests, who repeats and overlaps what, the fault of each invocation, the outages, and the
-gateway's outcomes (scenario tokens and ids are drawn from it). What it does not replay: the scheduling of processes and
-threads, hence which of two overlapping requests wins, and at which instruction a random kill lands.
+A seed replays the clients' requests, copies and overlaps, the fault of each invocation, the outages, and the gateway's outcomes
+(we draw scenario tokens and ids from it). It does not replay the scheduling of processes and threads. So another one of two
+overlapping requests may win, and a random kill may land at another instruction.
 
-What it does not show: SIGKILL is not a power cut (PostgreSQL runs without fsync here), PgBouncer is not RDS Proxy, and a clock
-that jumps is not tried, though the environments' clocks differ by up to a second.
+Limits: SIGKILL is not a power cut (PostgreSQL runs without fsync here), and PgBouncer is not RDS Proxy. The environments' clocks
+differ by up to a second, but no clock jumps.
 """

@@ -1,4 +1,4 @@
-"""`python -m chaos run` and `python -m chaos mutants`; exit code 1 on a violation, or on a mutant that got away."""
+"""`python -m chaos run` and `python -m chaos mutants`. The exit code is 1 after a violation or a mutant that we did not catch."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ from chaos.summary import lines
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m chaos", description="Kills the service at every step; see chaos/__init__.py."
-    )
+    parser = argparse.ArgumentParser(prog="python -m chaos", description="Kill the service at every step; see chaos/__init__.py.")
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("run", help="crash points, then load with faults and outages, then the oracle")
-    one.add_argument("--seed", default=str(int(time.time())), help="replays a run's plan")
-    one.add_argument("--invocations", type=int, default=Options.invocations, help="of the load (default: %(default)s)")
+    one.add_argument("--seed", default=str(int(time.time())), help="repeat the plan of the run with this seed")
+    one.add_argument("--invocations", type=int, default=Options.invocations, help="size of the load (default: %(default)s)")
     one.add_argument("--minutes", type=float, default=Options.minutes, help="end the load after this time at the latest")
     one.add_argument("--workers", type=int, default=Options.workers, help="invocations at a time (default: %(default)s)")
-    one.add_argument("--only", choices=("crash-points", "stale-workers", "load"), help="leave the others out")
+    one.add_argument("--only", choices=("crash-points", "stale-workers", "load"), help="run only this part")
     one.add_argument(
         "--kinds", nargs="+", default=KINDS, choices=KINDS, metavar="KIND", help=f"crash points of {', '.join(KINDS)}"
     )
-    one.add_argument("--no-outages", action="store_true", help="leave the servers alone")
-    one.add_argument("--outage", action="append", default=[], metavar="COMMAND", help="one more, such as 'docker restart kafka'")
-    many = commands.add_parser("mutants", help="seeded defects, each of which must be caught")
+    one.add_argument("--no-outages", action="store_true", help="do not kill, freeze or restart servers")
+    one.add_argument("--outage", action="append", default=[], metavar="COMMAND", help="add one, such as 'docker restart kafka'")
+    many = commands.add_parser("mutants", help="run against seeded defects; the oracle must catch each of them")
     many.add_argument("--seed", default="1")
-    many.add_argument("--like", default="", help="only those with this in their name")
+    many.add_argument("--like", default="", help="try only the mutants with this text in their name")
     arguments = parser.parse_args()
     if arguments.command == "mutants":
         return mutants(arguments.seed, arguments.like)

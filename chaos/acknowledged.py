@@ -1,4 +1,4 @@
-"""The witness, second part: what clients were told stays true."""
+"""The witness, second part: every answer to a client stays true."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         keyed = answer.key is not None
         found = by_key.get((answer.owner, answer.kind, answer.key)) if keyed else by_trace.get((answer.kind, answer.traceparent))
         own = by_trace.get((answer.kind, answer.traceparent))
-        # Deliveries of a direct request are alike, so which of several made the operation cannot be told.
+        # All deliveries of a direct request are alike, so with several we do not know which one made the operation.
         alone = not answer.direct or len(deliveries[answer.request]) == 1
         yield from _one_answer(answer, found, own if alone else None, lives)
         if keyed or answer.direct:
@@ -44,41 +44,41 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
 
 
 def _one_answer(answer: Answer, found: Row | None, own: Row | None, lives: dict[str, Life]) -> Iterator[str]:
-    """`found` is the operation that the answer should be about; `own` the one that this very delivery made."""
-    body, told = answer.body or {}, f"{answer.label}: was told {answer.status} {answer.code}".rstrip()
+    """`found` is the operation that belongs to the request; `own` is the operation that this delivery made."""
+    body, got = answer.body or {}, f"{answer.label}: got {answer.status} {answer.code}".rstrip()
     if answer.status in (200, 201, 202, 402):
         if found is None:
-            yield f"{told}, and there is no such operation"
+            yield f"{got}, but there is no such operation"
         elif answer.status in OUTCOMES and found["outcome"] != OUTCOMES[answer.status]:
-            yield f"{told}, and the {answer.kind} {found['operation_id']} is {found['outcome']}"
+            yield f"{got}, but the {answer.kind} {found['operation_id']} is {found['outcome']}"
         elif body.get("payment_id") != found["payment_id"] or body.get("refund_id") not in (None, found["refund_id"]):
-            yield f"{told} about another payment or refund than its operation's"
+            yield f"{got} with another payment or refund than its operation's"
     elif answer.code == "idempotency_key_in_use":
         if found is None:
-            yield f"{told}, and nobody ever used the key"
+            yield f"{got}, but no operation has the key"
     elif 400 <= (answer.status or 0) < 500 and own is not None:
-        yield f"{told}, which says that nothing was done, and operation {own['operation_id']} was"
+        yield f"{got}, which says that nothing was done, but operation {own['operation_id']} exists"
     if answer.code == "order_already_paid":
         statuses = {entry["to_status"] for entry in lives[body["payment_id"]].history}
         if not statuses & {"AUTHORIZED", *PAID}:
-            yield f"{told}, and payment {body['payment_id']} never was"
+            yield f"{got}, but payment {body['payment_id']} was never authorized or captured"
 
 
 def _one_request(request: str, answers: list[Answer]) -> Iterator[str]:
-    """Whatever is sent under one key is one payment or refund, and an outcome that was told stays."""
+    """All requests with one key are one payment or refund, and a reported outcome never changes."""
     subjects = {(answer.body or {}).get("refund_id" if answer.kind == "refund" else "payment_id") for answer in _about(answers)}
     if len(subjects) > 1:
         yield f"request {request}: answered with {len(subjects)} different payments or refunds: {sorted(map(str, subjects))}"
     known = {OUTCOMES[answer.status] for answer in answers if answer.status in OUTCOMES}
     if len(known) > 1:
-        yield f"request {request}: told both that it succeeded and that it was declined"
-    first_s = min((answer.heard_s for answer in answers if answer.status in OUTCOMES), default=float("inf"))
-    accepted_s = min((answer.heard_s for answer in answers if answer.status == 202), default=float("inf"))
+        yield f"request {request}: reported both as succeeded and as declined"
+    first_s = min((answer.received_s for answer in answers if answer.status in OUTCOMES), default=float("inf"))
+    accepted_s = min((answer.received_s for answer in answers if answer.status == 202), default=float("inf"))
     for answer in answers:
         if answer.sent_s > first_s and answer.status not in (*OUTCOMES, 503):
-            yield f"{answer.label}: was told {answer.status} {answer.code} after the outcome had been told"
+            yield f"{answer.label}: got {answer.status} {answer.code} after the outcome had been told"
         if answer.sent_s > accepted_s and answer.status not in (*OUTCOMES, 202, 503) and answer.code != "idempotency_key_in_use":
-            yield f"{answer.label}: was told {answer.status} {answer.code} after the request had been accepted"
+            yield f"{answer.label}: got {answer.status} {answer.code} after the request had been accepted"
 
 
 def _about(answers: list[Answer]) -> list[Answer]:
@@ -86,55 +86,56 @@ def _about(answers: list[Answer]) -> list[Answer]:
 
 
 def _never_back(answers: list[Answer], lives: dict[str, Life]) -> Iterator[str]:
-    """Who asks after having heard of a state never hears of an earlier one; and no answer shows a state that never was."""
+    """A client that knows a state never gets an earlier one in a later answer, and no answer shows a state that never existed."""
     positions: defaultdict[str, list[tuple[Answer, int, int]]] = defaultdict(list)
     updates: defaultdict[str, list[tuple[Answer, datetime]]] = defaultdict(list)
-    told_orders: dict[str, float] = {}
-    for answer in sorted(answers, key=lambda answer: answer.heard_s):
+    known_orders: dict[str, float] = {}
+    for answer in sorted(answers, key=lambda answer: answer.received_s):
         body = answer.body or {}
         order = answer.request.partition(".")[0]
-        if answer.kind == "look-up" and answer.status == 404 and answer.sent_s > told_orders.get(order, float("inf")):
-            yield f"{answer.label}: the order's payment is not found, and was before"
+        if answer.kind == "look-up" and answer.status == 404 and answer.sent_s > known_orders.get(order, float("inf")):
+            yield f"{answer.label}: the order's payment is not found, but an earlier answer showed it"
         payment_id, status = body.get("payment_id"), body.get("payment_status") or body.get("status")
         if payment_id is None or not isinstance(status, str):
             continue
-        told_orders.setdefault(order, answer.heard_s)
+        known_orders.setdefault(order, answer.received_s)
         if payment_id not in lives:
-            yield f"{answer.label}: was told of payment {payment_id}, which does not exist"
+            yield f"{answer.label}: shows payment {payment_id}, which does not exist"
             continue
         refunded = body.get("amount_refunded")
         states = lives[payment_id].states
         matching = [n for n, state in enumerate(states) if state[0] == status and refunded in (None, state[1])]
         if not matching:
-            yield f"{answer.label}: shows payment {payment_id} as {status}, {refunded} refunded, which it never was"
+            yield f"{answer.label}: shows payment {payment_id} as {status}, {refunded} refunded, but it never had this state"
             continue
         if answer.kind != "refund" and (updated_at := body.get("updated_at")):
             updates[payment_id].append((answer, moment(updated_at)))
         positions[payment_id].append((answer, matching[0], matching[-1]))
-    for payment_id, heard in positions.items():
-        # A problem names the status alone, which may fit several states: the first counts as heard, the last as shown.
+    for payment_id, shown_states in positions.items():
+        # A problem document names only the status, and several states may have it. In doubt we assume that the client knew the
+        # first of them, and that the answer showed the last.
         states = lives[payment_id].states
-        for answer, shown, floor in _behind(heard):
-            yield f"{answer.label}: shows payment {payment_id} as {states[shown]} after it was told to be {states[floor]}"
+        for answer, shown, floor in _behind(shown_states):
+            yield f"{answer.label}: shows payment {payment_id} as {states[shown]} after an answer showed {states[floor]}"
     for payment_id, changed in updates.items():
         for answer, shown_at, floor_at in _behind([(answer, at, at) for answer, at in changed]):
-            yield f"{answer.label}: shows payment {payment_id} as of {shown_at} after it was shown as of {floor_at}"
+            yield f"{answer.label}: shows payment {payment_id} as of {shown_at} after an answer showed it as of {floor_at}"
 
 
 Position = TypeVar("Position", int, datetime)
 
 
-def _behind(heard: list[tuple[Answer, Position, Position]]) -> Iterator[tuple[Answer, Position, Position]]:
-    """Answers that show less than what had been heard when they were asked for: (answer, shown, heard before).
+def _behind(answers: list[tuple[Answer, Position, Position]]) -> Iterator[tuple[Answer, Position, Position]]:
+    """Yield each answer that shows less than the client knew when it sent the request: (answer, shown, known before).
 
-    `heard` holds (answer, counts as heard, counts as shown), in the order of heard_s.
+    `answers` holds (answer, position that the client knows from it, position that it shows), in the order of received_s.
     """
-    waiting = iter(heard)
+    waiting = iter(answers)
     upcoming = next(waiting, None)
     floor = None
-    # A walk by sent_s keeps the latest position that had been heard by then.
-    for answer, _, shown in sorted(heard, key=lambda entry: entry[0].sent_s):
-        while upcoming is not None and upcoming[0].heard_s < answer.sent_s:
+    # We walk by sent_s, and keep the latest position that an answer had shown by then.
+    for answer, _, shown in sorted(answers, key=lambda entry: entry[0].sent_s):
+        while upcoming is not None and upcoming[0].received_s < answer.sent_s:
             floor = upcoming[1] if floor is None else max(floor, upcoming[1])
             upcoming = next(waiting, None)
         if floor is not None and shown < floor:

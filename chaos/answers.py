@@ -1,4 +1,4 @@
-"""What clients send, as API Gateway and Lambda deliver it, and what they hear: the oracle holds the service to it."""
+"""The clients' requests, as API Gateway and Lambda deliver them, and the answers. The oracle compares them with the facts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PREFIX = "/api/v1/payments"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One delivery of a request and what came of it. Times are monotonic seconds; `status` is None when nothing was heard.
+    """One delivery of a request, and its answer. Times are monotonic seconds; `status` is None if no answer came.
 
-    `request` names what the client meant to be done once: its copies and retries share it. `key` is the idempotency key, derived
-    ones included; `asked` is the body; `traceparent` is one a delivery over HTTP, and one a request by direct invocation, where
-    the payload is all there is.
+    `request` names one intention of the client: its copies and retries share the name. `key` is the idempotency key that the
+    client sent. `sent_body` is the request's body, `body` the answer's. Over HTTP each delivery has its own `traceparent`. By
+    direct invocation all deliveries of a request share one, because the payload is the same.
     """
 
     request: str
@@ -27,9 +27,9 @@ class Answer:
     key: str | None
     traceparent: str
     direct: bool
-    asked: dict[str, Any]
+    sent_body: dict[str, Any]
     sent_s: float
-    heard_s: float
+    received_s: float
     end: str
     status: int | None = None
     body: dict[str, Any] | None = None
@@ -42,7 +42,7 @@ class Answer:
 
     @property
     def final(self) -> bool:
-        """Whether a client is satisfied: it was done, declined, or refused for a reason that time does not mend."""
+        """Whether the client need not try again: the request succeeded, was declined, or a new try would be refused again."""
         return self.status is not None and (
             self.status in (200, 201, 402, 404, 422) or self.code in ("order_already_paid", "payment_state_conflict")
         )
@@ -54,7 +54,7 @@ def traceparent_of(text: str) -> str:
 
 
 def http_event(method: str, path: str, owner: str, label: str, body: Any = None, key: str | None = None) -> dict[str, Any]:
-    """A request as API Gateway's HTTP API delivers it: payload format 2.0, with a JWT authorizer's claims."""
+    """Return the event that API Gateway's HTTP API delivers: payload format 2.0, with a JWT authorizer's claims."""
     headers = {"content-type": "application/json", "traceparent": traceparent_of(label)}
     if key is not None:
         headers["idempotency-key"] = key
@@ -75,8 +75,8 @@ def http_event(method: str, path: str, owner: str, label: str, body: Any = None,
     }
 
 
-def heard(sent: Answer, end: str, result: Any, error: str) -> Answer:
-    """The record of a delivery, completed with what the caller got."""
+def completed(sent: Answer, end: str, result: Any, error: str) -> Answer:
+    """Return the record of a delivery, completed with the caller's answer."""
     status, body, replayed = None, None, False
     if end == "answered":
         if sent.direct:
@@ -84,4 +84,4 @@ def heard(sent: Answer, end: str, result: Any, error: str) -> Answer:
         else:
             status, body = result["statusCode"], json.loads(result["body"])
             replayed = result["headers"].get("idempotent-replayed") == "true"
-    return replace(sent, heard_s=time.monotonic(), end=end, status=status, body=body, replayed=replayed, error=error)
+    return replace(sent, received_s=time.monotonic(), end=end, status=status, body=body, replayed=replayed, error=error)

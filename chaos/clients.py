@@ -1,4 +1,4 @@
-"""Play the stories, as a shop's back end or Lambda on behalf of the order service would, and remember what was heard."""
+"""Play the stories as a shop's back end would, or as Lambda would for the order service, and record the answers."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from chaos.answers import Answer, heard, http_event, traceparent_of
+from chaos.answers import Answer, completed, http_event, traceparent_of
 from chaos.environments import NO_FAULT, Ended, Environments, Fault
 from chaos.plan import Command, Rates, Story, fault
 
 FUNCTION_OF = {"process": "process", "capture": "process", "void": "process", "refund": "refund"}
 
 REMAINING_S = (4.4, 6.0)
-"""What is left of a command's time: the service keeps 4 s of it for what follows the gateway, and its lease is 2 s longer."""
+"""A command's remaining time. The service keeps 4 s of it for the steps after the charge, and its lease is 2 s longer."""
 
 LITTLE_S = 3.9
-"""Too little to ask the gateway at all: one command in 50 begins so late."""
+"""Too little time to call the gateway: one command in 50 begins so late."""
 
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 8.0)
-"""Between a client's tries; in sum longer than a killed command's lease, so that a patient client meets what reconcile did."""
+"""The pauses between a client's tries. Their sum is longer than a killed command's lease, so a patient client sees the outcome
+that reconcile settled."""
 
 HELD_S = {"relay": 9.0, "reconcile": 14.6, "lookups": 10.0}
-"""The time of the other functions: relay begins no batch with less than 8 s left, reconcile no operation with less than 14."""
+"""The other functions' remaining time. With less than 8 s left, relay begins no batch; with less than 14 s, reconcile begins no
+operation."""
 
 
 class Clients:
     def __init__(self, environments: Environments, seed: str, rates: Rates, hurry: float = 1.0) -> None:
-        """`hurry` shortens the clients' waits; 0 makes them ask again at once."""
+        """`hurry` multiplies the pauses between the clients' tries; with 0 they try again at once."""
         self._environments, self._seed, self._rates, self._hurry = environments, seed, rates, hurry
         self.answers: list[Answer] = []
         self.hang_up = asyncio.Event()
-        """Set when the load is over: stories end at their next pause."""
+        """Set when the load is over. Stories then end at their next pause."""
         self._open: set[str] = set()
         self._final: set[str] = set()
         self._requests: dict[str, tuple[Story, Command, dict[str, Any]]] = {}
@@ -53,7 +55,7 @@ class Clients:
             await asyncio.gather(*(self._command(story, command, transaction_id) for command in group))
 
     async def _transaction(self, story: Story) -> str:
-        """Look the order up until its payment has been authorized or captured; empty when it has not, or time is up."""
+        """Look the order up until its payment is authorized or captured. Return "" if it fails, or if time is up."""
         for pause_s in (0.0, *BACKOFF_S):
             if await self.pause(pause_s * self._hurry):
                 return ""
@@ -67,8 +69,8 @@ class Clients:
         await asyncio.gather(*(self._insist(story, command, body) for _ in range(command.copies)))
 
     async def _insist(self, story: Story, command: Command, body: dict[str, Any]) -> None:
-        """Send the request until there is a final answer, or patience is at its end."""
-        # Who repeats a capture or a refund without a key after a fault asks for a second one, so nobody in his senses does.
+        """Send the request until it has a final answer, or until the client gives up."""
+        # A repeated capture or refund without a key would be a second one, so no sane client repeats it.
         repeatable = command.keyed or command.kind == "process"
         for _, pause_s in zip(range(command.tries if repeatable else 1), (*BACKOFF_S, 0.0), strict=False):
             answer, _ = await self.deliver(story, command, body)
@@ -76,7 +78,7 @@ class Clients:
                 return
 
     async def pause(self, pause_s: float) -> bool:
-        """Whether the load came to its end meanwhile."""
+        """Wait, at most until the load ends. Return whether it has ended."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.hang_up.wait(), pause_s)
         return self.hang_up.is_set()
@@ -84,7 +86,7 @@ class Clients:
     async def deliver(
         self, story: Story, command: Command, body: dict[str, Any], planned: Fault | None = None, *, cold: bool = False
     ) -> tuple[Answer, Ended]:
-        """One delivery; its fault is the plan's unless one is given."""
+        """Deliver the request once, with the planned fault, or else with the fault that the seed gives."""
         name = f"{story.number}.{command.name}"
         label = f"{name}.{self._deliveries[name]}"
         self._deliveries[name] += 1
@@ -104,7 +106,7 @@ class Clients:
         self._sent[label] = sent
         chosen = fault(self._seed, label, self._rates) if planned is None else planned
         ended = await self._environments.invoke(FUNCTION_OF[command.kind], event, label, remaining_s, chosen, cold=cold)
-        answer = heard(sent, ended.end, ended.result, ended.error)
+        answer = completed(sent, ended.end, ended.result, ended.error)
         self._remember(answer, repeatable=key is not None or story.direct)
         return answer, ended
 
@@ -116,20 +118,20 @@ class Clients:
         event = http_event("GET", path, story.owner, label)
         chosen = fault(self._seed, label, self._rates) if planned is None else planned
         ended = await self._environments.invoke("lookups", event, label, HELD_S["lookups"], chosen)
-        answer = heard(sent, ended.end, ended.result, ended.error)
+        answer = completed(sent, ended.end, ended.result, ended.error)
         self.answers.append(answer)
         return answer
 
-    def hear_late(self) -> None:
-        """Take what thawed environments answered after their callers had hung up."""
+    def take_late_answers(self) -> None:
+        """Record the answers that thawed environments gave after their callers had hung up."""
         while not self._environments.late.empty():
             late = self._environments.late.get_nowait()
             if late.label in self._sent:
-                answer = heard(self._sent[late.label], late.end, late.result, late.error)
+                answer = completed(self._sent[late.label], late.end, late.result, late.error)
                 self._remember(answer, repeatable=answer.key is not None or answer.direct)
 
-    async def ask_again(self) -> None:
-        """Repeat, without faults, every keyed request that has no final answer."""
+    async def repeat_open(self) -> None:
+        """Repeat, without faults, every repeatable request that has no final answer."""
         for name in sorted(self._open):
             story, command, body = self._requests[name]
             await self.deliver(story, command, body, NO_FAULT)

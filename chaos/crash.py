@@ -1,6 +1,6 @@
-"""Inside a child: counts its network writes, tells the harness how far it got, and springs the trap set for one of them.
+"""Hooks inside a child: count its network writes, show the harness the child's phase, and spring the trap at one write.
 
-A network write is a send on a TCP socket (to the books or to the broker), a call of the gateway, or the answer to the caller.
+A network write is a send on a TCP socket (to the database or to the broker), a call of the gateway, or the answer to the caller.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from enum import IntEnum
 from mmap import mmap
 from typing import Any, Literal, TypedDict
 
-Where = Literal["books", "broker", "gateway", "reply"]
-WHERES: tuple[Where, ...] = ("books", "broker", "gateway", "reply")
+Where = Literal["database", "broker", "gateway", "reply"]
+WHERES: tuple[Where, ...] = ("database", "broker", "gateway", "reply")
 
 Moment = Literal["before", "half", "after"]
-"""Of the write: nothing of it leaves, half of its bytes leave, all of it leaves (and its answer is never read)."""
+"""Nothing of the write leaves; half of its bytes leave; or all of it leaves, and the child never reads the answer."""
 
 Act = Literal["kill", "stop", "cut", "stall"]
-"""SIGKILL; SIGSTOP, which the harness ends with SIGCONT; only the connection breaks, and the server's answer is lost; or the wait
-for an answer of the books or the gateway runs into its time-out, and the answer comes after that."""
+"""kill: SIGKILL. stop: SIGSTOP, until the harness sends SIGCONT. cut: only the connection breaks, and the answer is lost. stall:
+the wait for the database's answer times out, and the answer comes later; at the gateway a stall is a cut."""
 
 
 class Trap(TypedDict):
-    """Springs at the `number`-th write to `where` (None: anywhere), counted from 1; with number 0, when `phase` begins."""
+    """Springs at the `number`-th write to `where` (None: anywhere), counted from 1. Number 0 springs when `phase` begins."""
 
     number: int
     where: Where | None
@@ -38,7 +38,7 @@ class Trap(TypedDict):
 
 
 class Phase(IntEnum):
-    """How far an invocation got, told from its writes alone: exact but for retries within a phase."""
+    """An invocation's progress. We know it only from its writes, so it is exact except for retries within a phase."""
 
     IDLE = 0
     BEGUN = 1
@@ -52,17 +52,17 @@ class Phase(IntEnum):
 
 
 SLOT = struct.Struct("BBB")
-"""What a child shows the harness, which outlives it: phase, where the trap sprang (0, or 1 + index), whether it is stopped."""
+"""A child's state, which the harness can read after its death: phase, where the trap sprang (0, or 1 + index), stopped or not."""
 
 ANSWER_TIMEOUT_S = 1.0
-"""How long a cut waits for the server's answer, which it then throws away; a statement here takes milliseconds."""
+"""How long a cut waits for the server's answer before it drops it. A statement here takes milliseconds."""
 
-_AFTER_BOOKS = {Phase.ANSWERED: Phase.SETTLE, Phase.SETTLE: Phase.SETTLE, Phase.PUBLISH: Phase.MARK}
+_AFTER_DATABASE = {Phase.ANSWERED: Phase.SETTLE, Phase.SETTLE: Phase.SETTLE, Phase.PUBLISH: Phase.MARK}
 
 
 @dataclass(slots=True)
 class Invocation:
-    """The one that this child is at; a child handles one at a time."""
+    """The child's current invocation; a child handles one at a time."""
 
     trap: Trap | None = None
     counts: Counter[Where | None] = field(default_factory=Counter)
@@ -73,19 +73,19 @@ class Invocation:
 
 
 class Crash:
-    """The hooks of one child. `slot` is its part of the memory shared with the harness."""
+    """The hooks of one child. `slot` is its part of the memory that it shares with the harness."""
 
-    def __init__(self, memory: mmap, slot: int, books_port: int) -> None:
-        self._memory, self._offset, self._books_port = memory, slot * SLOT.size, books_port
-        self._lock = threading.Lock()  # kafka-python sends from a thread of its own
+    def __init__(self, memory: mmap, slot: int, database_port: int) -> None:
+        self._memory, self._offset, self._database_port = memory, slot * SLOT.size, database_port
+        self._lock = threading.Lock()  # kafka-python sends from its own thread
         self._now = Invocation()
         self._send = socket.socket.send
         self._recv = socket.socket.recv
         self._recv_into = socket.socket.recv_into
         self._stalled: socket.socket | None = None
         self._cut: socket.socket | None = None
-        """Nothing more is read from it. A shutdown would let through what arrives later, and so the end of an answer whose
-        beginning was thrown away, which no network does."""
+        """The child reads nothing more from it. After a shutdown alone, bytes that arrive later could still be read: the end of
+        an answer whose beginning was dropped. No network does that."""
 
     def install(self) -> None:
         """Hook the sends of all sockets of this process."""
@@ -120,7 +120,7 @@ class Crash:
             setattr(socket.socket, hook.__name__, hook)
 
     def begin(self, trap: Trap | None, *, relays: bool) -> None:
-        """`relays`: it does nothing but publish, so what it sends to the broker is no warming up."""
+        """`relays` says that the function only publishes, so its writes to the broker are never the producer's warm-up."""
         with self._lock:
             self._now = Invocation(trap, phase=Phase.BEGUN, relays=relays)
             self._show()
@@ -131,7 +131,7 @@ class Crash:
             self._show()
 
     def reach(self, where: Where) -> Trap | None:
-        """A write that is no send is about to happen. The trap that springs after it is for `passed`."""
+        """Announce a write that is not a send. Return the trap if it springs after the write; give it to passed()."""
         trap = self._count(where)
         if trap is None or trap["moment"] == "after":
             return trap
@@ -139,7 +139,7 @@ class Crash:
         return None
 
     def passed(self, trap: Trap | None) -> None:
-        """The write that `reach` announced has happened."""
+        """Report that the write that reach() announced has happened."""
         if trap is not None:
             self._break(trap)
 
@@ -148,7 +148,7 @@ class Crash:
         self._show()
 
     def _on_send(self, sock: socket.socket, data: Any, flags: int) -> int:
-        trap = self._count("books" if _peer_port(sock) == self._books_port else "broker")
+        trap = self._count("database" if _peer_port(sock) == self._database_port else "broker")
         if trap is None:
             return self._send(sock, data, flags)
         if trap["moment"] == "before":
@@ -157,14 +157,14 @@ class Crash:
         if trap["moment"] == "half":
             sent = self._send(sock, bytes(data)[: max(len(data) // 2, 1)], flags)
             self._break(trap, sock)
-            return sent  # frozen and thawed in the middle of a message: the sender sends the rest
+            return sent  # after a freeze in the middle of a message, the sender sends the rest
         sent = self._send(sock, data, flags)
         if trap["act"] == "stall":
             self._stalled = sock
         elif trap["act"] != "cut":
             self._act(trap)
         elif select.select([sock], [], [], ANSWER_TIMEOUT_S)[0]:
-            self._cut = sock  # what the server answered gets lost
+            self._cut = sock  # the server's answer is lost
             sock.shutdown(socket.SHUT_RDWR)
         return sent
 
@@ -177,7 +177,7 @@ class Crash:
         raise ConnectionResetError("cut")
 
     def _act(self, trap: Trap) -> None:
-        # raise_signal and not kill: a signal to the process may be another thread's to handle, and this one would run on.
+        # raise_signal signals this thread. After kill, another thread might handle the signal, and this one would run on.
         if trap["act"] == "kill":
             signal.raise_signal(signal.SIGKILL)
         self._now.stopped = 1
@@ -187,11 +187,11 @@ class Crash:
         self._show()
 
     def _count(self, where: Where) -> Trap | None:
-        """Count a write; the trap, when it springs here."""
+        """Count a write. Return the trap if it springs here."""
         with self._lock:
             now = self._now
             if now.phase is Phase.IDLE:
-                return None  # between invocations, as kafka-python's own housekeeping
+                return None  # between invocations kafka-python does its own housekeeping
             before = now.phase
             now.counts[None] += 1
             now.counts[where] += 1
@@ -213,11 +213,11 @@ class Crash:
 
 def _next_phase(phase: Phase, where: Where, *, relays: bool) -> Phase:
     match where:
-        case "books":
-            return _AFTER_BOOKS.get(phase, Phase.CLAIM)
+        case "database":
+            return _AFTER_DATABASE.get(phase, Phase.CLAIM)
         case "broker":
             publishes = phase is Phase.SETTLE or (relays and phase is Phase.CLAIM)
-            return Phase.PUBLISH if publishes else phase  # else it is the producer warming up
+            return Phase.PUBLISH if publishes else phase  # other writes are the producer's warm-up
         case "gateway":
             return Phase.GATEWAY
         case "reply":

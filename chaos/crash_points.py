@@ -1,7 +1,7 @@
-"""Hits an invocation at its first network write, then one like it at the second, and so on until one ends unharmed.
+"""Hit an invocation at its first network write, then a similar one at the second, and so on until one ends unharmed.
 
-For every kind of invocation, cold and warm: SIGKILL before, in the middle of and after the write, a connection that is cut there,
-and an answer of the books that comes too late. After each, the client asks again.
+We do this for every kind of invocation, cold and warm: SIGKILL before, in the middle of and after the write; a cut connection at
+the same places; and an answer that comes too late. After each hit, the client sends the request again.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from chaos.scenes import CAPTURE, PAY, REFUND, VOID, Scene, Scenes
 KINDS = ("process", "capture", "void", "refund", "relay", "reconcile", "reconcile-refund", "expiry")
 
 MISSES = 3
-"""In a row that end a sweep: an invocation whose reply the gateway loses, one in 12, writes less often than its like."""
+"""A sweep ends after so many misses in a row. One miss is not enough: the gateway loses one reply in 12, and such an invocation
+writes less often."""
 
-ASKED_AGAIN = {"process": PAY, "capture": CAPTURE, "void": VOID, "refund": REFUND}
+REPEATED = {"process": PAY, "capture": CAPTURE, "void": VOID, "refund": REFUND}
 
 MOST_WRITES = 80
-"""More than any invocation makes; one that makes more will not end."""
+"""More than any invocation makes. If one makes more, it never ends."""
 
 
 async def each_in_turn(hit: Callable[[int], Awaitable[bool]], most: int = MOST_WRITES, misses: int = MISSES) -> int:
-    """Hit the first write, the second and so on until `misses` in a row did not come to it. How many were hit."""
+    """Hit the first write, the second and so on, until `misses` hits in a row found no such write. Return the number of hits."""
     number = missed = 0
     while number < most and missed < misses:
         number, missed = (number + 1, 0) if await hit(number + 1) else (number, missed + 1)
@@ -39,7 +40,7 @@ async def each_in_turn(hit: Callable[[int], Awaitable[bool]], most: int = MOST_W
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Which crash points to try."""
+    """The crash points to try."""
 
     kinds: tuple[str, ...] = KINDS
     acts: tuple[Act, ...] = ("kill", "cut", "stall")
@@ -50,7 +51,7 @@ class Sweep:
 
     def __iter__(self) -> Iterator[tuple[Act, Moment, bool]]:
         for act, moment, cold in product(self.acts, self.moments, self.cold):
-            if act != "stall" or moment == "after":  # an answer can only be late to what was sent
+            if act != "stall" or moment == "after":  # only a complete request gets an answer, and so a late one
                 yield act, moment, cold
 
 
@@ -60,11 +61,11 @@ class CrashPoints:
     quiet: Quiet
     report: Callable[[str], None]
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How many points were hit, by (kind of invocation, where: books, broker, gateway or reply)."""
-    asked: tuple[str, ...] = ()
+    """The number of hits, by (kind of invocation, where: database, broker, gateway or reply)."""
+    tried: tuple[str, ...] = ()
 
     async def run(self, sweep: Sweep) -> None:
-        self.asked = sweep.kinds
+        self.tried = sweep.kinds
         commands, scheduled = self.scenes.commands, self.scenes.scheduled
         await asyncio.gather(*(self._in_turn(sweep, kind, commands[kind]) for kind in sweep.kinds if kind in commands))
         for kind in sweep.kinds:
@@ -74,13 +75,13 @@ class CrashPoints:
 
     @property
     def failures(self) -> list[str]:
-        """A kind that was asked for and never hit would pass unseen."""
-        return [f"no crash point of {kind} was hit" for kind in self.asked if not any(hit == kind for hit, _ in self.hits)]
+        """Report each kind without a hit; otherwise nobody would notice."""
+        return [f"no crash point of {kind} was hit" for kind in self.tried if not any(hit == kind for hit, _ in self.hits)]
 
     async def _in_turn(self, sweep: Sweep, kind: str, scene: Scene) -> None:
         for act, moment, cold in sweep:
             hit = []
-            # Counted apart, because kafka-python writes from a thread of its own: in between the others now here, now there.
+            # We count each `where` apart, because kafka-python writes from its own thread, at any time between the others.
             for where in WHERES:
                 trap: Trap = {"number": 0, "where": where, "phase": 0, "moment": moment, "act": act}
                 count = await each_in_turn(partial(self._hit, kind, scene, trap, cold), sweep.most, sweep.misses)
@@ -88,12 +89,12 @@ class CrashPoints:
             self.report(f"{kind}, {'cold' if cold else 'warm'}: {act} {moment} each of {', '.join(hit)}")
 
     async def _hit(self, kind: str, scene: Scene, trap: Trap, cold: bool, number: int) -> bool:
-        """Whether the trap sprang."""
+        """Run the scene with the trap. Return whether it sprang."""
         if not cold and (trap["act"] == "kill" or number == 1):
-            await scene(NO_FAULT, False)  # whatever was there before was killed: another one warms up
+            await scene(NO_FAULT, False)  # the last hit may have killed the warm environment, so another one warms up
         story, ended = await scene(Fault(trap={**trap, "number": number}), cold)
-        if kind in ASKED_AGAIN:
-            await self.scenes.send(story, ASKED_AGAIN[kind], NO_FAULT)
+        if kind in REPEATED:
+            await self.scenes.send(story, REPEATED[kind], NO_FAULT)
         if ended.sprung:
             self.hits[kind, ended.sprung] += 1
         return bool(ended.sprung)

@@ -1,4 +1,4 @@
-"""Seeded defects: each a small patch of the tree, and the part of the harness that should notice it."""
+"""Seeded defects. Each is a small patch of the tree, and names the part of the harness that should notice it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _load(invocations: int = 500) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """In `file`, relative to the tree, `old` stands exactly once and becomes `new`."""
+    """Replace `old`, which `file` (relative to the tree) contains exactly once, with `new`."""
 
     file: str
     old: str
@@ -39,7 +39,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`how` are the options of the run that should catch it, see run.Options; `sign` is part of the violation that tells it."""
+    """`how` are the options of the run that should catch the mutant, see run.Options; `sign` is part of its violation's text."""
 
     name: str
     sign: str
@@ -234,7 +234,7 @@ MUTANTS = (
             Patch(
                 f"{PAYMENTS}/store/connection.py",
                 "        except BaseException:\n            _close_quietly(connection)\n            raise\n",
-                # Python refuses to read on from a file that timed out, which would hide the defect.
+                # Python does not read on from a file that timed out. That would hide the defect, so the patch makes a new file.
                 "        except BaseException:\n"
                 '            connection._sock = connection._usock.makefile(mode="rwb")\n'
                 "            raise\n",
@@ -340,7 +340,7 @@ MUTANTS = (
                 "                refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0),\n            )\n",
             ),
         ),
-        # A few are enough: the defect leaves operations behind that can never be settled.
+        # A few hits are enough: the defect leaves operations that reconcile can never settle.
         NOTHING_ELSE | {"sweep": Sweep(("reconcile-refund",), ("kill",), ("before",), (True,), most=4)},
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Lambda as the harness sees it: environments that are reused while they live, one event at a time, and what ends them."""
+"""Lambda for the harness: environments that handle one event at a time. We reuse them while they live, and end them by faults."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from chaos.zygote import COMMAND_BYTES, FORK, FUNCTIONS, NUMBER_BYTES, REAP, Opt
 REPO = Path(__file__).resolve().parent.parent
 
 SLOTS = 1024
-"""More environments than ever live at once: those at work, those idle, and those frozen."""
+"""More than the environments that ever live at once: busy, idle and frozen."""
 
 HUNG_S = 60.0
-"""No handler takes half of this, with all time-outs in a row; one that does is reported."""
+"""No handler takes half of this, even with all its time-outs in a row. We kill and report one that takes longer."""
 
 STOP_POLL_S = 0.02
 
 LINE_LIMIT_BYTES = 1 << 22
-"""An answer is one line: a list of 100 payments fits."""
+"""An answer is one line, and a list of 100 payments fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What befalls one invocation: a trap at one of its writes, a signal at a share of its usual duration, or nothing."""
+    """The fault of one invocation: a trap at one of its writes, a signal after a share of its usual duration, or nothing."""
 
     trap: Trap | None = None
     at_share: float | None = None
@@ -50,7 +50,7 @@ NO_FAULT = Fault()
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an invocation ended for its caller. `late` says that the caller had hung up when the thawed environment answered."""
+    """How an invocation ended for its caller. `sprung` says where the trap sprang: database, broker, gateway or reply."""
 
     label: str
     end: Literal["answered", "raised", "killed", "frozen"]
@@ -61,7 +61,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Tally:
-    """What happened so far, for the progress line and the summary."""
+    """Counts so far, for the progress line and the summary."""
 
     invocations: Counter[str] = field(default_factory=Counter)
     kills: Counter[Phase] = field(default_factory=Counter)
@@ -71,11 +71,11 @@ class Tally:
     forks: int = 0
     raised: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    """What must never happen to an environment: it died by itself, or hung."""
+    """An environment must never die by itself or hang. These did."""
 
     @property
     def landed(self) -> int:
-        """Kills that ended an invocation which had begun and had not answered."""
+        """Return the number of kills that ended an invocation after its begin and before its answer."""
         return self.kills.total() - self.kills[Phase.IDLE]
 
 
@@ -89,9 +89,9 @@ class Environment:
 
 class Environments:
     def __init__(
-        self, root: Path, folder: Path, environment: Mapping[str, str], seed: str, books_port: int, at_once: int
+        self, root: Path, folder: Path, environment: Mapping[str, str], seed: str, database_port: int, at_once: int
     ) -> None:
-        """`root` holds the tree under test (layers/ and functions/); at most `at_once` invocations run at the same time."""
+        """`root` is the tree under test (layers/ and functions/). At most `at_once` invocations run at the same time."""
         self.tally = Tally()
         self.in_flight = asyncio.Semaphore(at_once)
         self._idle: defaultdict[str, list[Environment]] = defaultdict(list)
@@ -109,7 +109,7 @@ class Environments:
             self._memory = mmap(file.fileno(), 0)
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
-        options = Options(theirs.fileno(), str(folder), seed, books_port)
+        options = Options(theirs.fileno(), str(folder), seed, database_port)
         path = [root / "layers/shared/python", root, REPO]
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "chaos.zygote", json.dumps(asdict(options))],
@@ -122,9 +122,9 @@ class Environments:
     async def invoke(
         self, function: str, event: Any, label: str, remaining_s: float, fault: Fault = NO_FAULT, *, cold: bool = False
     ) -> Ended:
-        """Deliver the event to an idle environment of the function, or a new one, and wait for what comes of it.
+        """Deliver the event to an idle or a new environment of the function, and wait for the end.
 
-        A label is used once: ids are derived from it.
+        Use each label once, because we derive ids from it.
         """
         async with self.in_flight:
             self.tally.invocations[function] += 1
@@ -152,11 +152,11 @@ class Environments:
             return ended
 
     def thaw(self, label: str) -> None:
-        """Do not wait longer."""
+        """End the freeze now."""
         self._thaws[label].set()
 
     async def idle(self) -> None:
-        """Wait until every frozen environment was thawed and has answered."""
+        """Wait until every frozen environment has thawed and answered."""
         while self._frozen:
             await asyncio.gather(*self._frozen.values())
 
@@ -167,9 +167,9 @@ class Environments:
                 await self._retire(environments.pop())
 
     async def close(self) -> None:
-        """End all environments, whatever they are at."""
+        """End all environments, also the busy and the frozen ones."""
         self._control.close()
-        await asyncio.to_thread(self._zygote.wait)  # which kills its children
+        await asyncio.to_thread(self._zygote.wait)  # the zygote kills its children
         for environment in self._alive:
             await _hang_up(environment)
 
@@ -177,7 +177,7 @@ class Environments:
         self, environment: Environment, reply: asyncio.Future[bytes], fault: Fault, usual_s: float
     ) -> signal.Signals | None:
         if fault.trap is not None and fault.trap["act"] == "stop":
-            # Stopped or not, there is no one to tell: look.
+            # A stopped child cannot report, so we poll its slot.
             while not reply.done() and not self._slot(environment)[2]:
                 await asyncio.wait({reply}, timeout=STOP_POLL_S)
             return None if reply.done() else signal.SIGSTOP
@@ -217,7 +217,7 @@ class Environments:
         act = fault.trap["act"] if sprung and fault.trap is not None else ""
         killed_at_write = act == "kill"
         if signalled is signal.SIGKILL or not line.endswith(b"\n") or act in ("kill", "stop"):
-            # Also when it answered: kafka-python's thread may spring the trap a moment after that.
+            # We kill it even if it answered: kafka-python's thread may spring the trap a moment later.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(environment.pid, signal.SIGKILL)
             await self._retire(environment)
@@ -255,7 +255,7 @@ class Environments:
         return environment
 
     async def _retire(self, environment: Environment) -> None:
-        """Its process has been killed, or ends now that nobody talks to it."""
+        """Close the channel, so that the process ends if it still lives, and reap it."""
         self._alive.discard(environment)
         await _hang_up(environment)
         async with self._lock:
@@ -276,8 +276,8 @@ async def _hang_up(environment: Environment) -> None:
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
-    """A whole line, or what there was of it when the child died."""
+    """Return a whole line, or the part that the child wrote before it died."""
     try:
         return await reader.readline()
-    except ConnectionError:  # it died before it read the event
+    except ConnectionError:  # the child died before it read the event
         return b""

@@ -1,4 +1,4 @@
-"""What the oracle compares, collected after the quiet period, without a line of the service's code."""
+"""The oracle's evidence. We collect it after the quiet period, without a line of the service's code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES = ("payments", "refunds", "operations", "payment_status_history", "outbox
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the gateway, from its ledger. `ended_s` is None when the caller was gone before the answer left."""
+    """One call of the gateway, from its ledger. `ended_s` is None if the caller died before the answer left."""
 
     call: str
     action: str
@@ -32,8 +32,8 @@ class Call:
     amount: int
     currency: str
     token: str | None
-    what: tuple[object, ...]
-    """Everything that must be the same at each call with this key."""
+    content: tuple[object, ...]
+    """These fields must be the same in every call with this key."""
     approved: bool
     transaction_id: str
     capture: bool
@@ -43,7 +43,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """The broker had the event at some moment in between, in seconds since the epoch."""
+    """The broker took the event at some moment between the two times (seconds since the epoch)."""
 
     event_id: str
     sent_s: float
@@ -68,12 +68,12 @@ class Evidence:
     answers: list[Answer]
     acknowledgements: list[Acknowledgement]
     lost_with_broker: frozenset[str]
-    """event_ids that only the memory of a killed broker held, acknowledged and unread; they were replayed, so they are late."""
+    """event_ids that the broker acknowledged and lost in a kill before anybody read them. We replayed them, so they are late."""
     frozen: frozenset[str]
-    """Labels of invocations that were stopped for longer than their lease."""
+    """Labels of the invocations that we stopped for longer than their lease."""
 
     def calls_by_key(self) -> dict[str, list[Call]]:
-        """Of each gateway key, in their order."""
+        """Return the calls of each gateway key, in their order."""
         by_key: defaultdict[str, list[Call]] = defaultdict(list)
         for call in self.calls:
             by_key[call.key].append(call)
@@ -94,7 +94,7 @@ def connect(url: str) -> pg8000.native.Connection:
 
 
 def calls(ledger: Path) -> list[Call]:
-    """Calls in the order in which they reached the gateway. A line that a kill tore is a call that did not reach it."""
+    """Return the calls in the order in which they reached the gateway. If a kill tore a line, its call did not reach it."""
     ended_s: dict[str, float] = {}
     lines = []
     for line in _whole_lines(ledger):
@@ -111,7 +111,7 @@ def calls(ledger: Path) -> list[Call]:
             amount=line["amount_minor"],
             currency=line["currency"],
             token=line["payment_token"],
-            what=tuple(
+            content=tuple(
                 line[name] for name in ("action", "amount_minor", "currency", "payment_token", "transaction_id", "capture")
             ),
             approved=line["approved"],
@@ -125,7 +125,7 @@ def calls(ledger: Path) -> list[Call]:
 
 
 def acknowledgements(record: Path) -> list[Acknowledgement]:
-    """What the broker acknowledged to a publisher that lived to write it down."""
+    """Return the broker's acknowledgements, except those whose publisher died before it could record them."""
     return [
         Acknowledgement(event_id, line["sent_s"], line["acknowledged_s"])
         for line in _whole_lines(record)
@@ -134,14 +134,14 @@ def acknowledgements(record: Path) -> list[Acknowledgement]:
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Without what a kill tore: the beginning of a line, which lacks its end."""
+    """Yield the lines, without those that a kill tore: a torn line lacks its end."""
     for text in filter(None, path.read_text().splitlines()) if path.exists() else ():
         if text.endswith("}") or not text.startswith("{"):
             yield json.loads(text)
 
 
 def messages(topic: Path) -> list[Message]:
-    """Each message once, in the order of its partition."""
+    """Return each message once, in the order of its partition."""
     seen = {}
     for text in topic.read_text().splitlines() if topic.exists() else ():
         line = json.loads(text)
@@ -151,7 +151,7 @@ def messages(topic: Path) -> list[Message]:
 
 
 def keep(seen: Evidence, folder: Path) -> None:
-    """Write what is not in the folder yet, for whoever looks into a violation."""
+    """Write the tables and the answers to the folder too, so that somebody can look into a violation."""
     for table, rows in seen.tables.items():
         (folder / f"{table}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "answers.jsonl").write_text("".join(json.dumps(asdict(answer)) + "\n" for answer in seen.answers))

@@ -1,9 +1,9 @@
-"""The simulated gateway with a ledger of its own: what it was asked and what it answered, on disk before the answer leaves.
+"""The simulated gateway with its own ledger. The ledger has each request and its answer on disk before the answer leaves.
 
 Money moves at the first approved call of a key and never again: later calls with the key get the same answer, as a real gateway's
-idempotency promises. The simulator computes that answer from the key, so the ledger needs no look-up: it is the list of calls,
-and whoever reads it takes the first of each key. The gateway judges nothing: a refund of more than was captured, or a void after
-a capture, is carried out and stays on the record, so that a wrong command cannot hide behind a strict gateway.
+idempotency promises. The simulator computes the answer from the key, so the ledger is only a list of calls, and its reader takes
+the first call of each key. The gateway checks nothing: it carries out and records a refund beyond the capture, or a void after
+a capture. So a wrong command cannot hide behind a strict gateway.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from payments.gateway.port import Approved, Gateway, GatewayRequest, Reply, Unkn
 from payments.gateway.simulated import SimulatedGateway
 
 PATIENCE_S = 60.0
-"""What the gateway itself waits for: for ever, as far as a call's verdict goes."""
+"""The time-out when we compute a call's verdict: long enough never to run out."""
 
 
 class LedgerGateway:
     def __init__(self, simulated: Gateway, ledger: Path, crash: Crash, label: Callable[[], str]) -> None:
-        """`simulated` is the gateway that ships; `label` names the invocation at work."""
+        """`simulated` is the gateway that we ship; `label` names the current invocation."""
         assert isinstance(simulated, SimulatedGateway)
         self._answers = simulated
         self._verdicts = replace(simulated, delay_ms=(0, 0), lost_reply_rate=0.0)
@@ -46,12 +46,12 @@ class LedgerGateway:
     def refund(self, request: GatewayRequest) -> Reply:
         return self._call("refund", request, SimulatedGateway.refund)
 
-    def _call(self, action: str, request: GatewayRequest, ask: Callable[[SimulatedGateway, GatewayRequest], Reply]) -> Reply:
+    def _call(self, action: str, request: GatewayRequest, method: Callable[[SimulatedGateway, GatewayRequest], Reply]) -> Reply:
         trap = self._crash.reach("gateway")
         call = f"{self._label()}#{self._calls}"
         self._calls += 1
-        # A first attempt's reply may get lost by scenario; what the gateway decided is what a second attempt would hear.
-        verdict = ask(self._verdicts, replace(request, attempt=2, timeout_s=PATIENCE_S))
+        # A scenario may lose the first attempt's reply. A second attempt always gets the gateway's decision.
+        verdict = method(self._verdicts, replace(request, attempt=2, timeout_s=PATIENCE_S))
         assert not isinstance(verdict, Unknown)
         fields = asdict(request)
         del fields["timeout_s"]
@@ -60,12 +60,12 @@ class LedgerGateway:
             | {"approved": isinstance(verdict, Approved), "verdict_transaction_id": verdict.transaction_id}
         )
         self._crash.passed(trap)
-        answer = ask(self._answers, request)
+        answer = method(self._answers, request)
         self._record({"call": call, "ended_s": time.monotonic()})
         self._crash.gateway_answered()
         return answer
 
     def _record(self, line: dict[str, Any]) -> None:
-        # Between two line ends, because a kill may tear a write at the end of a page: the next line then stands by itself.
+        # A kill may tear a write at the end of a page. We write a line end on both sides, so that the next line stays whole.
         os.write(self._ledger, b"\n" + json.dumps(line).encode() + b"\n")
         os.fsync(self._ledger)

@@ -1,4 +1,4 @@
-"""Runs the harness against each seeded defect: one that is not caught is a hole in the harness."""
+"""Run the harness against each seeded defect. If the harness misses one, the harness has a hole."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ COPIED = ("functions", "layers", "migrations")
 
 
 class PatchFailed(Exception):
-    """The tree has changed under a patch: the text to be replaced is not there exactly once."""
+    """The tree has changed: it does not contain the patch's old text exactly once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     mutant: str
     caught_by: str
-    """The first violation with the mutant's sign; empty when there was none."""
+    """The first violation with the mutant's sign; empty if there was none."""
     others: int
-    """Violations without it."""
+    """The number of violations without the sign."""
     took_s: float
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Verdict:
 
 @contextmanager
 def tree(mutant: Mutant) -> Iterator[Path]:
-    """A copy of the tree under test with the defect in it. Raises PatchFailed."""
+    """Make a copy of the tree under test with the defect in it. Raises PatchFailed."""
     with tempfile.TemporaryDirectory(prefix="payments-mutant-") as name:
         root = Path(name)
         for part in COPIED:
@@ -52,7 +52,7 @@ def tree(mutant: Mutant) -> Iterator[Path]:
 
 
 def try_all(seed: str, mutants: Sequence[Mutant], report: Report) -> list[Verdict]:
-    """Each in turn, after all patches were found to fit."""
+    """Try the mutants in turn. First check that all patches fit."""
     for mutant in mutants:
         with tree(mutant):
             pass
@@ -60,11 +60,11 @@ def try_all(seed: str, mutants: Sequence[Mutant], report: Report) -> list[Verdic
 
 
 def _silent(_: str) -> None:
-    """A mutant's run tells its verdict only."""
+    """Report nothing: a mutant's run reports only its verdict."""
 
 
 def controls() -> tuple[Mutant, ...]:
-    """No defect, under everything that the mutants are put under: here nothing may be caught."""
+    """Return a mutant without a defect for each way in which we run the mutants. The harness must find nothing in them."""
     ways = []
     for mutant in MUTANTS:
         if mutant.how not in ways:
@@ -77,8 +77,8 @@ def _try(seed: str, mutant: Mutant, report: Report) -> Verdict:
     with tree(mutant) as root:
         outcome = asyncio.run(run(replace(Options(seed), root=root, **mutant.how), _silent))
     shutil.rmtree(outcome.folder, ignore_errors=True)
-    telling = [violation for violation in outcome.violations if mutant.sign in violation]
-    others = len(outcome.violations) - len(telling)
-    verdict = Verdict(mutant.name, telling[0] if telling else "", others, time.monotonic() - begun_s)
+    signs = [violation for violation in outcome.violations if mutant.sign in violation]
+    others = len(outcome.violations) - len(signs)
+    verdict = Verdict(mutant.name, signs[0] if signs else "", others, time.monotonic() - begun_s)
     report(str(verdict))
     return verdict

@@ -1,6 +1,6 @@
-"""The witness: holds the gateway's ledger, the tables and the topic against each other. It knows the design, not the code.
+"""The witness: compare the gateway's ledger, the tables and the topic. The witness knows the design, not the code.
 
-What was answered to clients is judged in acknowledged.py, and what they had asked for in asked.py.
+acknowledged.py checks the answers to the clients, and requested.py checks the clients' requests.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PAID = ("CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED")
 
 @dataclass(slots=True)
 class Life:
-    """All that is known of one payment."""
+    """All that we know of one payment."""
 
     payment: Row
     history: list[Row] = field(default_factory=list)
@@ -57,8 +57,8 @@ class Life:
 
     @property
     def states(self) -> list[tuple[str, int]]:
-        """(status, refunded so far) after each entry of the history."""
-        # By the database's clock: the environments' clocks differ, and what they cannot tell apart gets one time.
+        """Return (status, refunded so far) after each entry of the history."""
+        # We sort by the database's clock, because the environments' clocks differ and may give two refunds the same time.
         settled = [operation for operation in self.operations if operation["outcome"] == "succeeded"]
         order = [operation["refund_id"] for operation in sorted(settled, key=lambda row: moment(row["settled_at"]))]
         succeeded = [refund for refund in self.refunds if refund["status"] == "SUCCEEDED" and refund["refund_id"] in order]
@@ -92,12 +92,12 @@ def lives_of(evidence: Evidence) -> dict[str, Life]:
 
 
 def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
-    """Every contradiction, in words."""
+    """Yield every contradiction, in words."""
     by_key = evidence.calls_by_key()
     acknowledged = {one.event_id for one in evidence.acknowledgements}
     known_keys = {operation["gateway_key"] for operation in evidence.tables["operations"]}
     for key in by_key.keys() - known_keys:
-        yield f"the gateway was asked under key {key}, which no operation has ({by_key[key][0].call})"
+        yield f"the gateway was called with key {key}, which no operation has ({by_key[key][0].call})"
     for key, calls in by_key.items():
         yield from _one_key(key, calls, evidence.frozen)
     for life in lives.values():
@@ -112,8 +112,8 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
 
 
 def _one_key(key: str, calls: list[Call], frozen: frozenset[str]) -> Iterator[str]:
-    if len({call.what for call in calls}) > 1:
-        yield f"gateway key {key} was used for different things: {sorted({str(call.what) for call in calls})}"
+    if len({call.content for call in calls}) > 1:
+        yield f"gateway key {key} was used for different requests: {sorted({str(call.content) for call in calls})}"
     ended = [call for call in calls if call.ended_s is not None and call.call.partition("#")[0] not in frozen]
     ended.sort(key=lambda call: call.begun_s)
     for one, next_one in pairwise(ended):
@@ -122,7 +122,7 @@ def _one_key(key: str, calls: list[Call], frozen: frozenset[str]) -> Iterator[st
 
 
 def _money(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
-    """The ledger's money movements are those that the tables tell of, and within bounds."""
+    """The ledger and the tables have the same movements of money, and these stay within the payment's bounds."""
     approved: defaultdict[str, list[Call]] = defaultdict(list)
     for operation in life.operations:
         key, outcome = operation["gateway_key"], operation["outcome"]
@@ -131,13 +131,13 @@ def _money(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
         if moved:
             approved[calls[0].action].append(calls[0])
         if calls and calls[0].action != ACTIONS[operation["kind"]]:
-            yield f"payment {life.id}: a {operation['kind']} asked the gateway for a {calls[0].action}"
+            yield f"payment {life.id}: a {operation['kind']} sent the gateway a {calls[0].action}"
         if outcome == "succeeded" and not moved:
             yield f"payment {life.id}: {operation['kind']} {key} succeeded, and the gateway moved nothing"
         if outcome == "declined" and moved:
             yield f"payment {life.id}: {operation['kind']} {key} is declined, and the gateway moved the money"
         if outcome == "declined" and not calls:
-            yield f"payment {life.id}: {operation['kind']} {key} is declined, and the gateway was never asked"
+            yield f"payment {life.id}: {operation['kind']} {key} is declined, and the gateway was never called"
         if outcome is None and moved:
             yield f"payment {life.id}: the gateway moved the money of {operation['kind']} {key}, which has no outcome"
     payment, status = life.payment, life.payment["status"]
@@ -160,8 +160,8 @@ def _money(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
         yield f"payment {life.id}: {given_back} refunded of {taken} captured, by the ledger"
     succeeded = sum(refund["amount_minor"] for refund in life.refunds if refund["status"] == "SUCCEEDED")
     if not given_back == payment["refunded_minor"] == succeeded:
-        told = f"{given_back} by the ledger, {payment['refunded_minor']} by the payment, {succeeded} by its refunds"
-        yield f"payment {life.id}: refunded {told}"
+        sums = f"{given_back} by the ledger, {payment['refunded_minor']} by the payment, {succeeded} by its refunds"
+        yield f"payment {life.id}: refunded {sums}"
     by_refund = {operation["refund_id"] for operation in life.operations}
     for refund in life.refunds:
         if refund["refund_id"] not in by_refund:
@@ -181,15 +181,14 @@ def _history(life: Life) -> Iterator[str]:
 
 
 def _events(life: Life, lost: frozenset[str], acknowledged: set[str]) -> Iterator[str]:
-    """What the history owes is in the outbox and on the topic, in order, under one id each, and says the same."""
+    """Each event that follows from the history is in the outbox and on the topic, in order, with one id and the right content."""
     owed = [(entry, state) for entry, state in zip(life.history, life.states, strict=True) if entry["to_status"] in EVENTS]
     rows = {row["event_id"]: row for row in life.outbox}
     if [row["sequence"] for row in life.outbox] != list(range(1, len(owed) + 1)):
-        told = f"owes {len(owed)} events, the outbox has {[row['sequence'] for row in life.outbox]}"
-        yield f"payment {life.id}: {told}"
+        yield f"payment {life.id}: owes {len(owed)} events, the outbox has {[row['sequence'] for row in life.outbox]}"
     for row in life.outbox:
         if row["published_at"] is not None and row["event_id"] not in acknowledged:
-            yield f"payment {life.id}: event {row['sequence']} was marked published, and no broker had acknowledged it"
+            yield f"payment {life.id}: event {row['sequence']} is marked published, but the broker never acknowledged it"
     ids: dict[int, str] = {}
     values: dict[str, Any] = {}
     seen_in_order: list[int] = []
@@ -202,7 +201,7 @@ def _events(life: Life, lost: frozenset[str], acknowledged: set[str]) -> Iterato
             yield f"payment {life.id}: event {sequence} ({event_id}) is on the topic and not in the outbox"
             continue
         if values.setdefault(event_id, _json(message.value)) != _json(message.value):
-            yield f"payment {life.id}: event {sequence} says two different things under one id"
+            yield f"payment {life.id}: event {sequence} has two different values under one id"
         if sequence not in seen_in_order:
             seen_in_order.append(sequence)
         if 1 <= sequence <= len(owed):
@@ -224,14 +223,14 @@ def _content(life: Life, message: Message, entry: Row, state: tuple[str, int]) -
         yield f"payment {life.id}: event {headers.get('ce_sequence')} says {said}, the history {expected}"
         return
     if data["amount_refunded"] != state[1] or moment(data["updated_at"]) != moment(entry["at"]):
-        told = f"{data['amount_refunded']} refunded at {data['updated_at']}, the books {state[1]} at {entry['at']}"
-        yield f"payment {life.id}: event {headers['ce_sequence']} says {told}"
+        contents = f"{data['amount_refunded']} refunded at {data['updated_at']}, the tables {state[1]} at {entry['at']}"
+        yield f"payment {life.id}: event {headers['ce_sequence']} says {contents}"
     if data["amount_refunded"] + data["amount_refund_pending"] > data["amount_captured"]:
         yield f"payment {life.id}: event {headers['ce_sequence']} has more refunded than captured"
     if EVENTS[status] == "payment.refunded":
         settled = {refund["refund_id"]: refund["amount_minor"] for refund in life.refunds if refund["status"] == "SUCCEEDED"}
         if settled.get(data["refund"]["refund_id"]) != data["refund"]["amount"]:
-            yield f"payment {life.id}: event {headers['ce_sequence']} tells of a refund that the books do not have"
+            yield f"payment {life.id}: event {headers['ce_sequence']} names a refund that the tables do not have"
 
 
 def _json(value: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""What befalls the servers while the clients are at it: killed, restarted, frozen, one after the other, as the seed has it."""
+"""The servers' outages during the load. We kill, restart or freeze one server after the other, as drawn from the seed."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ OUTAGES = (
 )
 
 PAUSE_S = (4.0, 12.0)
-"""Between outages, so that much of the load meets healthy servers."""
+"""The pause between outages, so that much of the load meets healthy servers."""
 
-BOOKS_FREEZE_S = 6.8
-"""Longer than the service waits for an answer of the books (6 s), so that answers come to connections that have given up, and
-statements are carried out for callers that have been told of a failure."""
+DATABASE_FREEZE_S = 6.8
+"""Longer than the service waits for the database's answer (6 s). So answers arrive at connections that have given up, and
+PostgreSQL runs statements whose callers have already got an error."""
 
 BROKER_FREEZE_S = 3.0
 """Longer than the service waits for an acknowledgement (2 s)."""
 
 UNSEEN_MARGIN_S = 0.3
-"""The reader fetches ahead: what it calls drained is a little older than it says."""
+"""The reader fetches ahead, so its state is a little older than the time that it writes down."""
 
 
 class TopicReader:
-    """The process that keeps what is on the topic; see topic.py."""
+    """The process that keeps the topic's messages; see topic.py."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         self._topic, self._drained = folder / "topic", folder / "drained"
@@ -60,12 +60,12 @@ class TopicReader:
         )
 
     def drained_at_s(self) -> float:
-        """Since when at least (seconds since the epoch) the reader has missed nothing."""
+        """Return a time (seconds since the epoch): the reader has every message that was on the topic then."""
         try:
-            (asked_s,) = DRAINED.unpack(self._drained.read_bytes())
-        except struct.error:  # not written yet
+            (polled_s,) = DRAINED.unpack(self._drained.read_bytes())
+        except struct.error:  # the reader has not written it yet
             return 0.0
-        return float(asked_s) - UNSEEN_MARGIN_S
+        return float(polled_s) - UNSEEN_MARGIN_S
 
     def began_anew(self) -> None:
         assert self._process.stdin is not None
@@ -73,7 +73,7 @@ class TopicReader:
         self._process.stdin.flush()
 
     async def drain(self) -> None:
-        """Wait until everything that is on the topic now has been kept. Raises TimeoutError."""
+        """Wait until the reader has every message that is on the topic now. Raises TimeoutError."""
         now_s = time.time()
         async with asyncio.timeout(START_TIMEOUT_S):
             while self.drained_at_s() < now_s:
@@ -99,14 +99,14 @@ class Outages:
         pause_s: tuple[float, float],
         commands: Sequence[str],
     ) -> None:
-        """`thread` is one that outlives the servers: on Linux they end with the thread that started them. `commands` break what
-        is not ours to break, such as `docker restart kafka`; their effect is theirs to wait for.
+        """`thread` must outlive the servers, because on Linux a server ends with the thread that started it. `commands` break
+        servers that we did not start, such as `docker restart kafka`. A command must wait for its own effect.
         """
         self._servers, self._reader, self._thread, self._pause_s = servers, reader, thread, pause_s
         self._random = Random(f"{seed}/outages")
         self.count: Counter[str] = Counter()
         self.unseen_s: list[tuple[float, float]] = []
-        """From when to when (seconds since the epoch) an acknowledged event may have died with the broker, unread."""
+        """Spans of time (seconds since the epoch). An event acknowledged in one may have died with the broker, unread."""
         kinds: dict[str, Callable[[], object]] = {
             "PgBouncer killed": self._kill_pooler,
             "PgBouncer frozen": self._freeze_pooler,
@@ -119,19 +119,19 @@ class Outages:
             }
         if servers.broker is not None:
             kinds |= {"broker killed": self._kill_broker, "broker frozen": self._freeze_broker}
-        self._kinds = [(name, bring) for name, bring in kinds.items() if name in names]
+        self._kinds = [(name, outage) for name, outage in kinds.items() if name in names]
         self._kinds += [(command, partial(subprocess.run, shlex.split(command), check=True)) for command in commands]
 
-    async def befall(self) -> None:
-        """Go on until cancelled; an outage that has begun is always brought to its end."""
+    async def break_servers(self) -> None:
+        """Break one server after the other until cancelled. An outage that has begun always runs to its end."""
         while self._kinds:
             await asyncio.sleep(self._random.uniform(*self._pause_s))
-            name, bring = self._random.choice(self._kinds)
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, bring))
+            name, outage = self._random.choice(self._kinds)
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, outage))
             self.count[name] += 1
 
-    async def over(self) -> None:
-        """Wait for the end of the outage that has begun, if any."""
+    async def finish(self) -> None:
+        """Wait for the end of the current outage, if there is one."""
         await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
 
     def _kill_pooler(self) -> None:
@@ -139,7 +139,7 @@ class Outages:
         self._servers.pgbouncer.start()
 
     def _freeze_pooler(self) -> None:
-        _freeze(self._servers.pgbouncer.processes, BOOKS_FREEZE_S)
+        _freeze(self._servers.pgbouncer.processes, DATABASE_FREEZE_S)
 
     def _restart_postgres(self) -> None:
         assert self._servers.postgres is not None
@@ -155,7 +155,7 @@ class Outages:
 
     def _freeze_postgres(self) -> None:
         assert self._servers.postgres is not None
-        _freeze(processes_of(self._servers.postgres), BOOKS_FREEZE_S)
+        _freeze(processes_of(self._servers.postgres), DATABASE_FREEZE_S)
 
     def _kill_broker(self) -> None:
         broker = self._servers.broker

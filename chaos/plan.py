@@ -1,4 +1,4 @@
-"""What happens in a run, drawn from its seed: the stories of the clients, and the fault that meets each invocation."""
+"""The plan of a run, drawn from its seed: the clients' stories, and each invocation's fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chaos.environments import NO_FAULT, Fault
 Kind = Literal["process", "capture", "void", "refund"]
 
 LOST_REPLY_RATE = 0.08
-"""Of the gateway's replies."""
+"""The share of the gateway's replies that get lost."""
 
 OWNERS = ("shop-a", "shop-b", "shop-c")
 DIRECT_OWNER = "order-service"
@@ -24,7 +24,8 @@ FIRST_OF_KIND = ("pay", "capture", "void", "refund-0-0")
 
 OK = "tok_ok"
 
-# The gateway's outcome of a story's first attempt. Tokens that are no scenario follow the rates, which draw from key and seed.
+# The weight of each token in a story's first command; the token decides the gateway's answers. For `tok_by_rate`, which is no
+# scenario, the gateway draws the outcome from the key and the seed.
 TOKENS = {
     OK: 50,
     "tok_timeout_then_captured": 8,
@@ -40,10 +41,10 @@ TOKENS = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One request of a client: sent `copies` times at once, each up to `tries` times.
+    """One request of a client. The client sends `copies` of it at once, each up to `tries` times.
 
-    `share` of the payment's amount; None leaves the amount out, which means all of it. A direct process that is not `keyed`
-    relies on the key that is derived from its payload.
+    `share` is the share of the payment's amount; None leaves the amount out, which means all of it. If a direct process is not
+    `keyed`, the service derives its key from the payload.
     """
 
     name: str
@@ -55,13 +56,13 @@ class Command:
     tries: int = 4
 
     def key_of(self, story: Story) -> str:
-        """Keys are scoped by owner and kind, so the first command of each kind shares one with the others."""
+        """Return the command's key. A key is valid per owner and kind, so the first command of each kind may use the same one."""
         return f"key-{story.number}" if self.name in FIRST_OF_KIND else f"key-{story.number}-{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One order: groups of commands; those of a group overlap, and a group begins when the one before has been answered."""
+    """One order, as groups of commands. The commands of a group overlap; a group begins after the last one has its answers."""
 
     number: int
     owner: str
@@ -71,7 +72,7 @@ class Story:
     manual: bool
     groups: tuple[tuple[Command, ...], ...]
     wait_s: float = 0.0
-    """Before what ends an authorization, so that some meet reconcile, which voids it when it has run out."""
+    """The pause before a capture or a void, so that some come when reconcile voids the expired authorization."""
 
     @property
     def order_id(self) -> str:
@@ -91,7 +92,7 @@ def story(seed: str, number: int) -> Story:
             share,
             token,
             copies=random.choice((1, 1, 1, 2, 3)),
-            # Directly, only process may do without a key; the derived one does its work then.
+            # By direct invocation, only process works without a key: the service then derives one.
             keyed=random.random() < 0.8 or (direct and kind != "process"),
             tries=tries,
         )
@@ -102,7 +103,7 @@ def story(seed: str, number: int) -> Story:
         first.append(command("rival", "process"))  # another attempt at the same order, at the same time
     groups = [tuple(first)]
     if random.random() < 0.5:
-        groups.append((command("again", "process"),))  # succeeds if the first was declined; is refused if it was not
+        groups.append((command("again", "process"),))  # it succeeds if the first was declined, else the service refuses it
     if manual:
         ends = [command("capture", "capture", random.choice((None, 0.5, 1.0, 1.5, 1.5)))]
         if random.random() < 0.4:
@@ -111,7 +112,7 @@ def story(seed: str, number: int) -> Story:
             ends.append(command("capture-too", "capture", 0.7))
         groups.append(tuple(random.sample(ends, random.randint(1, len(ends)))))
     for number_of_group in range(random.choice((0, 1, 1, 2))):
-        # Together more than was captured; the last one takes what is left.
+        # Some of these exceed the capture together. A refund without a share takes all that is left.
         shares = random.choice(((0.4, 0.4, 0.4), (0.3, 0.8), (None, 0.5), (1.0, None), (0.2, 0.2, 0.2, None), (0.25,)))
         groups.append(tuple(command(f"refund-{number_of_group}-{n}", "refund", share) for n, share in enumerate(shares)))
     return Story(
@@ -128,19 +129,19 @@ def story(seed: str, number: int) -> Story:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Shares of the invocations that a fault is meant for; not every one lands, as an invocation may end before."""
+    """The shares of the invocations that get a fault. Some faults miss, because the invocation ends first."""
 
     kill: float = 0.5
     freeze: float = 0.004
     cut: float = 0.03
-    """Half of them are cut connections, half are answers that come too late."""
+    """Half of these are cut connections, half are answers that come too late."""
 
 
 def fault(seed: str, label: str, rates: Rates) -> Fault:
-    """The fault of the invocation with this label."""
+    """Return the fault of the invocation with this label."""
     random = Random(f"{seed}/fault/{label}")
     draw = random.random()
-    freeze_s = random.uniform(7.0, 9.0)  # longer than a client's command is leased, see clients.REMAINING_S
+    freeze_s = random.uniform(7.0, 9.0)  # longer than the lease of a client's command, see clients.REMAINING_S
     if draw < rates.kill:
         if random.random() < 0.5:
             return Fault(at_share=random.uniform(0.02, 1.1))
@@ -157,7 +158,7 @@ def fault(seed: str, label: str, rates: Rates) -> Fault:
 
 def _trap(random: Random, act: Act) -> Trap:
     moments: tuple[Moment, ...] = ("before", "half", "after")
-    # A warm command writes about 6 times: to the books, the gateway and the broker; a cold one about twice as often; one that is
-    # refused, once or twice.
+    # A warm command writes about 6 times: to the database, the gateway and the broker. A cold one writes about twice as often. If
+    # the service refuses a command, it writes once or twice.
     number = random.choice((1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8, 10))
     return {"number": number, "where": None, "phase": 0, "moment": random.choice(moments), "act": act}

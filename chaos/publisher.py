@@ -1,4 +1,4 @@
-"""The publisher that ships, with a record of what the broker acknowledged: a mark without an acknowledgement has no excuse."""
+"""The publisher that we ship, with a record of the broker's acknowledgements. A mark without one is always an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from payments.domain.events import Event
 
 class RecordingPublisher:
     def __init__(self, shipped: Publisher, record: Path) -> None:
-        """`record` gets a line for each batch: its event_ids, when it was sent and when it had been acknowledged."""
+        """`record` gets a line for each batch: the acknowledged event_ids, and the times before and after the call."""
         self._shipped = shipped
         self._record = os.open(record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
@@ -29,5 +29,5 @@ class RecordingPublisher:
         sent_s = time.time()
         acknowledged = self._shipped.publish(events, timeout_s)
         line = {"event_ids": sorted(map(str, acknowledged)), "sent_s": sent_s, "acknowledged_s": time.time()}
-        os.write(self._record, b"\n" + json.dumps(line).encode() + b"\n")  # a kill may tear it, as in gateway.py
+        os.write(self._record, b"\n" + json.dumps(line).encode() + b"\n")  # a kill may tear the line, as in gateway.py
         return acknowledged

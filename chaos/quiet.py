@@ -1,4 +1,4 @@
-"""The quiet period: faults are over, the clock is moved on, and the scheduled functions run until they find nothing to do."""
+"""The quiet period, after the faults: we move the clock on and run the scheduled functions until they find nothing to do."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from chaos.outages import Outages, TopicReader
 from chaos.servers import Servers
 
 CLOCK_MOVES_S = 60.0
-"""More than any lease. Once every worker is dead, to move the end of a lease is to wait for it, without the wait."""
+"""More than any lease. Once every worker is dead, we can move the ends of the leases instead of waiting for them."""
 
 ROUNDS = 40
-"""An operation whose reply the gateway loses is asked about again in the next round; 40 in a row are not lost."""
+"""If the gateway loses a reply, reconcile sends the request again in the next round. 40 lost replies in a row do not happen."""
 
 MOVE_CLOCK = (
     "UPDATE operations SET lease_until = lease_until - make_interval(secs => :s),"
@@ -44,20 +44,20 @@ class Quiet:
         self.failures: list[str] = []
 
     async def settle_down(self) -> None:
-        """Everything thawed and ended; then what was left behind is finished; then clients ask once more for what they asked."""
+        """Thaw and end all environments, finish all open work, let the clients repeat their open requests, and finish again."""
         await self._environments.idle()
-        self._clients.hear_late()
+        self._clients.take_late_answers()
         await self._environments.recycle()
         await self._until_idle()
-        await self._clients.ask_again()
+        await self._clients.repeat_open()
         await self._until_idle()
         await self._reader.drain()
 
     async def replay_lost(self, outages: Outages) -> frozenset[str]:
-        """Do what an operator does after a broker lost its log: replay. The event_ids that died with a broker, unread.
+        """Replay, as an operator does after a broker has lost its log. Return the event_ids that died with a broker, unread.
 
-        Those are what a broker may have acknowledged in the moments before it was killed and had in no life until then. A missing
-        event of any other time stays missing, and the oracle will say so. Some were replayed already, by the load's own relay.
+        A broker may have acknowledged them in the moments before we killed it, and the reader had not seen them until then. We
+        replay no event of any other time: if it is missing, the oracle reports it. The load's relay has replayed some already.
         """
         first_seen: dict[str, int] = {}
         for message in self._reader.messages():
@@ -84,7 +84,7 @@ class Quiet:
             await self._invoke("relay", {})
 
     def _left(self) -> int:
-        """What is still to be done, after the clock was moved on."""
+        """Move the clock on, and return how many operations, events and authorizations still need work."""
         with contextlib.closing(evidence.connect(self._servers.owner_url)) as connection:
             for statement in MOVE_CLOCK:
                 connection.run(statement, s=CLOCK_MOVES_S)
@@ -95,4 +95,4 @@ class Quiet:
         self._calls += 1
         ended = await self._environments.invoke(function, event, f"quiet.{function}.{self._calls}", HELD_S[function] + 6)
         if ended.end != "answered":
-            self.failures.append(f"{ended.label}: {ended.end} although nothing was wrong: {ended.error}")
+            self.failures.append(f"{ended.label}: {ended.end} without a fault: {ended.error}")

@@ -1,4 +1,4 @@
-"""One run: servers up, faults and clients on, faults off, quiet, and then the oracle has its say."""
+"""One run: start the servers, run clients and faults, let the service finish in the quiet period, and call the oracle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from chaos import acknowledged, asked, evidence, oracle, plan, stale_workers
+from chaos import acknowledged, evidence, oracle, plan, requested, stale_workers
 from chaos.clients import HELD_S, Clients
 from chaos.crash_points import CrashPoints, Sweep
 from chaos.environments import REPO, Environments
@@ -27,15 +27,15 @@ from chaos.servers import Servers, running
 from chaos.stale_workers import StaleWorkers
 
 RETRY_SCHEDULE_S = ",".join(str(moment_s) for moment_s in (0.5, 1, 1.5, 2, 3, 4, 5, *range(6, 3600, 2)))
-"""So many moments that no operation is given up within a run: whatever has no outcome in the end is a violation."""
+"""So many moments that reconcile gives up no operation within a run. So an operation without an outcome is a violation."""
 
 TICK_S = 0.4
-"""Between the end of a scheduled invocation and the next one's start; two of each function are at it, and so overlap."""
+"""The pause between two scheduled invocations. Each function has two such loops, so its invocations overlap."""
 
 SCHEDULED = ("relay", "relay", "reconcile", "reconcile")
 
 REPLAYS_EVERY, REPLAYED = 10, timedelta(seconds=5)
-"""A replay of the last seconds, at every tenth tick of a relay: a consumer must not notice but for the duplicates."""
+"""Every tenth tick of a relay replays the last seconds. A consumer may notice only duplicates."""
 
 PROGRESS_S = 5.0
 
@@ -44,8 +44,9 @@ PROGRESS_S = 5.0
 class Options:
     """`root` is the tree under test.
 
-    `sweep` and `stale` are what comes before the load, which `invocations` or `minutes` end, whichever comes first. `pause_s`
-    lies between `outages`; `commands` are further ones. `hurry` shortens the clients' waits.
+    `sweep` and `stale` come before the load. The load ends after `invocations` or after `minutes`, whichever comes first.
+    `pause_s` is the pause between `outages`; `commands` are further outages. `hurry` multiplies the pauses between the clients'
+    tries.
     """
 
     seed: str
@@ -65,7 +66,7 @@ class Options:
 
 @dataclass(slots=True)
 class Outcome:
-    """What the summary tells: `before_load` invocations were those of the crash points."""
+    """The summary's data. `before_load` is the number of invocations of the crash points and the stale workers."""
 
     options: Options
     folder: Path
@@ -86,7 +87,7 @@ Report = Callable[[str], None]
 
 
 async def run(options: Options, report: Report) -> Outcome:
-    """Raises what a server that does not start raises. The folder with logs and evidence is kept when there are violations."""
+    """Run, and keep the folder with logs and evidence if there are violations. Raises a server's error if it does not start."""
     begun_s = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="payments-chaos-"))
     folder.chmod(0o755)  # PostgreSQL started by root runs as nobody
@@ -128,7 +129,7 @@ async def run(options: Options, report: Report) -> Outcome:
         *quiet.failures,
         *oracle.check(seen, lives),
         *acknowledged.check(seen, lives),
-        *asked.check(seen, lives),
+        *requested.check(seen, lives),
     ]
     if violations:
         evidence.keep(seen, folder)
@@ -170,18 +171,18 @@ async def _harness(
 
 
 async def _load(options: Options, environments: Environments, clients: Clients, outages: Outages, report: Report) -> None:
-    """Stories, scheduled invocations and outages, until enough invocations were begun and the stories are at their ends."""
+    """Run stories, scheduled invocations and outages until there were enough invocations, then let the stories end."""
     begun_s = time.monotonic()
     first = environments.tally.invocations.total()
     ticks = [asyncio.create_task(_tick(options, environments, clients, function, n)) for n, function in enumerate(SCHEDULED)]
     progress = asyncio.create_task(_progress(options.seed, environments, clients, outages, report))
-    trouble = asyncio.create_task(outages.befall())
+    trouble = asyncio.create_task(outages.break_servers())
     stories: set[asyncio.Task[None]] = set()
     number = 0
     while (
         environments.tally.invocations.total() - first < options.invocations and time.monotonic() - begun_s < options.minutes * 60
     ):
-        # A new story begins whenever the others leave room: most of them wait for a lease or before a retry.
+        # A new story begins when the others leave room. Most of them wait, for a lease or before a retry.
         async with environments.in_flight:
             await asyncio.sleep(0)
         number += 1
@@ -196,7 +197,7 @@ async def _load(options: Options, environments: Environments, clients: Clients, 
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-    await outages.over()
+    await outages.finish()
 
 
 async def _tick(options: Options, environments: Environments, clients: Clients, function: str, line: int) -> None:
@@ -213,23 +214,23 @@ async def _tick(options: Options, environments: Environments, clients: Clients, 
 
 
 async def _progress(seed: str, environments: Environments, clients: Clients, outages: Outages, report: Report) -> None:
-    before, before_s, told = environments.tally.invocations.total(), time.monotonic(), 0
+    before, before_s, reported = environments.tally.invocations.total(), time.monotonic(), 0
     while True:
         await asyncio.sleep(PROGRESS_S)
-        clients.hear_late()
+        clients.take_late_answers()
         tally, now_s = environments.tally, time.monotonic()
         total = tally.invocations.total()
         report(
             f"{total:>7} invocations ({(total - before) / (now_s - before_s):.0f}/s), {tally.landed} kills,"
             f" {tally.freezes} freezes, {tally.cuts} cuts, {outages.count.total()} outages, {len(tally.failures)} failures"
         )
-        for failure in tally.failures[told:]:
+        for failure in tally.failures[reported:]:
             report(f"FAILURE (seed {seed}): {failure}")
-        before, before_s, told = total, now_s, len(tally.failures)
+        before, before_s, reported = total, now_s, len(tally.failures)
 
 
 def commit() -> str:
-    """Of the tree under test, for the summary."""
+    """Return the harness's own commit, for the summary."""
     git = shutil.which("git")
     if git is None:
         return "unknown"

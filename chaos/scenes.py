@@ -1,4 +1,4 @@
-"""Payments made for one invocation that is to be hit: what the sweeps of crash_points.py and stale_workers.py are made of."""
+"""Scenes for crash_points.py and stale_workers.py: make a payment for one invocation, and hit that invocation with a fault."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from chaos.plan import DIRECT_OWNER, OK, OWNERS, Command, Story
 from chaos.quiet import CLOCK_MOVES_S, MOVE_CLOCK
 
 FIRST_STORY = 1_000_000
-"""Where the numbers of these stories begin, so that they do not meet those of the load."""
+"""The first number of these stories. The load's numbers never reach it."""
 
 UNPUBLISHED = Fault(trap={"number": 0, "where": None, "phase": int(Phase.PUBLISH), "moment": "before", "act": "kill"})
-"""Leaves an event to the relay."""
+"""The kill before the publish leaves the event to the relay."""
 
 PAY, CAPTURE, VOID = Command("pay", "process"), Command("capture", "capture", 0.6), Command("void", "void")
 REFUND, REFUND_REST = Command("refund", "refund", 0.4), Command("rest", "refund")
@@ -27,25 +27,25 @@ REFUND_ALL = Command("all", "refund", keyed=False)
 LOST_CHARGE, LOST_REFUND = "tok_timeout_then_captured", "tok_refund_timeout"
 
 Scene = Callable[[Fault, bool], Awaitable[tuple[Story, Ended]]]
-"""Prepares a payment of its own and invokes with the fault; cold (True) in a new environment."""
+"""Prepare a new payment and invoke with the fault, in a new environment if cold (True)."""
 
 
 class Scenes:
     def __init__(self, environments: Environments, clients: Clients, owner_url: str) -> None:
         self.environments, self._clients, self._owner_url = environments, clients, owner_url
         self.failures: list[str] = []
-        """Nothing is wrong with the servers here, so an invocation that no fault was meant for must be answered."""
+        """The servers are healthy here, so every invocation without a fault must get an answer. These did not."""
         self._transactions: dict[int, str] = {}
         self._calls = 0
         self.commands: dict[str, Scene] = {
-            # Both over HTTP with a key, and directly with one that is derived from the payload.
+            # Cold: over HTTP with a key. Warm: by direct invocation with a key derived from the payload.
             "process": lambda fault, cold: self.pay(fault, cold=cold, direct=not cold),
             "capture": lambda fault, cold: self.follow(CAPTURE, fault, cold=cold, manual=True),
             "void": lambda fault, cold: self.follow(VOID, fault, cold=cold, manual=True),
-            # Both what a key protects and what nothing does: all that is left, without a key.
+            # Cold: a part, with a key. Warm: all that is left, without a key.
             "refund": lambda fault, cold: self.follow(REFUND if cold else REFUND_ALL, fault, cold=cold),
         }
-        # These take whatever is there, so each must have the books to itself.
+        # These functions take any work that they find, so only one scene at a time may use the database.
         self.scheduled: dict[str, Scene] = {
             "relay": self._relay,
             "reconcile": self._reconcile,
@@ -56,7 +56,7 @@ class Scenes:
     async def pay(
         self, fault: Fault, *, cold: bool = False, direct: bool = False, manual: bool = False, token: str = OK
     ) -> tuple[Story, Ended]:
-        """A payment of a new order."""
+        """Send a payment of a new order."""
         owner = DIRECT_OWNER if direct else OWNERS[0]
         story = Story(FIRST_STORY + len(self._transactions), owner, direct, 5000, "EUR", manual, ())
         self._transactions[story.number] = ""
@@ -65,7 +65,7 @@ class Scenes:
     async def follow(
         self, command: Command, fault: Fault, *, cold: bool = False, manual: bool = False, token: str = OK
     ) -> tuple[Story, Ended]:
-        """Send a command on a new payment; the gateway may lose the reply of that, and then the next one is tried."""
+        """Send a command on a new payment. If the gateway loses the payment's reply, try another payment."""
         story, _ = await self.pay(NO_FAULT, manual=manual, token=token)
         while not self._transactions[story.number]:
             story, _ = await self.pay(NO_FAULT, manual=manual, token=token)
@@ -81,13 +81,13 @@ class Scenes:
         return ended
 
     async def look_up(self, story: Story) -> str:
-        """The status of the story's payment; empty when there is none."""
+        """Return the status of the story's payment, or "" if there is none."""
         answer = await self._clients.look_up(story, f"/order/{story.order_id}", NO_FAULT)
         self._learn(story, answer)
         return str((answer.body or {}).get("status", "")) if answer.status == 200 else ""
 
     async def invoke(self, function: str, fault: Fault = NO_FAULT, *, cold: bool = False) -> Ended:
-        """A scheduled function, when every lease has run out."""
+        """Move the clock past every lease, and invoke a scheduled function."""
         for statement in MOVE_CLOCK:
             self._run_sql(statement, s=CLOCK_MOVES_S)
         self._calls += 1
@@ -106,7 +106,7 @@ class Scenes:
 
     async def _reconcile_refund(self, fault: Fault, cold: bool) -> tuple[Story, Ended]:
         story, _ = await self.follow(REFUND_REST, NO_FAULT, token=LOST_REFUND)
-        await self.send(story, REFUND, NO_FAULT)  # nothing is left for it: what became of the other is not known
+        await self.send(story, REFUND, NO_FAULT)  # refused: the first refund's outcome is unknown, so all is still reserved
         return story, await self.invoke("reconcile", fault, cold=cold)
 
     async def _expiry(self, fault: Fault, cold: bool) -> tuple[Story, Ended]:
@@ -120,7 +120,7 @@ class Scenes:
 
     def _note(self, ended: Ended, fault: Fault, *, unavailable: bool) -> None:
         if fault is NO_FAULT and (ended.end != "answered" or unavailable):
-            self.failures.append(f"{ended.label}: {ended.end}, unavailable, although nothing was wrong: {ended.error}")
+            self.failures.append(f"{ended.label}: {ended.end} or unavailable without a fault: {ended.error}")
 
     def _run_sql(self, sql: str, **values: float) -> None:
         with contextlib.closing(evidence.connect(self._owner_url)) as connection:

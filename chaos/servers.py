@@ -1,7 +1,7 @@
-"""PostgreSQL, PgBouncer in transaction mode in front of it, and a broker: started here, or named by the environment.
+"""PostgreSQL, PgBouncer in transaction mode in front of it, and a broker. We start them, or the environment names them.
 
-DATABASE_URL (as the owner; DATABASE_SERVICE_URL as the service's role) and KAFKA_BOOTSTRAP_SERVERS name servers that run already.
-The harness then makes a database and a topic of its own on them, and leaves them running: what it did not start it does not kill.
+DATABASE_URL (the owner's login), DATABASE_SERVICE_URL (the service role's login) and KAFKA_BOOTSTRAP_SERVERS name servers that
+already run. The harness then makes its own database and topic on them. It never kills a server that it did not start.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from local.servers import EmbeddedBroker, EmbeddedPostgres, Server, connect
 from migrations.apply import migrate
 
 POOL_SIZE = 3
-"""Fewer server connections than there are invocations at a time, so that these do get each other's."""
+"""Fewer server connections than invocations at a time, so that invocations get each other's connections."""
 
 PARTITIONS = 3
 
 START_TIMEOUT_S = 20.0
-"""Crash recovery takes a second or two; this only ends the wait for a server that never comes back."""
+"""Crash recovery takes a second or two. This ends the wait for a server that never comes back."""
 
 
 class PgBouncer:
-    """As near to RDS Proxy as a laptop gets. The port stays the same over a restart."""
+    """The nearest to RDS Proxy on a laptop. The port stays the same over a restart."""
 
     def __init__(self, folder: Path, service_url: str) -> None:
         program = shutil.which("pgbouncer", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
         if program is None:
             raise FileNotFoundError("PgBouncer is not installed (apt-get install pgbouncer, brew install pgbouncer)")
         self._program = program
-        # It refuses to run as root.
+        # PgBouncer refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
         server = urlsplit(service_url)
         self.port = _free_port()
@@ -61,7 +61,7 @@ class PgBouncer:
             "pool_mode": "transaction",
             "default_pool_size": POOL_SIZE,
             "max_client_conn": 1000,
-            "server_login_retry": 0.2,  # seconds; the default keeps a restarted server away for 15
+            "server_login_retry": 0.2,  # seconds; by default PgBouncer waits 15 s before it tries a restarted server again
             "query_wait_timeout": 10,  # seconds; longer than the service waits
         }
         database = f"* = host={server.hostname} port={server.port or 5432}"
@@ -76,7 +76,7 @@ class PgBouncer:
     def start(self) -> None:
         with (self._folder / "pgbouncer.log").open("ab") as log:
             command = [self._program, str(self._settings)]
-            if setpriv := shutil.which("setpriv"):  # on Linux: it ends with this process, however that ends
+            if setpriv := shutil.which("setpriv"):  # on Linux PgBouncer ends with this process, also after a kill
                 command = [setpriv, "--pdeathsig=KILL", *command]
             self._process = subprocess.Popen(command, stderr=log, stdout=log, user=self._user, cwd="/")
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -91,7 +91,7 @@ class PgBouncer:
 
     @property
     def transactions(self) -> int:
-        """How many it has passed on, over all its lives."""
+        """Return the number of transactions, including those before a kill."""
         with contextlib.closing(connect(_with_database(self.url, "pgbouncer"))) as connection:
             rows = connection.run("SHOW STATS")
             position = [column["name"] for column in connection.columns or ()].index("total_xact_count")
@@ -115,7 +115,7 @@ class PgBouncer:
 
 @dataclass(frozen=True)
 class Servers:
-    """`postgres` and `broker` are None when they are somebody else's."""
+    """`postgres` and `broker` are None if the harness did not start them."""
 
     owner_url: str
     pgbouncer: PgBouncer
@@ -133,7 +133,7 @@ class Servers:
 
 
 def processes_of(server: Server) -> list[psutil.Process]:
-    """The server's process, which listens, and its children."""
+    """Return the server's process, found by its port, and its children."""
     children = psutil.Process().children()
     listening = [c for c in children if any(a.laddr.port == server.port for a in c.net_connections("tcp4"))]
     return [process for one in listening for process in (one, *one.children(recursive=True))]
@@ -141,7 +141,7 @@ def processes_of(server: Server) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def running(folder: Path, migrations: Path) -> Iterator[Servers]:
-    """All three, with an empty database and an empty topic."""
+    """Start all three servers, with an empty database and an empty topic."""
     with contextlib.ExitStack() as stack:
         postgres = broker = None
         if owner_url := os.environ.get("DATABASE_URL"):
@@ -152,7 +152,7 @@ def running(folder: Path, migrations: Path) -> Iterator[Servers]:
             owner_url, service_url = _with_database(owner_url, name), _with_database(service_url, name)
             migrate(owner_url, migrations)
         else:
-            # Without fsync: the harness kills processes, never the machine, so what PostgreSQL wrote is not lost.
+            # fsync is off, because the harness kills processes and never the machine: the kernel keeps PostgreSQL's writes.
             postgres = EmbeddedPostgres(folder / "postgres", _silent, fsync="off", full_page_writes="off")
             stack.callback(postgres.stop)
             postgres.start()
@@ -182,7 +182,7 @@ def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
 
 
 def _silent(_: str) -> None:
-    """A server's supervisor reports what the harness does to it, which the harness tells itself."""
+    """Report nothing: the harness itself reports the outages that a server's supervisor would report."""
 
 
 def _run(url: str, sql: str) -> None:

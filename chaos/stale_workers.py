@@ -1,7 +1,7 @@
-"""Freezes an invocation at each of its writes in turn, lets others finish its work and go on from there, and then thaws it.
+"""Freeze an invocation at each of its writes in turn, let other workers finish its work and go on, and then thaw it.
 
-The worker that wakes up believes that all is as it was. Whatever it does now must change nothing: not the outcome, not the
-status, not the order of the events.
+The thawed worker does not know that others have gone on. It must change nothing: not the outcome, not the status, not the order
+of the events.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from chaos.crash import WHERES, Moment, Trap, Where
-from chaos.crash_points import ASKED_AGAIN, each_in_turn
+from chaos.crash_points import REPEATED, each_in_turn
 from chaos.environments import NO_FAULT, Fault
 from chaos.scenes import REFUND, REFUND_REST, Scenes
 
 KINDS = ("process", "capture", "void", "refund", "relay", "reconcile")
 
 FREEZE_S = 60.0
-"""Until it is thawed, which takes less."""
+"""An upper limit; the harness thaws the worker sooner."""
 
 
 @dataclass(slots=True)
@@ -27,11 +27,11 @@ class StaleWorkers:
     scenes: Scenes
     report: Callable[[str], None]
     thawed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How many workers were thawed, by (kind of invocation, where they had been frozen)."""
-    asked: tuple[str, ...] = ()
+    """The number of thawed workers, by (kind of invocation, where we had frozen them)."""
+    tried: tuple[str, ...] = ()
 
     async def run(self, kinds: tuple[str, ...] = KINDS) -> None:
-        self.asked = kinds
+        self.tried = kinds
         moments: tuple[Moment, ...] = ("before", "after")
         for kind in kinds:
             for moment in moments:
@@ -43,22 +43,23 @@ class StaleWorkers:
 
     @property
     def failures(self) -> list[str]:
-        return [f"no {kind} was overtaken" for kind in self.asked if not any(thawed == kind for thawed, _ in self.thawed)]
+        return [f"no {kind} was overtaken" for kind in self.tried if not any(thawed == kind for thawed, _ in self.thawed)]
 
     async def _one(self, kind: str, moment: Moment, where: Where, number: int) -> bool:
-        """Whether it was frozen."""
+        """Freeze, overtake and thaw one worker. Return whether the trap froze it."""
         scenes = self.scenes
         scene = (scenes.commands | scenes.scheduled)[kind]
         trap: Trap = {"number": number, "where": where, "phase": 0, "moment": moment, "act": "stop"}
         story, ended = await scene(Fault(trap=trap, freeze_s=FREEZE_S), False)
         if ended.end != "frozen":
             return False
-        # What may have been settled already is refunded before the relay has sent what the frozen one owes; then all leases end.
+        # First, if the payment is captured already, we refund it before the relay can send the frozen worker's event. Then we end
+        # all leases and let reconcile and the relay run.
         for function in ("", "reconcile", "relay"):
             if function:
                 await scenes.invoke(function)
-            if kind in ASKED_AGAIN:
-                await scenes.send(story, ASKED_AGAIN[kind], NO_FAULT)
+            if kind in REPEATED:
+                await scenes.send(story, REPEATED[kind], NO_FAULT)
             if await scenes.look_up(story) in ("CAPTURED", "PARTIALLY_REFUNDED"):
                 await scenes.send(story, REFUND, NO_FAULT)
         if await scenes.look_up(story) == "PARTIALLY_REFUNDED":

@@ -1,4 +1,4 @@
-"""The table at the end of a run."""
+"""The summary at the end of a run."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ def lines(outcome: Outcome) -> list[str]:
     statuses = Counter(row["status"] for row in seen.tables["payments"])
     refunds = Counter(row["status"] for row in seen.tables["refunds"])
     events = {message.headers.get("ce_id") for message in seen.messages}
-    heard = Counter(str(answer.status or answer.end) for answer in seen.answers)
+    answers = Counter(str(answer.status or answer.end) for answer in seen.answers)
     total = tally.invocations.total()
     per_s = (total - outcome.before_load) / outcome.load_s if outcome.options.load else 0.0
     table = [
         ("seed, commit", f"{outcome.options.seed}, {commit()}"),
         ("servers", outcome.servers),
-        ("invocations", f"{total}, {per_s:.0f}/s under load: {_told(tally.invocations)}"),
+        ("invocations", f"{total}, {per_s:.0f}/s under load: {_listed(tally.invocations)}"),
         ("transactions through the pooler", f"{outcome.pooled}, by {POOL_SIZE} connections"),
         ("environments", str(tally.forks)),
         ("kills that landed mid-flight", f"{tally.landed}, {tally.kills_at_write} of them at a network write"),
-        ("  in phase", _told({name: tally.kills[phase] for phase, name in PHASES.items()})),
+        ("  in phase", _listed({name: tally.kills[phase] for phase, name in PHASES.items()})),
         ("freezes longer than a lease", str(tally.freezes)),
         ("connections cut or stalled", str(tally.cuts)),
-        ("outages", _told(outcome.outages.count)),
-        ("answers", _told(heard)),
-        ("operations", _told(kinds)),
-        ("payments", _told(statuses)),
-        ("refunds", _told(refunds)),
+        ("outages", _listed(outcome.outages.count)),
+        ("answers", _listed(answers)),
+        ("operations", _listed(kinds)),
+        ("payments", _listed(statuses)),
+        ("refunds", _listed(refunds)),
         ("gateway calls", f"{len(seen.calls)}, {len({call.key for call in seen.calls})} keys"),
         ("events", f"{len(events)}, sent {len(seen.messages)} times"),
         ("lost with the broker's memory", f"{len(seen.lost_with_broker)} events, replayed"),
     ]
     for name, counts in (("crash points", outcome.points.hits), ("overtaken while frozen", outcome.stale.thawed)):
         kinds_hit = sorted({kind for kind, _ in counts})
-        table += [(f"{name}: {kind}", _told({where: counts[kind, where] for where in WHERES})) for kind in kinds_hit]
+        table += [(f"{name}: {kind}", _listed({where: counts[kind, where] for where in WHERES})) for kind in kinds_hit]
     table += [("took", f"{outcome.all_s:.0f} s"), ("violations", str(len(outcome.violations)))]
-    told = [f"{name:<34} {value}" for name, value in table]
-    told += [f"VIOLATION (seed {outcome.options.seed}): {violation}" for violation in outcome.violations[:MOST_VIOLATIONS]]
-    return told
+    text = [f"{name:<34} {value}" for name, value in table]
+    text += [f"VIOLATION (seed {outcome.options.seed}): {violation}" for violation in outcome.violations[:MOST_VIOLATIONS]]
+    return text
 
 
-def _told(counts: dict[str, int] | Counter[str]) -> str:
+def _listed(counts: dict[str, int] | Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]) if count) or "none"

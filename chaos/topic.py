@@ -1,10 +1,10 @@
-"""Reads the topic all the time, in a process of its own, and keeps what it saw in a file: the embedded broker forgets.
+"""Read the topic all the time in a separate process, and keep the messages in a file, because the embedded broker forgets them.
 
-Run as `python -m chaos.topic BOOTSTRAP TOPIC FOLDER`. Each line of FOLDER/topic is one message. FOLDER/drained is rewritten
-whenever the reader has seen all that the broker holds: when it asked, in seconds since the epoch. A line on standard input says
-that the broker began anew, with an empty topic, so that offsets start again from 0.
+outages.py runs `python -m chaos.topic BOOTSTRAP TOPIC FOLDER`. Each line of FOLDER/topic is one message. Whenever the reader has
+every message that the broker holds, it writes the time of that poll (seconds since the epoch) to FOLDER/drained. A line on
+standard input says that the broker began anew with an empty topic, so offsets start again from 0.
 
-Partitions are assigned by hand, because joining a group takes the embedded broker about 20 s.
+We assign the partitions ourselves, because joining a group takes about 20 s with the embedded broker.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kafka.errors import KafkaError
 DRAINED = struct.Struct("d")
 
 POLL_MS = 50
-"""How soon a restart of the broker is noticed; a message ends the wait."""
+"""How soon we notice a restart of the broker. A message ends the wait."""
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     drained = os.open(folder / "drained", os.O_RDWR | os.O_CREAT, 0o644)
     with (folder / "topic").open("ab") as file:
         while True:
-            # Whatever happens to the connection, it is made anew and read from the start; repeated lines do no harm.
+            # After any error we connect again and read from the start. Repeated lines do no harm.
             with contextlib.suppress(KafkaError, OSError):
                 read(bootstrap_servers, topic, incarnations, file, drained)
             time.sleep(0.05)
@@ -62,14 +62,14 @@ def read(bootstrap_servers: str, topic: str, incarnations: list[int], file: Bina
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(partitions)
         while partitions and incarnations[0] == incarnation:
-            asked_s = time.time()
+            polled_s = time.time()
             for records in consumer.poll(POLL_MS).values():
                 for record in records:
                     file.write(_line(incarnation, record))
             file.flush()
             ends = [(consumer.highwater(partition), partition) for partition in partitions]
             if all(end is not None and consumer.position(partition) >= end for end, partition in ends):
-                os.pwrite(drained, DRAINED.pack(asked_s), 0)
+                os.pwrite(drained, DRAINED.pack(polled_s), 0)
 
 
 def _line(incarnation: int, record: Any) -> bytes:

@@ -1,10 +1,10 @@
-"""The warm parent: imports the real handlers once and forks a child, a Lambda environment, whenever the harness asks.
+"""The warm parent: import the real handlers once, and fork a child, a Lambda environment, whenever the harness commands it.
 
-Run by environments.py as `python -m chaos.zygote OPTIONS` with the layer and the functions of the tree under test on its path.
-No connection outlives a fork: books and broker are reached at first use, in the child. It stays a parent until it is told
-to reap, so a pid that the harness signals is never another process's.
+environments.py runs `python -m chaos.zygote OPTIONS` with the layer and the functions of the tree under test on its path. No
+connection outlives a fork: the child connects to database and broker at first use. The zygote reaps a child only at the harness's
+command, so a pid that the harness signals never belongs to another process.
 
-A child handles one event at a time, as in Lambda, until it is killed or its channel is closed.
+A child handles one event at a time, as in Lambda, until somebody kills it or closes its channel.
   in:  {"event", "label", "remaining_s", "trap"}, one JSON value a line
   out: {"result"} or {"error", "message"}
 """
@@ -41,7 +41,8 @@ from chaos.crash import Crash
 FUNCTIONS = ("process", "refund", "lookups", "relay", "reconcile")
 
 CLOCKS_DIFFER_S = 1.0
-"""Between any two environments at the most. NTP does much better; a payment's story must not turn back even so."""
+"""The largest difference between two environments' clocks. NTP does much better. A payment's history must not go back in time
+even so."""
 
 FORK, REAP = b"F", b"R"
 NUMBER_BYTES = 4
@@ -52,13 +53,13 @@ COMMAND_BYTES = 2 + NUMBER_BYTES
 class Options:
     control_fd: int
     folder: str
-    """For the slots, the log, and what the children write down: the gateway's ledger and the broker's acknowledgements."""
+    """The folder for the slots, the log, the gateway's ledger and the broker's acknowledgements."""
     seed: str
-    books_port: int
+    database_port: int
 
 
 class Context:
-    """What the handlers use of the Lambda context."""
+    """The part of the Lambda context that the handlers use."""
 
     function_name, function_version, memory_limit_in_mb = "chaos", "$LATEST", 512
     invoked_function_arn = "arn:aws:lambda:local:000000000000:function:chaos"
@@ -72,7 +73,7 @@ class Context:
 
 
 class Ids:
-    """UUIDs in the shape of version 7 that depend on the seed and the invocation's label alone: a replay has the same ones."""
+    """UUIDs in the shape of version 7. They depend only on the seed and the invocation's label, so a replay has the same ones."""
 
     def __init__(self, seed: str) -> None:
         self._seed, self.label = seed, ""
@@ -89,8 +90,8 @@ class Ids:
 
 def main() -> None:
     options = Options(**json.loads(sys.argv[1]))
-    # The logger keeps the stream that it finds at import; metrics go to whatever is standard output at the time: nowhere.
-    sys.stdout = sys.stderr = (Path(options.folder) / "handlers.log").open("a", buffering=1)  # open as long as the process
+    # The logger keeps the stream that it finds at import. Metrics go to the standard output of the moment, so we drop them.
+    sys.stdout = sys.stderr = (Path(options.folder) / "handlers.log").open("a", buffering=1)  # open until the process ends
     handlers, ids, gateway_of = warm(options)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     with (Path(options.folder) / "slots").open("r+b") as file:
@@ -100,7 +101,7 @@ def main() -> None:
     gc.freeze()  # the collector would touch, and so copy, every page that a child shares with this process
     children: set[int] = set()
     try:
-        # Until the harness hangs up, or dies.
+        # The loop ends when the harness hangs up or dies.
         while (received := socket.recv_fds(control, COMMAND_BYTES, 1))[0]:
             command, descriptors = received[:2]
             number = int.from_bytes(command[2:], "big")
@@ -112,7 +113,7 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                crash = Crash(memory, number, options.books_port)
+                crash = Crash(memory, number, options.database_port)
                 gateway_of(crash)
                 serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids)
             os.close(descriptors[0])
@@ -122,11 +123,11 @@ def main() -> None:
         pass
     finally:
         for pid in children:
-            os.kill(pid, signal.SIGKILL)  # also those that are frozen
+            os.kill(pid, signal.SIGKILL)  # SIGKILL also ends a frozen child
 
 
 def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, Callable[[Crash], None]]:
-    """The handlers with everything imported, on a service whose gateway keeps a ledger and whose ids follow the seed."""
+    """Import the handlers, on a service whose gateway keeps a ledger and whose ids follow the seed."""
     from chaos.gateway import LedgerGateway
     from chaos.publisher import RecordingPublisher
     from payments import wiring
@@ -151,9 +152,9 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
 
 
 def _first_requests(handlers: dict[str, Callable[[Any, Any], Any]]) -> None:
-    """Let FastAPI and kafka-python prepare what they prepare at first use, 25 ms that no child has to pay.
+    """Let FastAPI and kafka-python do the work of their first use, which takes 25 ms, once for all children.
 
-    Requests of nobody are refused before anything connects; the producer asks for the topic and is gone before a fork.
+    The service refuses requests without an owner before it connects. We close the producer before a fork.
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -177,10 +178,10 @@ def serve(channel: socket.socket, handler: Callable[[Any, Any], Any], crash: Cra
             ids.begin(invocation["label"])
             crash.begin(invocation["trap"], relays=relays)
             answer = json.dumps(_answer(handler, invocation)).encode() + b"\n"
-            # The way back to the caller breaks only with the environment.
+            # The connection to the caller breaks only when the environment dies.
             breaks = invocation["trap"] is not None and invocation["trap"]["act"] in ("kill", "stop")
             trap = crash.reach("reply") if breaks else None
-            crash.end()  # kafka-python's thread may still write, and must not spring a trap once there is an answer
+            crash.end()  # kafka-python's thread may still write, and must not spring the trap after the answer
             channel.sendall(answer)
             crash.passed(trap)
     except BaseException:

@@ -1,1 +1,4 @@
-"""AWS on a laptop, without Docker: runs what template.yaml declares. The only place that may know it is not AWS."""
+"""The service on a laptop, without AWS and without Docker: we run the functions, routes and schedules of template.yaml.
+
+No other package may know that it does not run on AWS.
+"""

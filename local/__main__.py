@@ -1,14 +1,15 @@
 """`make run`: the whole service on this machine, from template.yaml, without AWS and without Docker.
 
 Environment:
-  PORT                     of the API, and of Lambda's Invoke API for boto3: 8001
-  DATA_DIR                 books, passwords, logs: .local/
-  DATABASE_URL             a PostgreSQL that is already there, as the owner, who applies the migrations
-  DATABASE_SERVICE_URL     the same, for the functions. Without it payments_service is tried with the owner's password, which
-                           is enough where local connections are trusted; else the functions connect as the owner
-  KAFKA_BOOTSTRAP_SERVERS  a Kafka that is already there and has the topic
-  KAFKA_TOPIC              payments
-A variable that template.yaml gives a function, GATEWAY_SUCCESS_RATE for example, takes the place of the template's value.
+  PORT                     the port of the API and of Lambda's Invoke API; default 8001
+  DATA_DIR                 the folder for the database, passwords and logs; default .local/
+  DATABASE_URL             an existing PostgreSQL to use instead of ours, with the owner's login: we apply the migrations
+  DATABASE_SERVICE_URL     the same PostgreSQL with the functions' login. Without it, we try the role payments_service with
+                           the owner's password; this works where PostgreSQL trusts local connections. If it fails, the
+                           functions connect as the owner
+  KAFKA_BOOTSTRAP_SERVERS  an existing Kafka to use instead of ours; it must have the topic
+  KAFKA_TOPIC              the topic's name; default payments
+Set any other variable that template.yaml gives a function, such as GATEWAY_SUCCESS_RATE, to replace the template's value.
 """
 
 import argparse
@@ -42,13 +43,13 @@ from payments.settings import SettingsError, settings_from
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-OWN_VARIABLES = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"}  # settings of the runner, which gives the functions their own values
-RETRY_SCHEDULE_S = "1,2,4,8,15,30"  # unknown outcomes settle while somebody watches, instead of over a day
-DRAIN_TIMEOUT_S = 3  # requests in flight may finish when the runner is stopped; the slowest scenario (tok_slow) takes 3 s
+OWN_VARIABLES = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"}  # these configure the runner; the functions get other values
+RETRY_SCHEDULE_S = "1,2,4,8,15,30"  # a developer sees unknown outcomes settle within seconds instead of a day
+DRAIN_TIMEOUT_S = 3  # requests in flight may finish after Ctrl-C; the slowest scenario (tok_slow) takes 3 s
 
 
 class StartError(Exception):
-    """The run cannot start: the message says why and what to do."""
+    """The run cannot start. The message says why and what to do."""
 
 
 def main() -> int:
@@ -67,7 +68,7 @@ def main() -> int:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1
     except PermissionError as error:
-        print(f"Cannot start: {error.filename} is another user's. Choose another DATA_DIR, or remove it.", file=sys.stderr)
+        print(f"Cannot start: {error.filename} belongs to another user. Remove it, or choose another DATA_DIR.", file=sys.stderr)
         return 1
     say("Stopped.")
     return 0
@@ -80,7 +81,7 @@ class Runner:
         self._stopped = asyncio.Event()
 
     def interrupt(self, *_: object) -> None:
-        """End the run, once: ending it is not interrupted by a second Ctrl-C."""
+        """End the run. A second Ctrl-C does not interrupt the shutdown."""
         for number in SIGNALS:
             signal.signal(number, lambda *_: None)
         if self._loop is None:
@@ -88,7 +89,7 @@ class Runner:
         self._loop.call_soon_threadsafe(self._stopped.set)
 
     def run(self, stack: contextlib.ExitStack) -> None:
-        """Start everything and serve until a signal comes; the stack ends what was started, last first."""
+        """Start everything and serve until a signal comes. The stack stops the servers, the last one first."""
         began = time.monotonic()
         data_dir = stack.enter_context(data_folder(Path(os.environ.get("DATA_DIR") or REPOSITORY / ".local")))
         listener = stack.enter_context(listen(os.environ.get("PORT") or "8001"))
@@ -110,14 +111,14 @@ class Runner:
             template = load_template(self._template, parameters)
             return dataclasses.replace(template, functions={name: configured(f) for name, f in template.functions.items()})
 
-        template = declared()  # before anything is started, so that a mistake in it, or in a variable, shows at once
+        template = declared()  # read it before we start a server, so that a mistake in it or in a variable shows at once
         say("Starting the payment service from template.yaml")
         for server in filter(None, (postgres, broker)):
             stack.callback(server.stop)
             server.start()
         applied = apply_migrations(owner_url)
         if not (broker or events.has_topic(bootstrap_servers, topic)):
-            raise StartError(f"the Kafka at {bootstrap_servers} does not answer, or has no topic {topic}: create it first")
+            raise StartError(f"the Kafka at {bootstrap_servers} does not answer or has no topic {topic}. Create the topic first")
         say(f"  PostgreSQL  {_place(owner_url)}" + (f", data in {_short(data_dir / 'postgres')}" if postgres else ""))
         say(f"  Kafka       {bootstrap_servers}, topic {topic}" + (", in memory only" if broker else ""))
         say(f"  Migrations  {', '.join(applied) + ' applied' if applied else 'none to apply'}")
@@ -149,13 +150,13 @@ class Runner:
             fresh_log(log)
             pools[name] = Pool(function, log, say)
         for name in {route.function for route in template.routes}:
-            pools[name].add_worker()  # warm before the first request; more come when they are needed
+            pools[name].add_worker()  # the first request finds a warm worker
         app = Front(template, pools, REPOSITORY / "docs" / "openapi.json").app
         config = uvicorn.Config(
             app, lifespan="off", ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_TIMEOUT_S
         )
         server = _Server(config)
-        listener.listen()  # from here on requests wait for the server instead of being refused
+        listener.listen()  # from here on a request waits for the server instead of being refused
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         ticking = [asyncio.create_task(tick(schedule, pools[schedule.function])) for schedule in template.schedules]
         stopped = asyncio.create_task(self._stopped.wait())
@@ -165,7 +166,7 @@ class Runner:
         try:
             await asyncio.wait([stopped, serving, *ticking], return_when=asyncio.FIRST_COMPLETED)
             for task in (serving, *ticking):
-                if task.done():  # it should not be: this raises what went wrong
+                if task.done():  # a task ends only with an error, and result() raises it
                     task.result()
             say("Stopping ...")
         finally:
@@ -180,12 +181,12 @@ class Runner:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # signals are the runner's
+        yield  # the runner handles the signals
 
 
 @contextlib.contextmanager
 def data_folder(path: Path) -> Iterator[Path]:
-    """The folder, made if need be, and held by this runner alone until it ends, however it ends."""
+    """Make the folder if it is missing, and lock it for this runner. The lock ends with the process, also after a kill."""
     path = path.expanduser().resolve()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -200,8 +201,8 @@ def data_folder(path: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StartError(
-                f"the service already runs on {path}{_other_run(path)}. Stop it with Ctrl-C where it runs, "
-                "or start a second one beside it: PORT=8002 DATA_DIR=.local-2 make run"
+                f"the service already runs on {path}{_other_run(path)}. Stop it with Ctrl-C in its terminal, "
+                "or start a second one: PORT=8002 DATA_DIR=.local-2 make run"
             ) from None
         yield path
 
@@ -215,9 +216,9 @@ def _other_run(path: Path) -> str:
 
 
 def listen(port: str) -> socket.socket:
-    """The socket of the API, bound before anything is started."""
+    """Bind the API's port, and return the socket."""
     if not (port.isascii() and port.isdigit() and 0 <= int(port) <= 65535):
-        raise StartError(f"PORT must be a number from 0 (any free port) to 65535, not {port!r}: PORT=8002 make run")
+        raise StartError(f"PORT must be a number from 0 (any free port) to 65535, not {port!r}. Example: PORT=8002 make run")
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -230,7 +231,7 @@ def listen(port: str) -> socket.socket:
 
 
 def _holder(port: int) -> str:
-    """Who listens there, as far as this user may know."""
+    """Return the name of the program that listens on the port, if this user may see it."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
@@ -239,11 +240,11 @@ def _holder(port: int) -> str:
 
 
 def configured(function: Function) -> Function:
-    """The function with the shell's variables in the place of the template's, where they are what it can run on."""
+    """Return the function with the shell's variables instead of the template's. Raises StartError for a wrong value."""
     given = {key: os.environ[key] for key in function.environment.keys() - OWN_VARIABLES if key in os.environ}
     environment = function.environment | given
     try:
-        if environment.keys() >= OWN_VARIABLES:  # the template's own functions; one that is only tried out may need nothing
+        if environment.keys() >= OWN_VARIABLES:  # a function of another template may need no settings
             settings_from(environment)
     except SettingsError as error:
         raise StartError(f"{error}.") from None
@@ -258,14 +259,14 @@ def apply_migrations(owner_url: str) -> list[str]:
 
 
 def usable_service_url(owner_url: str) -> str:
-    """The service role's URL on a server that was already there, or the owner's where that role cannot log in."""
+    """Return the service role's URL on an existing server, or the owner's URL if that role cannot log in."""
     parts = urlsplit(owner_url)
     owner, _, place = parts.netloc.rpartition("@")
     service_url = parts._replace(netloc=f"{SERVICE_ROLE}{owner[len(owner.partition(':')[0]) :]}@{place}").geturl()
     try:
         connect(service_url).close()
-    except Exception:  # whatever the reason, the owner's URL is known to work
-        say(f"  Role        {SERVICE_ROLE} cannot log in: the functions connect as the owner (see DATABASE_SERVICE_URL)")
+    except Exception:  # the owner's URL works: the migrations used it
+        say(f"  Role        {SERVICE_ROLE} cannot log in, so the functions connect as the owner (see DATABASE_SERVICE_URL)")
         return owner_url
     return service_url
 
@@ -283,7 +284,7 @@ def _say_ready(url: str, data_dir: Path, template: Template, seconds: float) -> 
     say(f"  Logs        {_short(data_dir / 'logs')}")
     say(f"Ready in {seconds:.1f} s: {url}   API documents: {url}/docs")
     say(f"Try it:\n  curl -s {url}/api/v1/payments/process -H 'Content-Type: application/json' -w '\\n' -d '{body}'")
-    say("Ctrl-C ends everything. Events as they reach the topic:")
+    say("Press Ctrl-C to stop. Events on the topic:")
 
 
 def _place(url: str) -> str:
@@ -296,7 +297,7 @@ def _short(path: Path) -> Path:
 
 
 def say(line: str = "") -> None:
-    """Print a line at once. A terminal that was closed does not keep the rest from ending in order."""
+    """Print a line at once. If the terminal was closed, drop the output, so that the run still ends in order."""
     try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()

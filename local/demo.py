@@ -1,7 +1,7 @@
-"""`make demo`: sample payments, captures, voids and refunds against the running service, and the events that came of them.
+"""`make demo`: send sample payments, captures, voids and refunds to the running service, and show their events.
 
-The service is the one of $DATA_DIR/run.json, or of URL, KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC when these are set. Ends with
-status 1 when a request went wrong, or an event that is owed did not reach a separate consumer process in time.
+The demo finds the service in $DATA_DIR/run.json; URL, KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC name another one. It exits with
+status 1 if a request failed, or if a separate consumer process did not see an expected event in time.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from local import events
 from payments.domain.money import format_amount
 
 AT_ONCE = 4  # payments in flight, so that the workers scale out
-SETTLE_TIMEOUT_S = 30  # an unknown outcome settles locally in 1 to 2 s; this allows for its whole schedule's first steps
-EVENTS_TIMEOUT_S = 20  # the relay sends what was left behind every second; a restarted broker is found again in a few
+SETTLE_TIMEOUT_S = 30  # an unknown outcome settles locally in 1 to 2 s; this allows for several more attempts
+EVENTS_TIMEOUT_S = 20  # the relay publishes waiting events every second; it needs a few seconds to find a restarted broker
 REQUEST_TIMEOUT_S = 35  # longer than API Gateway would wait (30 s)
 
-# The event that a payment owes for each time it carries.
+# A payment that has the timestamp must have the event.
 EVENT_OF = {
     "authorized_at": "payment.authorized",
     "captured_at": "payment.successful",
@@ -53,11 +53,12 @@ class Sample:
 
 @dataclass
 class Result:
-    payment: dict[str, Any] = field(default_factory=dict)  # as looked up at the end
+    payment: dict[str, Any] = field(default_factory=dict)  # as the service shows it at the end
     problems: list[str] = field(default_factory=list)
 
     @property
     def owed(self) -> Counter[str]:
+        """Return how many events of each type the payment must have."""
         refunds = [each for each in self.payment.get("refunds", ()) if each["status"] == "SUCCEEDED"]
         return Counter([name for at, name in EVENT_OF.items() if self.payment.get(at)] + ["payment.refunded"] * len(refunds))
 
@@ -83,7 +84,7 @@ SAMPLES = [
 class Service:
     def __init__(self, url: str) -> None:
         self._url = url
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the service is on this machine: no proxy
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())} if body is not None else {}
@@ -96,7 +97,7 @@ class Service:
             return error.code, json.load(error)
 
     def run(self, sample: Sample, order_id: str) -> Result:
-        """Process the sample's payment, then its further commands."""
+        """Send the sample's payment, then its further commands."""
         result = Result()
         body = {key: value for key, value in vars(sample).items() if key != "then"} | {"order_id": order_id}
         status, answer = self.call("POST", "/api/v1/payments/process", body)
@@ -114,7 +115,7 @@ class Service:
         return result
 
     def settled(self, payment_id: str) -> dict[str, Any]:
-        """The payment once it is not PROCESSING any more, as far as that is known in time."""
+        """Wait until the payment is no longer PROCESSING, at most SETTLE_TIMEOUT_S, and return it; {} if it was never found."""
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while True:
             status, payment = self.call("GET", f"/api/v1/payments/payment/{payment_id}")
@@ -126,14 +127,14 @@ class Service:
 
 
 class Consumer:
-    """Another process that reads the topic, and what it has seen: {payment_id: {event_id: (type, sequence)}}."""
+    """A separate process that reads the topic. `seen` is {payment_id: {event_id: (type, sequence)}}."""
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         command = [sys.executable, "-m", "local.demo", "--consume", bootstrap_servers, topic]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.seen: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
         assert self._process.stdout
-        self._process.stdout.readline()  # it says that it stands at the end of the topic
+        self._process.stdout.readline()  # the process writes a line when it stands at the end of the topic
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -164,7 +165,7 @@ def consume(bootstrap_servers: str, topic: str) -> None:
 
 
 def running_service() -> tuple[str, str, str]:
-    """URL, bootstrap servers and topic."""
+    """Return the service's URL, its bootstrap servers and its topic. Raises KeyError or OSError if none runs."""
     run: dict[str, Any] = {"topic": "payments"}
     with contextlib.suppress(OSError, ValueError):
         run |= json.loads((Path(os.environ.get("DATA_DIR") or ".local") / "run.json").read_text())
@@ -182,7 +183,7 @@ def main() -> int:
         console.print("The service is not running here. Start it in another terminal: make run", style="red")
         return 1
     if not events.has_topic(bootstrap_servers, topic):
-        console.print(f"The Kafka at {bootstrap_servers} does not answer, or has no topic {topic}.", style="red")
+        console.print(f"The Kafka at {bootstrap_servers} does not answer or has no topic {topic}.", style="red")
         return 1
     service, consumer = Service(url), Consumer(bootstrap_servers, topic)
     order = f"demo-{uuid.uuid4().hex[:6]}"
@@ -191,7 +192,7 @@ def main() -> int:
             running = [threads.submit(service.run, sample, f"{order}-{n:02}") for n, sample in enumerate(SAMPLES, 1)]
             results = [each.result() for each in track(running, "Payments", console=console)]
     except OSError as error:
-        console.print(f"The service went away: {error}", style="red")
+        console.print(f"The service stopped answering: {error}", style="red")
         return 1
     paid = [result for result in results if result.payment]
     deadline = time.monotonic() + EVENTS_TIMEOUT_S
@@ -203,8 +204,8 @@ def main() -> int:
     gaps = [r for r in paid if consumer.sequence(r.payment["payment_id"]) != list(range(1, r.owed.total() + 1))]
     problems = [problem for result in results for problem in result.problems]
     if missing or gaps or problems:
-        console.print(f"{len(problems)} requests failed; of {len(paid)} payments, {len(missing)} lack an event", style="red")
-        console.print(f"after {EVENTS_TIMEOUT_S} s and {len(gaps)} have a gap in their events' numbers.", style="red")
+        console.print(f"{len(problems)} requests failed. Of {len(paid)} payments, {len(missing)} lack an event", style="red")
+        console.print(f"after {EVENTS_TIMEOUT_S} s, and {len(gaps)} have a gap in their events' numbers.", style="red")
         return 1
     console.print("Every payment's events arrived, numbered without a gap.", style="green")
     return 0
@@ -227,7 +228,7 @@ def payments_table(results: list[Result], consumer: Consumer) -> Table:
 
 
 def events_table(paid: list[Result], consumer: Consumer) -> Table:
-    table = Table("event", "owed", "seen by a separate consumer", box=None)
+    table = Table("event", "expected", "seen by a separate consumer", box=None)
     owed: Counter[str] = sum((result.owed for result in paid), Counter())
     seen: Counter[str] = sum((consumer.types(result.payment["payment_id"]) for result in paid), Counter())
     for kind in sorted(owed | seen):

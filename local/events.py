@@ -1,4 +1,4 @@
-"""What reaches the topic. Read without a consumer group: joining one takes the embedded broker about 20 s."""
+"""Read the topic. We join no consumer group, because joining one takes about 20 s with the embedded broker."""
 
 import contextlib
 import json
@@ -13,8 +13,8 @@ from kafka.errors import KafkaError
 
 from payments.domain.money import format_amount
 
-BOOTSTRAP_TIMEOUT_MS = 3000  # a broker on this machine or near it answers in a tenth of that; reading tries again anyway
-POLL_MS = 200  # how soon a stop is noticed; an event itself ends the wait
+BOOTSTRAP_TIMEOUT_MS = 3000  # a broker on this machine or near it answers in a tenth of that, and read() tries again anyway
+POLL_MS = 200  # how soon we notice a stop; an event ends the wait at once
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Event:
     type: str
     sequence: int
     event_id: str
-    payment: dict[str, Any]  # the event's value; for a refund with `refund` in it
+    payment: dict[str, Any]  # the event's value; an event of a refund has `refund` in it
 
     def line(self) -> str:
-        """Time, type, payment, order, amount, status, number of the event within its payment."""
+        """Return one line: time, type, payment, order, amount, status, and the event's number within its payment."""
         payment = self.payment
         money = payment.get("refund") or payment
         amount_minor = payment["amount_captured"] if self.type == "payment.successful" else money["amount"]
@@ -44,7 +44,10 @@ def read(
     on_ready: Callable[[], None] = lambda: None,
     restarts: Callable[[], int] = lambda: 0,
 ) -> Iterator[Event]:
-    """Every event of the topic until `stop` is set. `restarts` tells when the broker began anew, with an empty topic."""
+    """Yield every event of the topic until `stop` is set.
+
+    `restarts` counts the broker's restarts. After a restart the topic is empty, and we read it from its beginning.
+    """
     while not stop.is_set():
         seen_restarts = restarts()
         with contextlib.suppress(KafkaError), contextlib.closing(_consumer(bootstrap_servers)) as consumer:
@@ -53,7 +56,7 @@ def read(
             if not from_beginning:
                 consumer.seek_to_end(*partitions)
             for partition in partitions:
-                consumer.position(partition)  # asks the broker now, so that nothing sent after on_ready is missed
+                consumer.position(partition)  # fetches the offset now, so that we miss no event after on_ready
             on_ready()
             while partitions and not stop.is_set() and restarts() == seen_restarts:
                 for records in consumer.poll(POLL_MS).values():
@@ -74,12 +77,12 @@ def _consumer(bootstrap_servers: str) -> Any:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-        reconnect_backoff_max_ms=1000,  # a restarted broker is found within a second
+        reconnect_backoff_max_ms=1000,  # we find a restarted broker within a second
     )
 
 
 def _event(record: Any) -> Event | None:
-    """The event that a record carries, or None for what somebody else wrote to the topic."""
+    """Return the record's event, or None if another program wrote the record."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return Event(headers["ce_type"], int(headers["ce_sequence"]), headers["ce_id"], json.loads(record.value))

@@ -1,7 +1,7 @@
-"""API Gateway's HTTP API and Lambda's Invoke API on one port, and the interactive API documents.
+"""API Gateway's HTTP API, Lambda's Invoke API and the interactive API documents, on one port.
 
-A request becomes an event in payload format 2.0 as API Gateway makes it ("AWS Lambda proxy integrations for HTTP APIs" in
-its guide), the function's answer becomes the response. Invoke is as in the Lambda API reference.
+We turn a request into an event in payload format 2.0 as API Gateway does ("AWS Lambda proxy integrations for HTTP APIs" in
+its guide), and the function's answer into the response. Invoke follows the Lambda API reference.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from local.pool import Answer, Pool
 
 MAX_BODY_BYTES = 10_000_000  # API Gateway's quota for a payload
 MAX_INVOKE_BYTES = 6 << 20  # Lambda's quota for a synchronous payload
-INTEGRATION_TIMEOUT_S = 30  # API Gateway's own limit, whatever the function's timeout; the function goes on
+INTEGRATION_TIMEOUT_S = 30  # API Gateway's limit; the function itself runs on until its own timeout
 DEFAULT_OWNER = "local"
 DEFAULT_SCOPES = "payments/write payments/refund payments/read"
 
@@ -39,13 +39,13 @@ _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml)|application/javascrip
 
 class Front:
     def __init__(self, template: sam.Template, pools: Mapping[str, Pool], openapi: Path) -> None:
-        """Pools are by the function's logical id; `openapi` is the document that /docs shows, once it exists."""
+        """Keys of `pools` are the functions' logical ids. /docs shows the document `openapi`, once it exists."""
         self._template = template
         self._pools = pools
         self._openapi = openapi
-        # A literal segment wins over {name}, which wins over {name+}: API Gateway's own choice of a route.
+        # As in API Gateway, a literal segment wins over {name}, and {name} wins over {name+}.
         self._routes = [(_pattern(route.path), route) for route in sorted(template.routes, key=_openness)]
-        package = importlib.util.find_spec("fastapi_offline")  # found, not imported: only its copy of Swagger UI is wanted
+        package = importlib.util.find_spec("fastapi_offline")  # we need only its copy of Swagger UI, so we do not import it
         assets = Path(package.origin).parent / "static" if package and package.origin else None
         self.app = Starlette(
             middleware=[Middleware(CORSMiddleware, **template.cors)] if template.cors else [],
@@ -56,7 +56,7 @@ class Front:
                 Route("/2015-03-31/functions/{name}/invocations", self._invoke, methods=["POST"]),
             ],
         )
-        # Not a Mount: its pattern does not match a line break, and every path that is not the runner's own is API Gateway's.
+        # API Gateway gets every path that is not above. A Mount would not do: its pattern does not match a line break.
         self.app.router.default = request_response(self._api_gateway)
 
     async def _api_gateway(self, request: Request) -> Response:
@@ -80,8 +80,8 @@ class Front:
         return response
 
     async def _invoke(self, request: Request) -> Response:
-        """Lambda's Invoke, so that boto3.client("lambda", endpoint_url="http://127.0.0.1:8001") works."""
-        # The name may be a whole ARN, and may have a qualifier behind it.
+        """Serve Lambda's Invoke, so that boto3.client("lambda", endpoint_url="http://127.0.0.1:8001") works."""
+        # The name may be a whole ARN, and a qualifier may follow it.
         name = re.sub(r"^(arn:aws:lambda:[^:]*:\d*:)?(function:)?", "", request.path_params["name"]).partition(":")[0]
         function = self._template.function(name)
         if function is None:
@@ -109,7 +109,7 @@ class Front:
                 return _lambda_error(400, "InvalidParameterValueException", f"{other} is not an invocation type")
 
     async def _document(self, _: Request) -> Response:
-        """The OpenAPI document with this server as its only one, so that "Try it out" asks the page's own origin."""
+        """Return the OpenAPI document with this server as the only one, so that "Try it out" calls the page's own origin."""
         if not self._openapi.exists():
             return _message(404, "docs/openapi.json does not exist yet")
         return JSONResponse(json.loads(self._openapi.read_text(encoding="utf-8")) | {"servers": [{"url": "/"}]})
@@ -145,7 +145,7 @@ def _openness(route: sam.Route) -> list[int]:
 
 
 async def _body(request: Request, limit_bytes: int) -> bytes | None:
-    """The whole body, or None as soon as it is over the limit."""
+    """Return the whole body, or None as soon as it exceeds the limit."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -155,7 +155,7 @@ async def _body(request: Request, limit_bytes: int) -> bytes | None:
 
 
 def http_event(request: Request, body: bytes, route: sam.Route, path_parameters: dict[str, str]) -> dict[str, Any]:
-    """The request in payload format 2.0. Path and path parameters are percent-decoded, as API Gateway delivers them."""
+    """Return the request in payload format 2.0, with path and path parameters percent-decoded, as API Gateway does it."""
     now = time.time()
     host = request.headers.get("host", "127.0.0.1")
     source_ip = request.client.host if request.client else "127.0.0.1"
@@ -216,7 +216,7 @@ def http_event(request: Request, body: bytes, route: sam.Route, path_parameters:
 
 
 def _as_text(body: bytes, content_type: str) -> str | None:
-    """The body as text when API Gateway would pass it as text, else None (it goes base64-encoded)."""
+    """Return the body as text, or None if API Gateway would send it base64-encoded."""
     if content_type and not _TEXT.fullmatch(content_type.partition(";")[0].strip().lower()):
         return None
     try:
@@ -226,7 +226,7 @@ def _as_text(body: bytes, content_type: str) -> str | None:
 
 
 def http_response(answer: Answer) -> Response:
-    """The function's answer as API Gateway passes it on. A failed function, also one that ran out of time, is a 500."""
+    """Return the function's answer as API Gateway sends it on. A function that failed or timed out is a 500."""
     if answer.failed:
         return _message(500, "Internal Server Error")
     payload = answer.payload
@@ -240,7 +240,7 @@ def http_response(answer: Answer) -> Response:
             response.headers[name] = str(value)
         for cookie in payload.get("cookies") or ():
             response.headers.append("set-cookie", cookie)
-    except (TypeError, ValueError, AttributeError):  # not a response by API Gateway's rules
+    except (TypeError, ValueError, AttributeError):  # the payload is not a response by API Gateway's rules
         return _message(500, "Internal Server Error")
     return response
 

@@ -1,4 +1,4 @@
-"""The worker processes of one function: more are started while all are busy, each handles one event at a time, and stay warm."""
+"""The worker processes of one function. Each handles one event at a time and stays warm. If all are busy, we start another."""
 
 import asyncio
 import contextlib
@@ -15,19 +15,19 @@ from typing import Any
 
 from local.template import REGION, Function, function_arn
 
-MAX_WORKERS = 10  # of a function; each may hold a database connection, and PostgreSQL's default is 100 in all
+MAX_WORKERS = 10  # per function; each may hold a database connection, and PostgreSQL's default limit is 100
 INIT_TIMEOUT_S = 10  # Lambda's own limit for the init phase
-CLOSE_TIMEOUT_S = 1  # a worker ends at once when its channel closes; only one stuck in a system call is killed after this
+CLOSE_TIMEOUT_S = 1  # a worker ends when its channel closes; we kill it after this, because a system call may hold it up
 RETRY_DELAYS_S = (1, 2)  # of asynchronous invocations; Lambda waits one minute, then two
-MAX_ANSWER_BYTES = 64 << 20  # of one line on the channel; far over Lambda's own 6 MB
+MAX_ANSWER_BYTES = 64 << 20  # of one line on the channel; far more than Lambda's own 6 MB
 
 _WORKER = Path(__file__).with_name("worker.py")
-_INHERITED = ("PATH", "HOME", "LANG")  # of the runner's environment; the rest is what the template declares, as on AWS
+_INHERITED = ("PATH", "HOME", "LANG")  # from the runner's environment; everything else comes from the template, as on AWS
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an invocation came to: the handler's value, or Lambda's error document when failed."""
+    """The result of an invocation: the handler's value, or Lambda's error document if it failed."""
 
     payload: Any
     failed: bool = False
@@ -40,7 +40,7 @@ class _Job:
     answer: asyncio.Future[Answer]
 
     def settle(self, answer: Answer) -> None:
-        if not self.answer.done():  # else nobody waits for it any more
+        if not self.answer.done():  # the caller may have stopped waiting
             self.answer.set_result(answer)
 
 
@@ -62,7 +62,7 @@ class Pool:
         worker.add_done_callback(self._workers.discard)
 
     async def invoke(self, event: Any, request_id: str | None = None) -> Answer:
-        """Hand the event to a free worker, or to a new one, and wait for its answer. At the cap it waits in line."""
+        """Give the event to a free or a new worker and return its answer. If all are busy at the cap, the event waits."""
         if self._jobs.qsize() >= self._idle and len(self._workers) < self._max_workers:
             self.add_worker()
         job = _Job(event, request_id or str(uuid.uuid4()), asyncio.get_running_loop().create_future())
@@ -72,7 +72,7 @@ class Pool:
         return answer
 
     def invoke_later(self, event: Any, request_id: str) -> None:
-        """As InvocationType=Event: in the background, and again with the same request id when the function failed."""
+        """Invoke in the background, as InvocationType=Event does. After a failure, try again with the same request id."""
         delivery = asyncio.create_task(self._deliver(event, request_id))
         self._deliveries.add(delivery)
         delivery.add_done_callback(self._deliveries.discard)
@@ -87,12 +87,12 @@ class Pool:
         delays_s = iter(RETRY_DELAYS_S[: self._function.async_retries])
         while (await self.invoke(event, request_id)).failed:
             if (delay_s := next(delays_s, None)) is None:
-                self._report(f"{self._function.name} gave up on event {request_id} (on AWS: its on-failure queue)")
+                self._report(f"{self._function.name} gave up on event {request_id} (on AWS it goes to the on-failure queue)")
                 break
             await asyncio.sleep(delay_s)
 
     async def _work(self) -> None:
-        """One environment: a process, replaced when it ends, and the jobs it takes one after the other."""
+        """Run one environment: a process that handles one job after the other. Replace the process when it ends."""
         while True:
             process = await self._start()
             try:
@@ -103,10 +103,10 @@ class Pool:
                         job = await self._jobs.get()
                     finally:
                         self._idle -= 1
-                    if init.failed:  # as on Lambda, whoever needed this environment gets the error of its start
+                    if init.failed:  # as on Lambda, the caller that needed this environment gets the error of its start
                         job.settle(init)
                         break
-                    if _ended(process):  # killed while it was idle: another process gets the job
+                    if _ended(process):  # it was killed while idle, so another process gets the job
                         self._jobs.put_nowait(job)
                         break
                     try:
@@ -137,7 +137,7 @@ class Pool:
                 stdout=PIPE,
                 stderr=log,
                 env=environment | function.environment,
-                start_new_session=True,  # Ctrl-C reaches the runner alone, which ends the workers in order
+                start_new_session=True,  # only the runner gets Ctrl-C, and it ends the workers in order
                 limit=MAX_ANSWER_BYTES,
             )
 
@@ -145,7 +145,7 @@ class Pool:
         timeout_s = self._function.timeout_s
         request = {"event": job.event, "request_id": job.request_id, "deadline_s": time.time() + timeout_s}
         assert process.stdin
-        with contextlib.suppress(OSError):  # a worker that has just died shows below, as an answer that never comes
+        with contextlib.suppress(OSError):  # if the worker has just died, _read() finds that its answer is missing
             process.stdin.write(json.dumps(request).encode() + b"\n")
             await process.stdin.drain()
         return await self._read(process, job.request_id, timeout_s)
@@ -167,7 +167,7 @@ class Pool:
         return Answer(answer["error"], failed=True) if "error" in answer else Answer(answer.get("result"))
 
     def _note(self, answer: Answer) -> None:
-        """Say that the function fails, once for an error that repeats itself: a schedule would do it every second."""
+        """Report that the function failed. Report a repeated error once, because a schedule may repeat it every second."""
         error = f"{answer.payload['errorType']}: {answer.payload['errorMessage']}" if answer.failed else ""
         if error and error.partition(":")[0] != self._last_error.partition(":")[0]:
             self._report(f"{self._function.name} failed: {error[:300]} (more in {self._log})")

@@ -1,4 +1,4 @@
-"""Ticks every schedule of the template as EventBridge would, on a clock that runs faster."""
+"""Invoke the functions on the template's schedules as EventBridge does, but 60 times as often."""
 
 import asyncio
 import json
@@ -9,19 +9,19 @@ from typing import Any
 from local.pool import Pool
 from local.template import ACCOUNT_ID, REGION, Schedule
 
-# A minute of AWS takes a second here, so that relay and reconcile can be watched; an idle tick costs next to nothing.
+# A minute on AWS is a second here, so that a developer can watch relay and reconcile. An idle tick costs next to nothing.
 SPEEDUP = 60
 
 
 async def tick(schedule: Schedule, pool: Pool) -> None:
-    """Invoke the function for ever. A tick that takes longer delays the next one: they never overlap."""
+    """Invoke the function for ever. Ticks never overlap: a slow one delays the next."""
     while True:
         await pool.invoke(json.loads(schedule.input) if schedule.input else scheduled_event(schedule))
         await asyncio.sleep(schedule.interval_s / SPEEDUP)
 
 
 def scheduled_event(schedule: Schedule) -> dict[str, Any]:
-    """What EventBridge sends when the template gives no input of its own."""
+    """Return the event that EventBridge sends when the template gives no input."""
     place = f"events:{REGION}:{ACCOUNT_ID}:rule" if schedule.is_rule else f"scheduler:{REGION}:{ACCOUNT_ID}:schedule/default"
     return {
         "version": "0",

@@ -1,7 +1,7 @@
-"""Embedded PostgreSQL and Kafka broker: real servers from PyPI wheels, on free ports of 127.0.0.1, restarted when they die.
+"""Embedded PostgreSQL and Kafka broker: real servers from PyPI wheels, on free ports of 127.0.0.1. We restart them when they die.
 
-Both end with this process, also when it is killed: on Linux by the parent-death signal; elsewhere the next start ends what
-was left. PostgreSQL keeps its data in the folder given; the broker holds its topics in memory and loses them when it stops.
+Both end with this process, also when it is killed: Linux sends them the parent-death signal. Elsewhere the next start ends a
+PostgreSQL that was left running. PostgreSQL keeps its data in the given folder; the broker loses its topics when it stops.
 """
 
 import contextlib
@@ -26,29 +26,29 @@ import psutil
 
 from payments.store.connection import connection_options
 
-START_TIMEOUT_S = 30  # crash recovery of a local database takes seconds; a slow laptop's first start a few more
-STOP_TIMEOUT_S = 3  # a fast shutdown writes one checkpoint; past this the next, harder signal is sent
+START_TIMEOUT_S = 30  # crash recovery of a local database takes seconds, the first start on a slow laptop a few more
+STOP_TIMEOUT_S = 3  # a fast shutdown writes one checkpoint; after this time we send the next, harder signal
 RESTART_DELAYS_S = (0.2, 0.5, 1, 2, 5)  # the last one repeats: a server that cannot start must not keep the laptop busy
 POLL_S = 0.02  # a start takes 0.1 to 0.5 s
 
 DATABASE = "payments"
 OWNER = "postgres"
 SERVICE_ROLE = "payments_service"
-PARTITIONS = 3  # several, so that what relies on order across payments shows
+PARTITIONS = 3  # several, so that code that relies on order across payments fails
 
 
-Report = Callable[[str], None]  # takes a line for whoever watches
+Report = Callable[[str], None]  # shows a line to the user
 
 
 class ServerError(Exception):
-    """A server cannot be started: the message says why and what to do."""
+    """A server cannot be started. The message says why and what to do."""
 
 
 class Server:
-    """A server process, kept running from start() to stop(). Its folder belongs to one at a time."""
+    """A server process that we keep running from start() to stop(). Only one at a time may use its folder."""
 
     name: ClassVar[str]
-    stop_signals: ClassVar[tuple[signal.Signals, ...]]  # each harder than the one before
+    stop_signals: ClassVar[tuple[signal.Signals, ...]]  # each is harder than the one before
 
     def __init__(self, data_dir: Path, report: Report = print) -> None:
         self.data_dir = data_dir.resolve()
@@ -59,8 +59,8 @@ class Server:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._supervisor: threading.Thread | None = None
-        self._user: list[str] = []  # setpriv's options, for a server that may not run as root
-        # Port and passwords stay the same in every run of this folder and over a restart, so that clients can come back.
+        self._user: list[str] = []  # setpriv's options for a server that may not run as root
+        # Port and passwords stay the same over restarts and in every run of this folder, so that clients can connect again.
         file = self.data_dir / f"{self.name}.json"
         self.state: dict[str, Any] = json.loads(file.read_text()) if file.exists() else self.new_state()
         self.port = self.state["port"] = _free_port(self.state.get("port", 0))
@@ -71,13 +71,13 @@ class Server:
         return {}
 
     def prepare(self) -> None:
-        """Do what is needed once, before the server starts."""
+        """Prepare the folder for the server. start() calls this, a restart does not."""
 
     def command(self) -> list[str]:
         raise NotImplementedError
 
     def connect(self) -> None:
-        """Raise unless the server answers; set up what a fresh one lacks."""
+        """Raise an error unless the server answers, and create the database or topic if it is missing."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -109,7 +109,7 @@ class Server:
             try:
                 self.connect()
                 return
-            except Exception as error:  # refused, reset, starting up: whatever it is, it is tried again
+            except Exception as error:  # the server may refuse or reset connections while it starts, so we try again
                 problem = error
             time.sleep(POLL_S)
         _end(process, self.stop_signals)
@@ -136,8 +136,8 @@ class Server:
                     self._report(str(error))
 
     def spawn(self, command: list[str], death_signal: signal.Signals) -> subprocess.Popen[bytes]:
-        """Start the command so that it gets death_signal when this process dies, however it dies."""
-        if shutil.which("setpriv"):  # on Linux; elsewhere there is no such signal
+        """Start the command. On Linux it gets death_signal when this process dies, also after a kill."""
+        if shutil.which("setpriv"):  # a program of Linux; other systems have no such signal
             command = ["setpriv", f"--pdeathsig={death_signal.name.removeprefix('SIG')}", *self._user, *command]
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -147,7 +147,7 @@ class Server:
                 stderr=log,
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
-                start_new_session=True,  # Ctrl-C reaches the runner alone, which ends the servers in order
+                start_new_session=True,  # only the runner gets Ctrl-C, and it ends the servers in order
             )
 
     def failure(self, problem: str) -> ServerError:
@@ -156,13 +156,13 @@ class Server:
 
 
 class EmbeddedPostgres(Server):
-    """PostgreSQL with the database `payments`. As root it runs as another user, because it refuses to run as root."""
+    """PostgreSQL with the database `payments`. It refuses to run as root, so root starts it as another user."""
 
     name = "postgres"
     stop_signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)  # fast shutdown, immediate shutdown, kill
 
     def __init__(self, data_dir: Path, report: Report = print, **settings: str) -> None:
-        """`settings` are PostgreSQL's own, for example fsync="off" for tests."""
+        """`settings` are settings of PostgreSQL, for example fsync="off" for tests."""
         super().__init__(data_dir, report)
         self._settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", **settings}
         self._folder = self.data_dir / "postgres"
@@ -171,16 +171,16 @@ class EmbeddedPostgres(Server):
 
     @property
     def url(self) -> str:
-        """For the owner, who applies the migrations."""
+        """The owner's URL; we apply the migrations with it."""
         return f"postgresql://{OWNER}:{self.state['owner_password']}@127.0.0.1:{self.port}/{DATABASE}"
 
     @property
     def service_url(self) -> str:
-        """For the service's role, once allow_service() was called."""
+        """The URL of the service's role. It works after allow_service()."""
         return f"postgresql://{SERVICE_ROLE}:{self.state['service_password']}@127.0.0.1:{self.port}/{DATABASE}"
 
     def allow_service(self) -> None:
-        """Let the service's role, which the migrations made, log in with its password."""
+        """Give the service's role its password. The migrations must have created the role."""
         with contextlib.closing(connect(self.url)) as connection:
             connection.run(f"ALTER ROLE {SERVICE_ROLE} PASSWORD '{self.state['service_password']}'")
 
@@ -205,21 +205,21 @@ class EmbeddedPostgres(Server):
                 connection.run(f"CREATE DATABASE {DATABASE}")
 
     def _other_user(self) -> list[str]:
-        """Hand the folder to a user who is not root; setpriv's options to become that user."""
+        """Give the folder to a user who is not root, and return setpriv's options to become that user."""
         refusal = "PostgreSQL refuses to run as root. Run as a plain user:"
-        owner_id = self._folder.stat().st_uid  # not root's when an earlier run handed it over, or was a plain user's
+        owner_id = self._folder.stat().st_uid  # an earlier run may have given the folder away, or was a plain user's run
         try:
             user = pwd.getpwuid(owner_id) if owner_id else pwd.getpwnam("nobody")
         except KeyError:
             raise ServerError(f"{refusal} there is no user `nobody` to run it instead") from None
         os.chown(self._folder, user.pw_uid, user.pw_gid)
         options = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        # Below a closed folder such as /root that user cannot reach the files. Instead of opening it to everybody, the
-        # server gets the one capability that passes; PostgreSQL asks access(2), which needs no_setuid_fixup to heed it.
+        # That user cannot reach files below a closed folder such as /root. We do not open the folder to everybody: we give the
+        # server the one capability that is enough. PostgreSQL calls access(2), which heeds it only with no_setuid_fixup.
         passing = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
         reach = ["sh", "-c", 'cd "$0" && "$1" --version', str(self._folder), str(self._programs / "postgres")]
         if not shutil.which("setpriv"):
-            raise ServerError(f"{refusal} setpriv (of util-linux), which would make it another user's, is missing")
+            raise ServerError(f"{refusal} we would use setpriv (of util-linux) to change the user, and it is missing")
         tried = subprocess.CompletedProcess[str](reach, 0)
         for user_options in (options, options + passing):
             tried = subprocess.run(["setpriv", *user_options, *reach], cwd="/", capture_output=True, text=True, check=False)
@@ -228,7 +228,7 @@ class EmbeddedPostgres(Server):
         raise ServerError(f"{refusal} {user.pw_name} cannot reach {self._folder} or its programs ({tried.stderr.strip()})")
 
     def _make_cluster(self) -> None:
-        new = self._folder / "new"  # renamed when complete, so that an interrupted start leaves nothing half made
+        new = self._folder / "new"  # we rename it when it is complete, so that an interrupted start leaves no half-made cluster
         shutil.rmtree(new, ignore_errors=True)
         password = self._folder / "password"
         write_private(password, self.state["owner_password"])
@@ -241,7 +241,7 @@ class EmbeddedPostgres(Server):
         new.rename(self._cluster)
 
     def _end_leftover(self) -> None:
-        """End the server that a killed runner may have left on this folder, where there is no parent-death signal."""
+        """End a server that still runs on this folder: without a parent-death signal, a killed runner leaves it behind."""
         file = self._cluster / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError, IndexError, ValueError, psutil.Error):
             process = psutil.Process(int(file.read_text().split()[0]))
@@ -249,11 +249,11 @@ class EmbeddedPostgres(Server):
                 process.send_signal(signal.SIGINT)
                 process.wait(STOP_TIMEOUT_S)
             else:
-                file.unlink()  # another program has the number now, and PostgreSQL would take it for a server of its own
+                file.unlink()  # another program has this pid now, and PostgreSQL would take it for its own server
 
 
 class EmbeddedBroker(Server):
-    """A Kafka-compatible broker with one topic, made anew after a restart because it is held in memory."""
+    """A Kafka-compatible broker with one topic. It holds the topic in memory, so we create it again after a restart."""
 
     name = "broker"
     stop_signals = (signal.SIGTERM, signal.SIGKILL)
@@ -270,7 +270,7 @@ class EmbeddedBroker(Server):
         return [self._program, "broker", *listen, "--storage-engine", "memory://tansu/"]
 
     def connect(self) -> None:
-        # `topic create` takes 22 s to give up on a port that nobody listens on yet, so that is asked first.
+        # `topic create` needs 22 s to give up on a closed port, so we try the port first.
         socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         create = [self._program, "topic", "create", self._topic, "--broker", self._url, "--partitions", str(PARTITIONS)]
         done = subprocess.run(create, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
@@ -279,12 +279,12 @@ class EmbeddedBroker(Server):
 
 
 def connect(url: str) -> pg8000.native.Connection:
-    """A connection for the few statements that the runner itself sends."""
+    """Connect for the few statements that the runner itself sends."""
     return pg8000.native.Connection(**connection_options(url))
 
 
 def fresh_log(path: Path) -> None:
-    """Begin an empty log; that of the run before stays beside it as .1, so that logs do not grow for ever."""
+    """Begin an empty log. Keep only the log of the run before, as .1, so that logs do not grow for ever."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         path.replace(path.with_name(f"{path.name}.1"))
@@ -292,7 +292,7 @@ def fresh_log(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write the file whole or not at all, for the eyes of the folder's owner alone."""
+    """Write the file whole or not at all. Only the folder's owner can read it."""
     descriptor, name = tempfile.mkstemp(dir=path.parent)  # with mode 0600
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
@@ -303,7 +303,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _package_folder(package: str) -> Path:
-    """Where a package's files are, without importing it."""
+    """Return the folder of a package without importing it."""
     found = importlib.util.find_spec(package)
     if not found or not found.origin:
         raise ServerError(f"the package {package} is not installed: `make run` installs it")
@@ -311,10 +311,10 @@ def _package_folder(package: str) -> Path:
 
 
 def _free_port(preferred: int) -> int:
-    """The preferred port when it is free, else any free one."""
+    """Return the preferred port if it is free, else any free port."""
     for port in (preferred, 0):
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger in TIME_WAIT do not matter
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # old connections in TIME_WAIT do not matter
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return int(probe.getsockname()[1])

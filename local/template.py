@@ -1,6 +1,6 @@
-"""template.yaml as plain data: functions, routes, schedules, environment, CORS. Everything local learns them here.
+"""Read template.yaml as plain data: functions, routes, schedules, environment, CORS.
 
-Only what is read gets resolved (functions, their layers and events, the HTTP API), so the rest may use any intrinsic.
+We resolve only the functions, their layers and events, and the HTTP API, so other resources may use any intrinsic function.
 """
 
 import re
@@ -21,11 +21,11 @@ _PSEUDO_PARAMETERS = {
     "AWS::URLSuffix": "amazonaws.com",
 }
 _UNIT_S = {"minute": 60, "hour": 3600, "day": 86400}
-_NO_VALUE = object()  # !Ref AWS::NoValue: the property is left out
+_NO_VALUE = object()  # !Ref AWS::NoValue: we leave the property out
 
 
 class TemplateError(Exception):
-    """The template cannot be run; the message says which part and why."""
+    """We cannot run the template. The message says which part and why."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Route:
 class Schedule:
     name: str
     function: str
-    interval_s: float  # on AWS, not of a local run
-    input: str | None  # JSON text that takes the place of the usual scheduled event
-    is_rule: bool  # an EventBridge rule; else a schedule of EventBridge Scheduler
+    interval_s: float  # as on AWS; a local run is faster
+    input: str | None  # JSON text to send instead of the usual scheduled event
+    is_rule: bool  # a rule of EventBridge; else a schedule of EventBridge Scheduler
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Template:
     cors: dict[str, Any] | None  # as arguments of Starlette's CORSMiddleware; None when the API has no CORS configuration
 
     def function(self, name: str) -> Function | None:
-        """Find a function by logical id or by short name."""
+        """Find a function by its logical id or its short name."""
         return self.functions.get(name) or next((f for f in self.functions.values() if f.short_name == name), None)
 
 
@@ -75,10 +75,7 @@ def function_arn(name: str) -> str:
 
 
 def load_template(path: Path, parameters: Mapping[str, str] | None = None) -> Template:
-    """Read the template with these parameters over its defaults; unknown ones are ignored, as by sam local.
-
-    Raises TemplateError.
-    """
+    """Read the template. `parameters` replace its defaults; as sam local does, ignore unknown ones. Raises TemplateError."""
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader that knows more tags
         return _Reader(document, path.resolve().parent, parameters or {}).template()
@@ -87,11 +84,11 @@ def load_template(path: Path, parameters: Mapping[str, str] | None = None) -> Te
     except yaml.YAMLError as error:
         raise TemplateError(f"{path} is not valid YAML: {error}") from error
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise TemplateError(f"{path} lacks something or has it in another shape than expected: {error!r}") from error
+        raise TemplateError(f"{path} does not have the expected shape: {error!r}") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short tags: `!Sub x` is read as {"Fn::Sub": "x"}."""
+    """Read YAML with CloudFormation's short tags: `!Sub x` becomes {"Fn::Sub": "x"}."""
 
     def tag(self, name: str, node: Any) -> dict[str, Any]:
         if isinstance(node, yaml.SequenceNode):
@@ -134,7 +131,7 @@ class _Reader:
         return Template(functions, tuple(routes), tuple(schedules), self.cors())
 
     def of_type(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
-        """Name and properties of the resources of one type whose condition holds."""
+        """Return (name, properties) of each resource of the type, unless its condition is false."""
         found = [(name, each) for name, each in self.resources.items() if each["Type"] == kind]
         return [
             (name, each.get("Properties", {}))
@@ -153,7 +150,7 @@ class _Reader:
 
         code_folder = self.folder / setting("CodeUri")
         layers = self.value([*shared.get("Layers", []), *own.get("Layers", [])])
-        # A layer that is given by its ARN exists on AWS alone.
+        # A layer that the template gives by its ARN exists only on AWS.
         contents = [self.resources[layer]["Properties"]["ContentUri"] for layer in layers if layer in self.resources]
         variables = [self.value(level.get("Environment", {})).get("Variables", {}) for level in (shared, own)]
         return Function(
@@ -180,7 +177,7 @@ class _Reader:
         return None
 
     def value(self, node: Any) -> Any:
-        """The node with every intrinsic function in it worked out."""
+        """Return the node with every intrinsic function in it resolved."""
         if isinstance(node, list):
             return [value for item in node if (value := self.value(item)) is not _NO_VALUE]
         if not isinstance(node, dict):
@@ -213,7 +210,7 @@ class _Reader:
             case "Fn::Sub":
                 text, values = (argument, {}) if isinstance(argument, str) else (argument[0], self.value(argument[1]))
                 return re.sub(r"\$\{(!?)([^}]+)\}", lambda match: self.substitute(match[1], match[2], values), text)
-        raise TemplateError(f"{name} is not known to the local run")
+        raise TemplateError(f"a local run does not know {name}")
 
     def substitute(self, literal: str, name: str, values: dict[str, Any]) -> str:
         if literal:
@@ -227,7 +224,7 @@ class _Reader:
             return _NO_VALUE
         known = {name: name for name in self.resources} | _PSEUDO_PARAMETERS | self.parameters
         if name not in known:
-            raise TemplateError(f"{name} is a parameter without a value, or nothing that the template knows")
+            raise TemplateError(f"{name} is a parameter without a value, or the template does not define it")
         return known[name]
 
     def attribute(self, resource: str, attribute: str) -> str:
@@ -238,13 +235,13 @@ class _Reader:
 def _schedule(function: str, name: str, is_rule: bool, settings: dict[str, Any]) -> Schedule:
     expression = settings.get("ScheduleExpression") or settings["Schedule"]
     rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
-    # A cron expression names times of day; how often it comes round is all that a local run needs: about once a day.
+    # A cron expression names times of day. A local run needs only an interval, and takes a day.
     interval_s = int(rate[1]) * _UNIT_S[rate[2]] if rate else _UNIT_S["day"]
     return Schedule(f"{function}{name}", function, interval_s, settings.get("Input"), is_rule)
 
 
 def _text(value: Any) -> str:
-    """As CloudFormation writes a value into a string."""
+    """Return the value as CloudFormation writes it into a string."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(map(_text, value)) if isinstance(value, list) else str(value)

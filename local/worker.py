@@ -1,8 +1,8 @@
-"""One Lambda execution environment as a process: imports the handler, then handles one event at a time.
+"""One Lambda execution environment as a process: import the handler, then handle one event at a time.
 
-pool.py runs it as `python -P local/worker.py HANDLER` with the function's folder, layers and environment, so it imports
-the standard library alone. Standard input and output are the runner's channel, one JSON value a line; what the handler
-prints goes to standard error, which is the function's log.
+pool.py runs this file as `python -P local/worker.py HANDLER` with the function's folder, layers and environment, so we import
+only the standard library. Standard input and output are the channel to the runner, one JSON value a line. We send the handler's
+own output to standard error, which is the function's log.
   in:  {"event": any, "request_id": text, "deadline_s": seconds since the epoch}
   out: {"ready": true} once; then for each event {"result": any}, or {"error": Lambda's error document}
 """
@@ -40,13 +40,13 @@ def main() -> None:
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - a log line is one write, so workers do not mix theirs
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - one write a line, so that workers do not mix their lines
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def receive() -> None:
         for line in requests:
             waiting.put(line)
-        os._exit(0)  # the runner closed the channel, or died: end now, even in the middle of an event
+        os._exit(0)  # the runner closed the channel or died, so we end at once, even in the middle of an event
 
     def answer(value: dict[str, Any]) -> None:
         answers.write(json.dumps(value) + "\n")
@@ -56,7 +56,7 @@ def main() -> None:
     module, _, function = sys.argv[1].replace("/", ".").rpartition(".")
     try:
         handler = getattr(importlib.import_module(module), function)
-    except BaseException as error:  # also SystemExit: whatever the import raised is the answer
+    except BaseException as error:  # also SystemExit: the runner gets any error of the import
         answer({"error": _described(error, "")})
         os._exit(1)
     answer({"ready": True})
@@ -65,13 +65,13 @@ def main() -> None:
         try:
             context = LambdaContext(request["request_id"], request["deadline_s"])
             answer({"result": handler(request["event"], context)})
-        except Exception as error:  # the caller gets whatever the handler raised, as from Lambda
+        except Exception as error:  # the caller gets the handler's error, as from Lambda
             answer({"error": _described(error, request["request_id"])})
 
 
 def _described(error: BaseException, request_id: str) -> dict[str, Any]:
     traceback.print_exception(error)
-    frames = error.__traceback__.tb_next if error.__traceback__ else None  # without this module's own frame
+    frames = error.__traceback__.tb_next if error.__traceback__ else None  # the first frame is this module's
     return {
         "errorMessage": str(error),
         "errorType": type(error).__name__,

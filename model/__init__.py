@@ -1,1 +1,1 @@
-"""A model of the protocol in Promela, and its check by Spin. Never shipped; docs/protocol.md explains it."""
+"""A model of the protocol in Promela, and its check with Spin. We never ship it; docs/protocol.md explains it."""

@@ -1,9 +1,10 @@
 """Check the protocol's model exhaustively with Spin, then show that the check can fail.
 
-    python -m model.check                 all scenes, all mutants: some minutes and 1 GB
-    python -m model.check lost_update     only the scenes and mutants named, and each run that breaks an invariant, step by step
+    python -m model.check                 check all scenes and all mutants: some minutes and 1 GB
+    python -m model.check lost_update     check the named scenes and mutants, and print each run that breaks an invariant
 
-Needs `spin` and a C compiler. Exit code 1 when an invariant does not hold, a mutant is not found, or a tool is missing.
+You need `spin` and a C compiler. The exit code is 1 if an invariant does not hold, if the check misses a mutant, or if a tool is
+missing.
 """
 
 from __future__ import annotations
@@ -32,35 +33,36 @@ SCENES = (
     ("REFUNDS", "progress", 2),
     ("LIFE", "progress", 3),
 )
-"""What is searched: a scene of payments.pml, for what, and how often clients invoke the workers in it. One invocation more would
-take three times the memory; LIFE needs three to get to its refund."""
+"""The searches: a scene of payments.pml, the kind of search, and how often clients invoke the workers. One more invocation would
+take three times the memory. LIFE needs three to reach its refund."""
 
 MEMORY_MIB = 4000
-"""Where a search gives up, so that it does not take the machine with it."""
+"""A search gives up at this size, so that it does not take all of the machine's memory."""
 
 STEPS = 100_000
-"""How deep a search may go. The longest run has some hundred steps; if this were too little, the search would say so and fail."""
+"""How deep a search may go. The longest run has some hundred steps. If the limit were too low, the search would fail."""
 
 SEARCHES = {
     "invariants": (("-DSAFETY",), ()),
     "shortest": (("-DSAFETY", "-DBFS"), ()),
     "progress": (("-DNP",), ("-l",)),
 }
-"""How Spin's verifier is compiled and called: for a broken assertion or a process that cannot go on, in any run or in the
-shortest; or for an endless run without a fault. Every state is kept whole: no bitstate hashing, no partial-order reduction."""
+"""Options to compile and to call Spin's verifier. "invariants" and "shortest" look for a broken assertion or a stuck process:
+in any run, or in the shortest. "progress" looks for an endless run without a fault. Spin keeps every state whole: no
+bitstate hashing, no partial-order reduction."""
 
 PROCESSES = ("init", "worker 1", "worker 2", "reconcile", "relay", "quiet")
-"""In the order in which `init` runs them."""
+"""The processes' names, in the order in which `init` runs them."""
 
 
 class ToolMissing(Exception):
-    """Spin or a C compiler is not there; the message says how to get it."""
+    """Spin or a C compiler is missing. The message says how to install it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The broken invariant, or None, with the run that breaks it; and what the search took. `depth` is that of this run, or else
-    of the longest one."""
+    """The broken invariant, or None; the run that breaks it; and the search's cost. `depth` is the depth of that run, or else of
+    the longest run."""
 
     broken: str | None
     run: list[str]
@@ -71,7 +73,7 @@ class Verdict:
 
 
 def tools() -> tuple[str, str]:
-    """Where spin and the C compiler are. Raises ToolMissing."""
+    """Return the paths of spin and of the C compiler. Raises ToolMissing."""
     spin, compiler = shutil.which("spin"), shutil.which("cc")
     if spin is None:
         raise ToolMissing("spin is not installed; on Debian and Ubuntu: apt-get install spin, on macOS: brew install spin")
@@ -81,7 +83,7 @@ def tools() -> tuple[str, str]:
 
 
 def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3) -> Verdict:
-    """Search all states of a scene. Raises ToolMissing; CalledProcessError or RuntimeError when the search did not end."""
+    """Search all states of a scene. Raises ToolMissing, and CalledProcessError or RuntimeError if the search did not end."""
     spin, compiler = tools()
     compiled_with, called_with = SEARCHES[search]
     defines = [f"-D{scene}", f"-DSENDS={sends}", f"-DATTEMPTS={attempts}"]
@@ -97,7 +99,7 @@ def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3) -
         report = run(folder / "pan", "-n", f"-m{STEPS}", *called_with)
         found = re.search(r"pan:1: (.+) \(at depth (\d+)\)", report)
         if not found and ("errors: 0" not in report or "Search not completed" in report or "too small" in report):
-            raise RuntimeError(f"the search did not come to its end:\n{report}")
+            raise RuntimeError(f"the search did not end:\n{report}")
         trail = run(spin, *defines, "-t", "-p", "m.pml") if found else ""
     return Verdict(
         broken=_invariant(found[1], trail, model) if found else None,
@@ -112,12 +114,12 @@ def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3) -
 def _number(pattern: str, report: str) -> float:
     found = re.search(pattern, report)
     if not found:
-        raise RuntimeError(f"Spin's report has changed, there is no {pattern!r} in it:\n{report}")
+        raise RuntimeError(f"Spin's report lacks {pattern!r}; its format has changed:\n{report}")
     return float(found[1])
 
 
 def _invariant(error: str, trail: str, model: str) -> str:
-    """The name that stands behind the assertion at which the run ends."""
+    """Return the invariant's name: the comment after the assertion that ends the run."""
     if failed := re.search(r"m\.pml:(\d+), Error: assertion violated", trail):
         name = re.search(r"/\* ([^*]+) \*/$", model.splitlines()[int(failed[1]) - 1])
         return name[1] if name else f"the assertion in line {failed[1]}"
@@ -125,9 +127,9 @@ def _invariant(error: str, trail: str, model: str) -> str:
 
 
 def _steps(trail: str, model: str) -> list[str]:
-    """Who takes which step, in the model's own lines."""
+    """Return the run's steps: the process and the model's line."""
     lines, steps = model.splitlines(), list[str]()
-    taken, _, _ = trail.partition("#processes:")  # then follows where everybody stands
+    taken, _, _ = trail.partition("#processes:")  # the final state of each process follows
     for process, line in re.findall(r"^\s*\d+:\tproc\s+(\d+) \(.*?\) m\.pml:(\d+)", taken, re.MULTILINE):
         step = f"{PROCESSES[int(process)]:<10} {int(line):>4}  {lines[int(line) - 1].strip()}"
         if process != "0" and steps[-1:] != [step]:

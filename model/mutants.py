@@ -1,4 +1,4 @@
-"""Defects for the model, one at a time: what each changes in payments.pml, and the invariant that it breaks."""
+"""Defects for the model. Each mutant changes payments.pml in one way, and names the invariant that it breaks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 
 class DoesNotApply(Exception):
-    """What a mutant replaces does not stand in the model exactly once: model and mutant have to be brought together again."""
+    """The model does not have the mutant's old text exactly once. Somebody changed the model, and must update the mutant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """`changes` are (old, new) pieces of payments.pml. `breaks` is None where other guards make up for the one that is taken
-    away, which is checked as well: it says what that guard is worth."""
+    """`changes` are pairs (old text, new text) of payments.pml. `breaks` is None if other guards make up for the guard that the
+    mutant takes away; we check that too, because it shows how the guards overlap."""
 
     name: str
     scene: str
@@ -23,10 +23,10 @@ class Mutant:
     sends: int = 2
 
     def applied_to(self, model: str) -> str:
-        """The model with the defect. Raises DoesNotApply."""
+        """Return the model with the defect. Raises DoesNotApply."""
         for old, new in self.changes:
             if model.count(old) != 1:
-                raise DoesNotApply(f"{self.name}: {old!r} stands {model.count(old)} times in the model")
+                raise DoesNotApply(f"{self.name}: the model has {old!r} {model.count(old)} times")
             model = model.replace(old, new)
         return model
 
@@ -39,7 +39,7 @@ MUTANTS = (
     Mutant(
         name="publish_before_commit",
         scene="ORDER",
-        what="the event is sent before the transaction that settles",
+        what="the worker sends the event before the transaction that settles",
         changes=(
             (
                 "settle:\n",
@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         name="new_gateway_key_per_attempt",
         scene="ORDER",
-        what="each attempt has a gateway key of its own; or the gateway has forgotten the key",
+        what="each attempt has its own gateway key, or the gateway has forgotten the key",
         changes=(
             (":: answer[o] == UNKNOWN -> answer[o] = DECLINED", ":: answer[o] = DECLINED"),
             (":: answer[o] == UNKNOWN ->\n", ":: true ->\n"),
@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(
         name="refund_guarded_in_python",
         scene="REFUNDS",
-        what="what is left to refund is read in one transaction and reserved in another",
+        what="one transaction reads the refundable amount, another one reserves it",
         changes=(
             (_LOCALS, "    byte reserved_seen; bool refundable;\n" + _LOCALS),
             (
@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         name="refund_on_conflict_do_nothing",
         scene="REFUNDS",
-        what="a refund whose key is taken writes no operation, and goes on",
+        what="a refund with a taken key writes no operation and goes on",
         changes=(
             (
                 ":: operation_of_key[request] != 0 -> refuse()",
@@ -105,14 +105,14 @@ MUTANTS = (
     Mutant(
         name="key_forgotten_on_exception",
         scene="REFUNDS",
-        what="an invocation that failed deletes its idempotency key",
+        what="a failed invocation deletes its idempotency key",
         changes=((_END_OF_UNKNOWN, "    atomic { operation_of_key[OPERATION.request] = 0; end_invocation() }"),),
         breaks="a key moves money once",
     ),
     Mutant(
         name="unknown_treated_as_declined",
         scene="ORDER",
-        what="no reply is taken for a decline",
+        what="the worker takes a missing reply for a decline",
         changes=((_END_OF_UNKNOWN, "    atomic { reply = DECLINED; goto settle }"),),
         breaks="an outcome is the gateway's",
     ),
@@ -134,7 +134,7 @@ MUTANTS = (
     Mutant(
         name="lost_update",
         scene="REFUNDS",
-        what="settle does not compare the version of the payment that it computed from",
+        what="settle does not compare the payment's version",
         changes=(
             (_LOCALS, "    byte refunded_seen, reserved_seen;\n" + _LOCALS),
             (
@@ -155,7 +155,7 @@ MUTANTS = (
     Mutant(
         name="order_guarded_in_python",
         scene="ORDER",
-        what="whether the order has a live payment is read in one transaction, the payment inserted in another",
+        what="one transaction looks for a live payment of the order, another one inserts the payment",
         changes=(
             (_LOCALS, "    bool free;\n" + _LOCALS),
             (_CLAIM, "        free = ORDER_IS_FREE\n    }\n    atomic {\n" + _CLAIM),
@@ -173,7 +173,7 @@ MUTANTS = (
     Mutant(
         name="own_claim_forgotten",
         scene="NO_KEY",
-        what="a claim whose commit was not answered is sent again, refused because of itself, and told as refused",
+        what="a claim's commit gets no answer; sent again, the claim meets its own rows, and the caller gets a refusal",
         changes=(
             (
                 "        request = 0;\n        if\n        :: IS(CHARGE)\n",
@@ -187,7 +187,7 @@ MUTANTS = (
         name="invocation_overtakes",
         scene="LIFE",
         sends=3,
-        what="an invocation sends its event although an older one of the payment waits",
+        what="an invocation sends its event although an older event of the payment waits",
         changes=((":: row != 0 && IS_NEXT(row) -> forget()", ":: row != 0 -> forget()"),),
         breaks="events in order",
     ),
@@ -195,7 +195,7 @@ MUTANTS = (
         name="relay_overtakes",
         scene="LIFE",
         sends=3,
-        what="the relay sends whatever is unpublished, not the oldest of each payment",
+        what="the relay sends any unpublished event, not the oldest of each payment",
         changes=(("&& !outbox[row].marked && IS_NEXT(row))", "&& !outbox[row].marked)"),),
         breaks="events in order",
     ),
@@ -211,7 +211,7 @@ MUTANTS = (
         name="only_version_compared",
         scene="LIFE",
         sends=3,
-        what="settle compares the version, neither attempt nor outcome",
+        what="settle compares the version, but neither attempt nor outcome",
         changes=(
             ("        :: MINE && UNCHANGED ->", "        :: UNCHANGED ->"),
             ("        :: !(MINE && UNCHANGED)\n", "        :: !UNCHANGED\n"),
@@ -222,7 +222,7 @@ MUTANTS = (
         name="attempt_not_compared",
         scene="LIFE",
         sends=3,
-        what="settle compares outcome and version, not the attempt",
+        what="settle compares outcome and version, but not the attempt",
         changes=(
             (
                 "#define MINE          (OPERATION.attempt == attempt && OPERATION.outcome == UNKNOWN)",
@@ -236,7 +236,7 @@ MUTANTS = (
         name="outcome_not_compared",
         scene="LIFE",
         sends=3,
-        what="settle compares attempt and version, not the outcome",
+        what="settle compares attempt and version, but not the outcome",
         changes=(
             ("        :: MINE && UNCHANGED ->", "        :: OPERATION.attempt == attempt && UNCHANGED ->"),
             ("        :: !(MINE && UNCHANGED)\n", "        :: !(OPERATION.attempt == attempt && UNCHANGED)\n"),

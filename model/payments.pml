@@ -1,13 +1,13 @@
 /*
- * How money is moved by workers that are killed, frozen and doubled at will: the protocol of payments/commands/phases.py, in Promela.
+ * The protocol of payments/commands/phases.py in Promela: workers move money, and any of them may be killed, frozen or doubled.
  *
  * Each `atomic` is one transaction of the database, one call of the gateway or one message to the topic. Between any two of them
- * everybody else may do anything. docs/protocol.md says which step is which function, and what is left out.
+ * the other processes may take any steps. docs/protocol.md names the function of each step, and says what the model leaves out.
  *
- * There is no clock. A lease may run out at any moment: reconcile takes any operation without an outcome whenever it likes, its
- * worker being dead, frozen or just slow, and the relay any event that is not marked. What holds here holds whatever leases last.
+ * There is no clock. A lease may run out at any moment: reconcile may take any operation without an outcome, whether its worker is
+ * dead, frozen or only slow. The relay may take any event that is not marked. So the results hold for leases of any length.
  *
- * One of the scenes below is defined. The comment behind an assertion is the name of the invariant, which check.py reports.
+ * check.py defines one of the scenes below. The comment after an assertion is the invariant's name; check.py reports it.
  */
 
 #if defined(ORDER)            /* two requests, say two cards, for one order */
@@ -16,19 +16,19 @@
 #define OPERATIONS 2
 #define OWED_EARLIER 0
 #define WHEN_CHARGED CAPTURED
-#elif defined(AUTHORIZATION)  /* a capture and a void of an authorized payment whose event is still owed */
+#elif defined(AUTHORIZATION)  /* a capture and a void of an authorized payment; its first event still waits */
 #define PAYMENTS 1
 #define REQUESTS 2
 #define OPERATIONS 3
 #define OWED_EARLIER 1
 #define WHEN_CHARGED AUTHORIZED
-#elif defined(REFUNDS)        /* two refunds (a part, all, what is left) of a captured payment whose event is still owed */
+#elif defined(REFUNDS)        /* two refunds (a part, all, the rest) of a captured payment; its first event still waits */
 #define PAYMENTS 1
 #define REQUESTS 2
 #define OPERATIONS 2
 #define OWED_EARLIER 1
 #define WHEN_CHARGED CAPTURED
-#elif defined(NO_KEY)         /* the same with one request that has no key: each time it is sent is another refund */
+#elif defined(NO_KEY)         /* the same with one request without a key: each time a client sends it, it is another refund */
 #define PAYMENTS 1
 #define REQUESTS 1
 #define OPERATIONS 2
@@ -43,18 +43,18 @@
 #endif
 
 #ifndef SENDS
-#define SENDS 4               /* invocations by clients: first sends, retries and duplicates of any request, two at a time */
+#define SENDS 4               /* how often clients invoke the workers, two at a time: first sends, retries and duplicates */
 #endif
 #ifndef ATTEMPTS
-#define ATTEMPTS 3            /* an operation's last attempt meets no fault: the quiet in which everything must come to its end */
+#define ATTEMPTS 3            /* an operation's last attempt meets no fault, so that everything can come to its end */
 #endif
 
-#define AMOUNT 2              /* of a payment, in units that can be refunded */
-#define REST 0                /* the amount of a refund that names none: all that is left */
-#define ROWS 4                /* of outbox and topic; sequence 0 of a payment is a sentinel, sent and marked before time began */
+#define AMOUNT 2              /* a payment's amount, in units that can be refunded */
+#define REST 0                /* the amount of a refund that names no amount: all that is left */
+#define ROWS 4                /* rows of outbox and topic; a payment's sequence 0 is a sentinel, sent and marked from the start */
 #define ROW(payment, sequence) ((payment) * (ROWS / PAYMENTS) + (sequence))
 #define ALWAYS 255            /* the sentinel's event_id */
-#define EARLIER 254           /* the event_id of what was owed when the scene begins */
+#define EARLIER 254           /* the event_id of the event that waits when the scene begins */
 
 mtype:status  = { ABSENT, PROCESSING, AUTHORIZED, CAPTURED, PARTIALLY_REFUNDED, REFUNDED, FAILED, VOIDED };
 mtype:kind    = { CHARGE, CAPTURE, VOID, REFUND };
@@ -65,19 +65,19 @@ typedef Payment   { mtype:status status = ABSENT; byte version; byte refunded; b
 typedef Operation { byte request; byte payment; byte amount; byte attempt; mtype:outcome outcome = UNKNOWN };
 typedef Row       { byte event_id; bool marked };
 
-/* The clients: what they send, how often yet, and the final answer they heard. Request 0 is none. */
+/* The clients: their requests, how often they may still send, and the final answer to each request. Request 0 is no request. */
 Request requests[REQUESTS + 1];
 byte sends = SENDS;
-mtype:outcome told[REQUESTS + 1] = UNKNOWN;
+mtype:outcome reported[REQUESTS + 1] = UNKNOWN;
 
-/* The books. An operation's number is also its key at the gateway. */
+/* The database. An operation's number is also its key at the gateway. */
 Payment payments[PAYMENTS];
 Operation operations[3];
 byte claimed;                                /* how many operations there are */
 byte operation_of_key[REQUESTS + 1];         /* operations_idempotency_key_unique: the operation's number + 1, or 0 */
 Row outbox[ROWS];                            /* event_id 0: there is no such row */
 
-/* The gateway: what it decided for a key, and how often it moved money for an operation, for a request, and in all. */
+/* The gateway: its decision for each key, and how often it moved money for an operation, for a request, and in all. */
 mtype:outcome answer[3] = UNKNOWN;
 byte moved[3], moved_for[REQUESTS + 1], charged, captured, voided, returned;
 
@@ -88,10 +88,10 @@ byte topic[ROWS];
 #define PAYMENT       payments[operations[o].payment]
 #define IS(a_kind)    (requests[OPERATION.request].kind == a_kind)
 #define KEYED         (requests[OPERATION.request].keyed)
-#define EVENT_ID      (o * ATTEMPTS + attempt)                         /* made anew by each settle: no two attempts share one */
+#define EVENT_ID      (o * ATTEMPTS + attempt)                         /* each settle makes a new one: no two attempts share it */
 #define MAY_FAIL      (attempt < ATTEMPTS)
 
-inline ask() {
+inline call_gateway() {
     if
     :: answer[o] == UNKNOWN -> answer[o] = DECLINED
     :: answer[o] == UNKNOWN ->
@@ -119,13 +119,13 @@ inline send(id) {
 inline tell() {
     if
     :: reply != UNKNOWN && KEYED ->
-        assert(told[OPERATION.request] == UNKNOWN || told[OPERATION.request] == reply);  /* no answer is contradicted */
-        told[OPERATION.request] = reply
+        assert(reported[OPERATION.request] == UNKNOWN || reported[OPERATION.request] == reply);  /* no answer is contradicted */
+        reported[OPERATION.request] = reply
     :: else
     fi
 }
 
-/* ---- the books ---- */
+/* ---- the database ---- */
 
 #define LIVE(p)       (payments[p].status != ABSENT && payments[p].status != FAILED && payments[p].status != VOIDED)
 #define ORDER_IS_FREE (!LIVE(0) && !LIVE(PAYMENTS - 1))                /* payments_one_live_per_order */
@@ -162,7 +162,7 @@ inline move(to) {
     PAYMENT.status = to
 }
 
-/* What the gateway's reply does to the payment, and the event that it owes: its row, or 0. */
+/* Write the outcome, the payment's new status and the event. `row` becomes the event's row, or 0 if there is no event. */
 inline write_outcome() {
     assert((reply == SUCCEEDED) == (answer[o] == SUCCEEDED));          /* an outcome is the gateway's */
     OPERATION.outcome = reply;
@@ -195,14 +195,14 @@ inline write_outcome() {
     fi
 }
 
-/* ---- a Lambda environment, of process and refund or of reconcile ---- */
+/* ---- a Lambda environment: of process and refund, or of reconcile ---- */
 
 inline forget() { o = 0; attempt = 0; version = 0; reply = UNKNOWN }
 inline end_invocation() { request = 0; row = 0; forget(); goto end_idle }
 
 inline claim_due() { OPERATION.attempt++; attempt = OPERATION.attempt; look_at_payment(); goto charge }
 
-/* Refused, or answered from what became of the first request with the key. */
+/* Refuse the request, or answer it with the outcome of the first request with its key. */
 inline refuse() {
     if
     :: operation_of_key[request] != 0 -> o = operation_of_key[request] - 1; reply = OPERATION.outcome; tell()
@@ -221,7 +221,7 @@ end_idle:
         :: !scheduled && sends > 0 -> sends--; request = 1
         :: !scheduled && sends > 0 && REQUESTS > 1 -> sends--; request = 2
         :: !scheduled && sends > 0 && REQUESTS > 2 -> sends--; request = 3
-        :: !scheduled && sends > 0 -> sends = 0; goto end_idle         /* the clients are content */
+        :: !scheduled && sends > 0 -> sends = 0; goto end_idle         /* the clients send nothing more */
         :: scheduled && DUE(0) -> o = 0; claim_due()
         :: scheduled && DUE(1) -> o = 1; claim_due()
         :: scheduled && DUE(2) -> o = 2; claim_due()
@@ -251,7 +251,7 @@ end_idle:
     }
 
 claim_again:
-    atomic {                                                           /* refused by its own traces, which are found */
+    atomic {                                                           /* sent again, the claim meets its own rows */
         request = 0;
         if
         :: IS(CHARGE)
@@ -263,9 +263,9 @@ claim_again:
 charge:
     atomic {
         if
-        :: ask(); reply = answer[o]
-        :: MAY_FAIL -> ask(); goto unknown                             /* the reply was lost */
-        :: MAY_FAIL -> goto unknown                                    /* the request was lost, or time was too short for it */
+        :: call_gateway(); reply = answer[o]
+        :: MAY_FAIL -> call_gateway(); goto unknown                    /* the reply was lost */
+        :: MAY_FAIL -> goto unknown                                    /* the request was lost, or there was no time to send it */
         :: MAY_FAIL -> end_invocation()                                /* killed */
         fi
     }
@@ -279,8 +279,8 @@ settle:
             if
             :: row == 0 -> end_invocation()
             :: row != 0 && IS_NEXT(row) -> forget(); goto publish
-            :: row != 0 && !IS_NEXT(row) -> end_invocation()           /* this event and the older one are the relay's */
-            :: row = 0; goto look                                      /* the answer was lost; sent again, it does nothing */
+            :: row != 0 && !IS_NEXT(row) -> end_invocation()           /* the relay sends the older event, then this one */
+            :: row = 0; goto look                                      /* the answer was lost; sent again, settle changes nothing */
             fi
         :: !(MINE && UNCHANGED)
         :: MAY_FAIL -> end_invocation()                                /* killed */
@@ -298,12 +298,12 @@ look:
         look_at_payment();
         if
         :: goto settle
-        :: MAY_FAIL                                                    /* it kept changing */
+        :: MAY_FAIL                                                    /* the payment kept changing */
         fi
     }
 
 unknown:
-    atomic { end_invocation() }                                        /* give_back: 202, and reconcile takes it */
+    atomic { end_invocation() }                                        /* give_back: the caller gets 202, reconcile goes on */
 
 publish:
     atomic {
@@ -357,7 +357,7 @@ progress_failed:
     atomic { row = 0; goto end_idle }
 }
 
-/* When nobody has anything left to do. */
+/* The checks once no other process has anything left to do. */
 proctype quiet() {
     byte n, owed[PAYMENTS] = OWED_EARLIER;
 
@@ -367,8 +367,8 @@ proctype quiet() {
         :: n < claimed ->
             assert(operations[n].outcome != UNKNOWN);                  /* nothing is stuck */
             assert((operations[n].outcome == SUCCEEDED) == (moved[n] == 1));  /* the books are the gateway's ledger */
-            assert(told[operations[n].request] == UNKNOWN
-                || told[operations[n].request] == operations[n].outcome);  /* no answer is contradicted */
+            assert(reported[operations[n].request] == UNKNOWN
+                || reported[operations[n].request] == operations[n].outcome);  /* no answer is contradicted */
             if
             :: operations[n].outcome == SUCCEEDED || requests[operations[n].request].kind == CHARGE ->
                 owed[operations[n].payment]++

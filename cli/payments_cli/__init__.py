@@ -1,3 +1,3 @@
-"""`payments`: the command line to a payment service. It speaks HTTP and Kafka and knows nothing of how the service is built."""
+"""`payments`: the command line to a payment service. It uses HTTP and Kafka, and no code of the service."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m payments_cli`, where the package is not installed."""
+"""`python -m payments_cli`: run the command line without installing the package."""
 
 from payments_cli.main import app
 

@@ -1,4 +1,4 @@
-"""The service's HTTP interface: requests that are safely tried again, and failures as problem documents with exit codes."""
+"""Call the service over HTTP: repeat requests safely, and turn failures into problem documents with exit codes."""
 
 import time
 import uuid
@@ -14,10 +14,10 @@ from payments_cli import __version__
 from payments_cli.deployment import Deployment
 
 PREFIX = "/api/v1/payments"
-# API Gateway answers within 30 s, be it with its own 503; connecting takes a round trip or two.
+# API Gateway answers within 30 s, if need be with its own 503. Connecting takes a round trip or two.
 TIMEOUT = httpx2.Timeout(35, connect=5)
-RETRY_DELAYS_S = (0.5, 1, 2, 4)  # long enough for a database failover's first seconds, short enough to wait for
-MAX_RETRY_AFTER_S = 15  # a service that asks for more is better asked by a person
+RETRY_DELAYS_S = (0.5, 1, 2, 4)  # they cover the first seconds of a database failover, and a person can wait for them
+MAX_RETRY_AFTER_S = 15  # if the service demands a longer pause, the person decides when to try again
 PAGE_SIZE = 100
 
 
@@ -31,8 +31,8 @@ class Exit(IntEnum):
 
 
 class Failed(Exception):
-    """A command did not get what it asked for. `problem` is a problem document (RFC 9457): the service's own, or one made here
-    with `title`, `detail` and `code` when no service answered.
+    """A command failed. `problem` is a problem document (RFC 9457): the service's own, or, if no service answered, ours with
+    `title`, `detail` and `code`.
     """
 
     def __init__(self, problem: Mapping[str, Any], exit_code: Exit) -> None:
@@ -43,37 +43,37 @@ class Failed(Exception):
 
 class Api:
     def __init__(self, deployment: Deployment, *, retry: bool, say: Callable[[str], None]) -> None:
-        """`say` takes a line for a person who waits."""
+        """`say` shows a line to the person who waits."""
         self._url = deployment.url
         self._delays_s = RETRY_DELAYS_S if retry else ()
         self._say = say
         self._client = httpx2.Client(
             headers={"User-Agent": f"payments-cli/{__version__}", **deployment.headers},
             timeout=TIMEOUT,
-            # The environment's proxy is for the world outside; what runs on this machine is reached without it.
+            # The environment's proxy is for other machines, so we reach a service on this machine without it.
             trust_env=not deployment.is_local,
-            # Reading the certificates of all authorities takes as long as the rest: not where there is nothing to verify.
+            # We read the authorities' certificates only for https, because that takes as long as all the rest.
             verify=deployment.url.startswith("https:"),
         )
 
     def command(self, name: str, body: dict[str, Any], idempotency_key: str) -> tuple[dict[str, Any], bool]:
-        """Carry a command out: the answer, and whether its outcome is known yet. Raises Failed."""
+        """Send a command. Return the answer, and whether the outcome is known. Raises Failed."""
         headers = {"Idempotency-Key": idempotency_key}
         response = self._send("POST", f"/{name}", json=body, headers=headers)
         return _body(response), response.status_code != HTTPStatus.ACCEPTED
 
-    def payment(self, which: str, *, is_order: bool = False) -> dict[str, Any]:
-        """The payment of a payment id, a transaction id (txn_...) or else an order id. Raises Failed."""
-        kind = "order" if is_order else "transaction" if which.startswith("txn_") else "payment" if is_uuid(which) else "order"
-        return _body(self._send("GET", f"/{kind}/{quote(which, safe='')}"))
+    def payment(self, text: str, *, is_order: bool = False) -> dict[str, Any]:
+        """Return the payment that has this payment id, transaction id (txn_...) or else order id. Raises Failed."""
+        kind = "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
+        return _body(self._send("GET", f"/{kind}/{quote(text, safe='')}"))
 
     def history(self, payment_id: str) -> list[dict[str, Any]]:
-        """The payment's status changes, oldest first. Raises Failed."""
+        """Return the payment's status changes, oldest first. Raises Failed."""
         changes: list[dict[str, Any]] = _body(self._send("GET", f"/payment/{payment_id}/history"))["data"]
         return changes
 
     def pages(self, filters: dict[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
-        """Payments, newest first, at most `limit`, as pages with `data` and `has_more`. Raises Failed."""
+        """Yield pages with `data` and `has_more`: payments, newest first, at most `limit` in all. Raises Failed."""
         cursor = None
         while True:
             size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
@@ -86,8 +86,8 @@ class Api:
                 return
 
     def _send(self, method: str, path: str, **request: Any) -> httpx2.Response:
-        """The service's answer, which is a success. A POST has the same Idempotency-Key in every try."""
-        arrived = False  # whether the service may have got the request
+        """Send a request until it succeeds, and return the answer. Every try has the same Idempotency-Key. Raises Failed."""
+        arrived = False  # whether the service may have received the request
         for delay_s in (*self._delays_s, None):
             wait_s = delay_s
             try:
@@ -136,7 +136,7 @@ def _failure(response: httpx2.Response) -> Failed:
         body = None
     problem = body if isinstance(body, dict) and {"title", "detail", "code"} <= body.keys() else _stranger(response)
     if problem["code"] == "idempotency_key_in_use":
-        return Failed(problem, Exit.UNKNOWN)  # the first request with the key is still on its way
+        return Failed(problem, Exit.UNKNOWN)  # the first request with the key is still running
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return Failed(problem, Exit.DECLINED)
     refused = 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS
@@ -144,10 +144,10 @@ def _failure(response: httpx2.Response) -> Failed:
 
 
 def _stranger(response: httpx2.Response) -> dict[str, Any]:
-    """A problem document for an answer that is not the service's: API Gateway's own, a proxy's, another program's."""
+    """Return a problem document for an answer of another program: API Gateway, a proxy, or a wrong address."""
     status = response.status_code
     details = {
-        401: "The token is missing, expired or not meant for this service: --token or PAYMENTS_TOKEN",
+        401: "The token is missing, expired or not valid for this service. Use --token or PAYMENTS_TOKEN.",
         403: "The token does not allow this.",
         404: f"There is no such route at {response.url.copy_with(query=None)}. Is --url the address of a payment service?",
         429: "Too many requests at once.",
@@ -169,7 +169,7 @@ def _no_answer(url: str, error: httpx2.RequestError, *, arrived: bool) -> Failed
 
 
 def _may_pass(failure: Failed) -> bool:
-    """Whether the same request may fare better in a moment. Not a 500: that is looked at before it is repeated."""
+    """Return whether the same request may succeed in a moment. Not after a 500: somebody must look at that first."""
     return failure.problem.get("status") in (429, 502, 503, 504) or failure.problem["code"] == "idempotency_key_in_use"
 
 

@@ -1,4 +1,4 @@
-"""Which service a command talks to, and as whom."""
+"""Find the service for a command, and the headers that identify the caller."""
 
 import ipaddress
 import json
@@ -12,12 +12,12 @@ LOCAL_URL = "http://127.0.0.1:8001"
 
 
 class WrongDeployment(Exception):
-    """The options do not fit together: the message says which, and what to do."""
+    """The options do not fit together. The message says which ones, and what to do."""
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """An address and the headers that say who asks; `is_local` when it is on this machine."""
+    """A service's address, and the headers that identify the caller. `is_local` says that the service is on this machine."""
 
     url: str
     is_local: bool
@@ -25,29 +25,29 @@ class Deployment:
 
 
 def deployment(url: str | None, token: str | None, owner: str | None, scopes: str | None) -> Deployment:
-    """The deployment that the options name, else the one running on this machine. Raises WrongDeployment."""
+    """Return the deployment that the options name, or else the one on this machine. Raises WrongDeployment."""
     url = (url or local_run().get("url") or LOCAL_URL).rstrip("/")
     host = _host(url)
     is_local = _is_loopback(host)
     headers = {}
     if token:
         if url.startswith("http:") and not is_local:
-            raise WrongDeployment(f"A token is not sent in clear text: use https:// instead of {url}")
+            raise WrongDeployment(f"This would send the token in clear text. Use https:// instead of {url}")
         headers["Authorization"] = f"Bearer {token.strip()}"
     if (owner or scopes) and not is_local:
-        raise WrongDeployment(f"--owner and --scopes work on this machine alone; {host} goes by the token: use --token")
+        raise WrongDeployment(f"--owner and --scopes work only for a service on this machine. For {host}, use --token")
     if owner:
         headers["X-Local-Owner"] = owner
     if scopes:
         headers["X-Local-Scopes"] = scopes.replace(",", " ")
     for name, value in headers.items():
-        if not (value.isascii() and value.isprintable()):  # and is not shown: it may be the token
+        if not (value.isascii() and value.isprintable()):  # we do not show the value, because it may be the token
             raise WrongDeployment(f"The header {name} can hold only printable ASCII characters")
     return Deployment(url, is_local, headers)
 
 
 def local_run() -> dict[str, Any]:
-    """What the service that runs on this machine wrote about itself; empty when none runs."""
+    """Return the facts that the service on this machine wrote to run.json; {} if none runs."""
     try:
         facts = json.loads((Path(os.environ.get("DATA_DIR") or ".local") / "run.json").read_text())
     except (OSError, ValueError):
@@ -58,7 +58,7 @@ def local_run() -> dict[str, Any]:
 def _host(url: str) -> str:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises ValueError if it is not a number
         given = (parts.username, parts.password, parts.query, parts.fragment)
         if parts.scheme in ("http", "https") and parts.hostname and not any(given):
             return parts.hostname

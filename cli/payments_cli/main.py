@@ -1,4 +1,4 @@
-"""The commands as they are typed: options become requests, answers become output and an exit code."""
+"""The commands. Each one turns its options into requests, and the answers into output and an exit code."""
 
 import functools
 import inspect
@@ -21,7 +21,7 @@ from payments_cli import options as o
 from payments_cli.deployment import WrongDeployment, deployment, local_run
 from payments_cli.money import format_amount, parse_amount
 
-if TYPE_CHECKING:  # imported when a command runs: help and completions come at once without them
+if TYPE_CHECKING:  # a command imports them when it runs, so that help and completions are fast
     from payments_cli.api import Api, Failed
 
 app = typer.Typer(
@@ -29,43 +29,43 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="""
-Take, refund and look up payments: of the service on this machine, or of any
-other with [bold]--url[/bold].
+Take, refund and look up payments. The commands use the service on this
+machine, or the one that [bold]--url[/bold] names.
 
-A PAYMENT is a payment id, a transaction id (txn_...) or an order id,
-whichever is at hand. Each command has its own [bold]--help[/bold].
+A PAYMENT is a payment id, a transaction id (txn_...) or an order id.
+Each command has its own [bold]--help[/bold].
 """,
     epilog="""
 [bold]Examples[/bold]
   payments process order-1042 19.99 USD    take a payment
-  payments show order-1042                 what became of it, step by step
-  payments refund order-1042 5.00          give some of it back
-  payments list --status failed --from 2h  what failed in the last two hours
+  payments show order-1042                 show it, with every status it had
+  payments refund order-1042 5.00          refund a part of it
+  payments list --status failed --from 2h  failures of the last two hours
   payments list --all --json > all.jsonl   every payment, for a script
   payments tail --type refunded            watch refunds as they happen
 
 [bold]Another deployment[/bold]
   export PAYMENTS_URL=https://payments.example.com PAYMENTS_TOKEN=...
-  export PAYMENTS_KAFKA=broker.example.com:9092    for tail alone
+  export PAYMENTS_KAFKA=broker.example.com:9092    only tail needs it
 
 [bold]Exit codes[/bold]
     0  done
-    1  refused: the service will not do it, or there is no such payment
-    2  the command line is wrong, and nothing was moved
+    1  refused: the service does not allow it, or there is no such payment
+    2  the command line is wrong, and no money was moved
     3  declined by the gateway
-    4  the outcome is not known yet: the service finds it out, look again
+    4  the outcome is not known yet; the service will settle it
     5  the service or Kafka failed or cannot be reached
-  130  interrupted with Ctrl-C; only tail is meant to end so, with 0
+  130  interrupted with Ctrl-C; tail ends with 0
 
-With --json, standard output holds nothing but JSON: an object, or one a line
-for list and tail. An error is then a line of JSON on standard error.
+With --json, standard output holds only JSON: one object, or one a line for
+list and tail. An error is one line of JSON on standard error.
 """,
 )
 
 
 @dataclass(frozen=True)
 class Session:
-    """How this run of a command reaches the service, and whether it answers a script."""
+    """A command's connection to the service, and whether the command prints JSON."""
 
     api: "Api"
     as_json: bool
@@ -93,7 +93,7 @@ def examples(*lines: str) -> str:
 
 
 def command(name: str, panel: str, *lines: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function that takes a Session first, with the options of `session` after its own."""
+    """Register a function as a command. It takes a Session first; the options of `session` follow its own options."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         shared = inspect.signature(session).parameters
@@ -140,12 +140,12 @@ def process(
     """Take a payment for an order."""
     currency = currency and currency.upper()
     if amount_minor is None:
-        amount_minor, currency = _amount(amount, currency) or _usage("The AMOUNT is missing: write 19.99 USD, for example.")
+        amount_minor, currency = _amount(amount, currency) or _usage("The AMOUNT is missing. Example: 19.99 USD")
     elif amount or not currency:
-        _usage("--amount-minor goes with --currency, and without an AMOUNT.")
+        _usage("Use --amount-minor with --currency, and without an AMOUNT.")
     pairs = [pair.partition("=") for pair in metadata or ()]
     if not all(name and equals for name, equals, _ in pairs):
-        _usage("--metadata is KEY=VALUE.")
+        _usage("--metadata must be KEY=VALUE.")
     body = {
         "order_id": order_id,
         "amount": amount_minor,
@@ -171,7 +171,7 @@ def refund(
     key: o.Key = None,
     yes: o.Yes = False,
 ) -> None:
-    """Give a captured payment back: all that is left, or a part."""
+    """Refund a captured payment: all that is left, or a part."""
     body = _about(this, "refund", payment, amount, amount_minor, is_order=order, yes=yes)
     _carry_out(this, "refund", body | {"reason": reason}, key)
 
@@ -186,7 +186,7 @@ def capture(
     key: o.Key = None,
     yes: o.Yes = False,
 ) -> None:
-    """Take an authorized payment: all of it, or less and the rest is released."""
+    """Capture an authorized payment: all of it, or a part. The rest is released."""
     _carry_out(this, "capture", _about(this, "capture", payment, amount, amount_minor, is_order=order, yes=yes), key)
 
 
@@ -199,15 +199,16 @@ def void(
     key: o.Key = None,
     yes: o.Yes = False,
 ) -> None:
-    """Release an authorized payment without taking anything."""
+    """Void an authorized payment, so that no money is taken."""
     _carry_out(this, "void", _about(this, "void", payment, is_order=order, yes=yes) | {"reason": reason}, key)
 
 
 @command("show", o.LOOK, "payments show order-1042", "payments show txn_5f0c9b1d2e3a4b5c6d7e8f90 --utc")
 def show(this: Session, payment: o.Payment, order: o.IsOrder = False, utc: o.Utc = False) -> None:
-    """What became of a payment: amounts, refunds and every status it had.
+    """Show a payment: amounts, refunds and every status it had.
 
-    Of an order's payments it shows the one that counts, else the latest. `payments list --order` has them all.
+    If an order has several payments, show the one that is not FAILED or VOIDED, or else the latest.
+    `payments list --order` shows all of them.
     """
     found = this.api.payment(payment, is_order=order)
     history = this.api.history(found["payment_id"])
@@ -230,10 +231,10 @@ def list_(
     everything: o.All = False,
     utc: o.Utc = False,
 ) -> None:
-    """Payments, newest first.
+    """List payments, newest first.
 
     A TIME is a date (2026-01-31), a date and time ('2026-01-31 14:30') or an age (90m, 2h, 7d).
-    Local time, unless Z or +01:00 is at its end.
+    It is local time, unless it ends with Z or an offset such as +01:00.
     """
     filters = {"order_id": order, "status": status, "created_from": _moment(from_, utc=utc), "created_to": _moment(to, utc=utc)}
     given = {name: value for name, value in filters.items() if value is not None}
@@ -250,7 +251,7 @@ def list_(
             _say("No payments.")
         is_first = False
     if page["has_more"]:
-        _say("There are more: use --limit N or --all.")
+        _say("There are more payments. Use --limit N or --all.")
 
 
 @app.command(
@@ -268,9 +269,9 @@ def tail(
     kafka_config: o.KafkaConfig = None,
     as_json: o.Json = False,
 ) -> None:
-    """Watch the events as they reach Kafka, until Ctrl-C.
+    """Watch events as they reach Kafka, until Ctrl-C.
 
-    Kafka delivers an event at least once: one that was seen before is marked as a duplicate.
+    Kafka may deliver an event more than once. A repeated event is marked as a duplicate.
     """
     try:
         config = tomllib.loads(kafka_config.read_text()) if kafka_config else {}
@@ -279,7 +280,7 @@ def tail(
     run = {} if bootstrap_servers else local_run()
     servers = bootstrap_servers or run.get("kafka_bootstrap_servers")
     if not servers:
-        _usage("No service runs on this machine. Say where Kafka is: --bootstrap-servers or PAYMENTS_KAFKA.")
+        _usage("No service runs on this machine. Name the Kafka servers with --bootstrap-servers or PAYMENTS_KAFKA.")
     topic = topic or run.get("topic") or "payments"
     from payments_cli import output
     from payments_cli.api import Failed
@@ -303,19 +304,19 @@ def tail(
             else:
                 output.out.print(output.event_line(event, clock), soft_wrap=True)
     except KeyboardInterrupt:
-        pass  # the way to end it
+        pass  # Ctrl-C is the normal end of tail
     except Failed as failed:
         _fail(failed, as_json=as_json)
 
 
 @app.command(rich_help_panel=o.SETUP, epilog=examples("source <(payments completions bash)"))
-def completions(shell: Annotated[o.Shell, typer.Argument(help="The shell to complete in.")] = "bash") -> None:
-    """Print a completion script. `payments --install-completion` sets it up for good."""
+def completions(shell: Annotated[o.Shell, typer.Argument(help="Your shell.")] = "bash") -> None:
+    """Print a completion script. `payments --install-completion` installs it."""
     typer.echo(get_completion_script(prog_name="payments", complete_var="_PAYMENTS_COMPLETE", shell=shell))
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"payments {__version__}")
         raise typer.Exit
 
@@ -339,27 +340,27 @@ def _about(
     is_order: bool,
     yes: bool,
 ) -> dict[str, Any]:
-    """The body of a command on a payment, after the person at the terminal agreed.
+    """Return the body of a command on a payment, after the person at the terminal has confirmed it.
 
-    The payment is looked up for its transaction, its currency and the question, and not where none of them is needed.
+    We look the payment up only if we need its transaction, its currency or a text for the confirmation.
     """
     if amount and amount_minor is not None:
-        _usage("The amount is given twice.")
-    asks = not yes and sys.stdin.isatty()
-    if payment.startswith("txn_") and not is_order and not amount and not asks:
+        _usage("The amount is given twice. Use AMOUNT or --amount-minor.")
+    confirms = not yes and sys.stdin.isatty()
+    if payment.startswith("txn_") and not is_order and not amount and not confirms:
         return {"transaction_id": payment, "amount": amount_minor}
     from payments_cli.api import Exit, Failed
 
     found = this.api.payment(payment, is_order=is_order)
     if not found["transaction_id"]:
-        detail = f"It can be asked to {name} when the gateway has answered: payments show {found['payment_id']}"
+        detail = f"You can {name} it after the gateway has answered. Check with: payments show {found['payment_id']}"
         raise Failed(
             {"title": f"The payment is {found['status']}", "detail": detail, "code": "payment_state_conflict"}, Exit.REFUSED
         )
     currency = found["currency"]
     if words := _amount(amount, currency):
         amount_minor = words[0]
-    if asks:
+    if confirms:
         how_much = "all that is left" if amount_minor is None else format_amount(amount_minor, currency)
         whole = f"order {found['order_id']}, {format_amount(found['amount'], currency)}, {found['status']}"
         typer.confirm(f"{name.capitalize()} {how_much} of {whole}?", abort=True, err=True)
@@ -367,7 +368,7 @@ def _about(
 
 
 def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) -> None:
-    """Send the command and show its answer, under a key with which it can be repeated whatever happens."""
+    """Send the command and show its answer. We print the key first, so that the person can repeat a failed command."""
     from payments_cli import output
     from payments_cli.api import Exit, Failed
 
@@ -376,7 +377,7 @@ def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) 
     if key is None:
         key = str(uuid.uuid4())
         _say(f"Idempotency key: {key}")
-    again = f"Whether it was carried out is not known. Repeat it with --idempotency-key {key}: it happens once at most."
+    again = f"The outcome is not known. Repeat the command with --idempotency-key {key}: it takes effect at most once."
     try:
         answer, is_settled = this.api.command(name, {n: v for n, v in body.items() if v is not None}, key)
     except KeyboardInterrupt:
@@ -391,7 +392,7 @@ def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) 
     else:
         output.out.print((output.refund_panel if name == "refund" else output.payment_panel)(answer, output.Clock(utc=False)))
     if not is_settled:
-        _say(f"The gateway has not answered yet. The service keeps asking: payments show {answer['payment_id']}")
+        _say(f"The gateway has not answered yet, and the service keeps trying. Check with: payments show {answer['payment_id']}")
         raise typer.Exit(Exit.UNKNOWN)
 
 
@@ -403,7 +404,7 @@ def _amount(words: list[str] | None, currency: str | None) -> tuple[int, str] | 
 
 
 def _moment(text: str | None, *, utc: bool) -> str | None:
-    """A point in time as people write it, as RFC 3339 in UTC."""
+    """Return a person's TIME as RFC 3339 in UTC."""
     if text is None:
         return None
     if age := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
@@ -413,9 +414,9 @@ def _moment(text: str | None, *, utc: bool) -> str | None:
         at = datetime.fromisoformat(text)
         if at.tzinfo is None and utc:
             at = at.replace(tzinfo=UTC)
-        return at.astimezone(UTC).isoformat()  # without a zone it is local time
+        return at.astimezone(UTC).isoformat()  # astimezone takes a time without a zone for local time
     except (ValueError, OverflowError):
-        _usage(f"{text!r} is no time: write a date, a date and time or an age, such as 2026-01-31, '2026-01-31 14:30' or 2h")
+        _usage(f"{text!r} is not a time. Write a date, a date and time, or an age: 2026-01-31, '2026-01-31 14:30' or 2h")
 
 
 def _usage(message: str) -> NoReturn:

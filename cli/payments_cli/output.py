@@ -1,4 +1,4 @@
-"""What people see: panels, tables and lines, in colour on a terminal."""
+"""Output for people: panels, tables and lines, in colour on a terminal."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from payments_cli.money import format_amount
 
-WIDE = 120  # columns in which a payment fits on one line
+WIDE = 120  # a payment fits on one line of so many columns
 STYLES = {
     "PENDING": "yellow",
     "PROCESSING": "yellow",
@@ -31,10 +31,10 @@ def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     return Console(
         stderr=stderr,
-        # In a pipe each payment stays on a line of its own, for grep.
+        # In a pipe each payment has its own line, for grep.
         width=None if stream.isatty() or "COLUMNS" in os.environ else 200,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
-        # What customers wrote is shown as it is.
+        # We show the customers' texts as they are.
         markup=False,
         emoji=False,
         highlight=False,
@@ -45,7 +45,7 @@ out, err = _console(stderr=False), _console(stderr=True)
 
 
 class Clock:
-    """Shows the service's times (RFC 3339) in the local time zone, or in UTC."""
+    """Formats the service's times (RFC 3339) in the local time zone, or in UTC."""
 
     def __init__(self, *, utc: bool) -> None:
         self._utc = UTC if utc else None
@@ -60,7 +60,7 @@ def status(text: str, width: int = 0) -> Text:
 
 
 def payment_panel(payment: dict[str, Any], clock: Clock, changes: list[dict[str, Any]] | None = None) -> Panel:
-    """The payment at a glance; with `changes`, also its refunds and its timeline."""
+    """Return a panel of the payment and its refunds; with `changes`, also of its timeline."""
     facts = {
         "payment": payment["payment_id"],
         "transaction": payment["transaction_id"],
@@ -105,7 +105,7 @@ def refund_panel(refund: dict[str, Any], clock: Clock) -> Panel:
 
 
 def payment_rows(payments: list[dict[str, Any]], clock: Clock, *, header: bool) -> Table:
-    """A page of a list: a line for a payment where there is room, else two. Widths are fixed, so that pages line up."""
+    """Return a page of a list: one line for a payment if there is room, else two. Widths are fixed, so that pages line up."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=header, pad_edge=False)
     is_wide = out.width >= WIDE
     created, amount = f"created ({clock.zone})", "amount"
@@ -126,7 +126,7 @@ def payment_rows(payments: list[dict[str, Any]], clock: Clock, *, header: bool) 
 
 
 def event_line(event: dict[str, Any], clock: Clock) -> Text:
-    """Time, type, amount, the payment's status, its id where there is room, and its order."""
+    """Return one line: time, type, amount, the payment's status, its id if there is room, and its order."""
     payment = event["data"]
     return Text("  ").join(
         [
@@ -142,7 +142,7 @@ def event_line(event: dict[str, Any], clock: Clock) -> Text:
 
 
 def problem_text(problem: dict[str, Any]) -> Group:
-    """A problem document: what went wrong, what to do, and what to quote when asking for help."""
+    """Return a problem document as text: what went wrong, what to do, and the ids that support needs."""
     names = ("code", "decline_code", "advice_code", "payment_id", "payment_status", "refund_id", "amount_available", "request_id")
     facts = [(name, problem.get(name)) for name in names]
     wrong_fields = [(error["location"], error["message"]) for error in problem.get("errors", ())]
@@ -153,7 +153,7 @@ def problem_text(problem: dict[str, Any]) -> Group:
 
 
 def _taken(payment: dict[str, Any]) -> str:
-    """What was captured, which may be less than was authorized; before that, what was asked for."""
+    """Return the captured amount, which may be less than the authorized one; before the capture, the requested amount."""
     return _money(payment, "amount_captured" if payment.get("amount_captured") else "amount")
 
 
@@ -167,7 +167,7 @@ def _panel(state: str, subject: str, *parts: RenderableType) -> Panel:
 
 
 def _grid(*rows: tuple[Any, ...]) -> Table:
-    """Columns without lines. Left out are rows of a name and nothing."""
+    """Return columns without lines. Leave out a row that has only a name."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bright_black", no_wrap=True)
     for row in rows:

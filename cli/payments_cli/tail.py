@@ -1,4 +1,4 @@
-"""Events from Kafka, live. No consumer group: nothing is committed, so nobody else's reading is disturbed."""
+"""Read events from Kafka, live. We join no consumer group and commit nothing, so we disturb no other consumer."""
 
 import heapq
 import json
@@ -8,13 +8,13 @@ from typing import Any
 
 from payments_cli.api import Exit, Failed
 
-POLL_MS = 500  # how soon Ctrl-C is noticed; an event itself ends the wait
-REMEMBERED_IDS = 100_000  # a duplicate follows its original within minutes, and this many ids are a few megabytes
+POLL_MS = 500  # how soon we notice Ctrl-C; an event ends the wait at once
+REMEMBERED_IDS = 100_000  # a duplicate follows its original within minutes, and so many ids take a few megabytes
 ATTRIBUTES, FIELDS = {"id", "type", "time", "subject"}, {"payment_id", "order_id", "status", "amount", "currency"}
 OPTIONS: dict[str, Any] = {
-    "bootstrap_timeout_ms": 5000,  # kafka-python's own is 30 s: too long to find out that an address is wrong
-    "reconnect_backoff_max_ms": 1000,  # a restarted broker is found within a second
-    "auto_offset_reset": "earliest",  # a topic that was made anew is read from its beginning
+    "bootstrap_timeout_ms": 5000,  # kafka-python's default is 30 s, which is a long wait after a wrong address
+    "reconnect_backoff_max_ms": 1000,  # we find a restarted broker within a second
+    "auto_offset_reset": "earliest",  # if somebody created the topic anew, we read it from its beginning
     "allow_auto_create_topics": False,
     "enable_auto_commit": False,
     "metrics_enabled": False,
@@ -24,17 +24,17 @@ OPTIONS: dict[str, Any] = {
 def events(
     bootstrap_servers: str, topic: str, options: dict[str, Any], *, from_beginning: bool, say: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    """CloudEvents in their JSON form, for ever; `duplicate` is true for an id that was seen before. Raises Failed.
+    """Yield CloudEvents in their JSON form, for ever. `duplicate` is true if an earlier event had the same id. Raises Failed.
 
-    A payment's events come in order. `say` takes a line for the person who waits; what is sent after it heard of Ctrl-C
-    is seen.
+    A payment's events come in order. `say` shows a line to the person who waits. After the line that names Ctrl-C, we miss no
+    event.
     """
     from kafka import KafkaConsumer, TopicPartition
     from kafka.errors import KafkaConfigurationError, KafkaError
 
     reason = _Reason()
-    logging.basicConfig(handlers=[reason])  # kafka-python's log says why it cannot connect, its exceptions do not
-    say(f"Connecting to Kafka at {bootstrap_servers}.")  # with TLS to a port that has none, kafka-python waits for ever
+    logging.basicConfig(handlers=[reason])  # kafka-python logs why it cannot connect; its exceptions do not say it
+    say(f"Connecting to Kafka at {bootstrap_servers}.")  # kafka-python waits for ever if it uses TLS and the port does not
     try:
         consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers.split(","), **OPTIONS | options)
     except (KafkaConfigurationError, AssertionError, ValueError, TypeError, OSError) as error:
@@ -50,7 +50,7 @@ def events(
     try:
         partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:
-            detail = f"{bootstrap_servers} has no topic {topic}, or does not show it to you."
+            detail = f"{bootstrap_servers} has no topic {topic}, or you may not see it."
             raise Failed({"title": "There is no such topic", "detail": detail, "code": "topic_not_found"}, Exit.REFUSED)
         consumer.assign(partitions)
         if from_beginning:
@@ -58,12 +58,12 @@ def events(
         else:
             consumer.seek_to_end(*partitions)
         for partition in partitions:
-            consumer.position(partition)  # asks the broker now, so that nothing that is sent after the next line is missed
-        say(f"Events of the topic {topic}. Ctrl-C ends.")
+            consumer.position(partition)  # fetches the offset now, so that we miss no event after the next line
+        say(f"Events of the topic {topic}. Press Ctrl-C to end.")
         seen: dict[str, None] = {}
         while True:
             batches = consumer.poll(POLL_MS).values()
-            for record in heapq.merge(*batches, key=lambda record: record.timestamp):  # each partition stays in its order
+            for record in heapq.merge(*batches, key=lambda record: record.timestamp):  # keeps the order of each partition
                 event = _event(record)
                 if event:
                     event["duplicate"] = event["id"] in seen
@@ -79,7 +79,7 @@ def events(
 
 
 class _Reason(logging.Handler):
-    """Keeps the first error of the log, and the log from being printed in the midst of the events."""
+    """Keeps the first error of the log. No line of the log is printed between the events."""
 
     text = ""
 
@@ -89,7 +89,7 @@ class _Reason(logging.Handler):
 
 
 def _event(record: Any) -> dict[str, Any] | None:
-    """The message as a CloudEvent; None for one that is no payment event, which anybody may put on a topic."""
+    """Return the message as a CloudEvent, or None if it is not a payment event: other programs may write to the topic."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     attributes = {name.removeprefix("ce_"): value for name, value in headers.items() if name.startswith("ce_")}
     try:

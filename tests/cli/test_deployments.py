@@ -160,7 +160,7 @@ def test_who_is_left_in_doubt_is_told_how_to_find_out(
     stand = standing_in(answer)
     done = payments_alone("process", "order-1", "5 USD", "--url", stand.url, "--no-retry")
     assert (done.exit_code, len(stand.asked)) == (exit_code, 1)
-    assert (f"--idempotency-key {printed_key(done)}: it happens once" in done.err) is in_doubt
+    assert (f"--idempotency-key {printed_key(done)}: it takes effect at most once" in done.err) is in_doubt
 
 
 def test_who_interrupts_a_command_is_told_how_to_find_out(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
@@ -169,14 +169,14 @@ def test_who_interrupts_a_command_is_told_how_to_find_out(payments_alone: Paymen
     assert stand.was_asked.wait(30)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=30)
-    assert (process.returncode, f"--idempotency-key {stand.keys[0]}: it happens once" in told) == (130, True), told
+    assert (process.returncode, f"--idempotency-key {stand.keys[0]}: it takes effect at most once" in told) == (130, True), told
     assert "Traceback" not in told
 
 
 def test_retries_come_to_an_end(payments_alone: Payments) -> None:
     done = payments_alone("refund", "txn_1", "--url", "http://127.0.0.1:1")
     assert (done.exit_code, done.err.count("Trying again in")) == (5, 4)
-    assert "Whether it was carried out" not in done.err, "nothing was ever sent"
+    assert "The outcome is not known" not in done.err, "nothing was ever sent"
 
 
 def test_who_asks_is_told_as_the_options_say(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:

@@ -22,7 +22,7 @@ def tailing(payments: Payments, *options: str) -> Iterator[subprocess.Popen[str]
     try:
         assert process.stderr
         said = [process.stderr.readline(), process.stderr.readline()]
-        assert "Ctrl-C ends" in said[1], said
+        assert "Ctrl-C to end" in said[1], said
         yield process
     finally:
         process.kill()

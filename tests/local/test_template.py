@@ -78,7 +78,7 @@ def test_routes_schedules_and_cors(template: Template) -> None:
         ),
         pytest.param(
             "Resources: {F: {Type: AWS::Serverless::Function, Properties: {CodeUri: f, Handler: !Transform x}}}",
-            "Fn::Transform is not known",
+            "does not know Fn::Transform",
             id="unknown intrinsic",
         ),
     ],

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from pg8000.native import Connection
 
-from bench.books import fill
+from bench.fill import fill
 from local.servers import connect
 from payments.domain.payment import PaymentStatus
 from payments.store import claims, lookups, outbox

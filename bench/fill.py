@@ -1,4 +1,4 @@
-"""Fill the books with made-up payments, fast: for measuring look-ups on large tables and for reading their plans."""
+"""Fill a database with made-up payments, fast, so that we can measure look-ups on large tables and read their plans."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from local.servers import connect
 
 OWNERS = 50
 
-# The triggers are for writers who live a payment's life step by step; here rows are written as they stand at its end.
+# The triggers check each step of a payment's life. We write only the final rows, so we turn them off.
 FILL = """
 ALTER TABLE payments DISABLE TRIGGER USER;
 INSERT INTO payments (
@@ -35,7 +35,7 @@ FROM payments WHERE refunded_minor > 0;
 
 
 def fill(owner_url: str, rows: int, owners: int = OWNERS) -> None:
-    """Write `rows` payments of `owners` owners over the last year, with their history and refunds, and gather statistics."""
+    """Write `rows` payments of `owners` owners over the last year, with history and refunds, and gather statistics."""
     connection = connect(owner_url)
     connection._usock.settimeout(None)  # millions of rows take minutes
     try:
