@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from bench.fill import OWNERS, fill
 from local.servers import EmbeddedPostgres, connect
@@ -19,7 +20,7 @@ from migrations.apply import migrate
 from payments.domain.payment import PaymentStatus
 from payments.store import lookups
 from payments.store.connection import Database
-from payments.store.lookups import ListFilter
+from payments.store.lookups import ListFilter, PaymentName
 
 SMALL_ROWS = 20_000
 CALLS = 2_000
@@ -40,7 +41,7 @@ class Keys:
         )
         self._sample = list(sample or [])
 
-    def draw(self) -> tuple[object, ...]:
+    def draw(self) -> tuple[Any, ...]:
         return tuple(self._random.choice(self._sample))
 
     def moment(self) -> datetime:
@@ -62,10 +63,10 @@ def _list(**options: object) -> Lookup:
     return look_up
 
 
-def _by(find: Callable[..., object], column: int, *, owned: bool = True) -> Lookup:
+def _by(name: PaymentName, column: int, *, owned: bool = True) -> Lookup:
     def look_up(db: Database, keys: Keys) -> object:
         row = keys.draw()
-        found = find(db, row[1] if owned else None, row[column])
+        found = lookups.find_payment(db, row[1] if owned else None, name, row[column])
         assert found is not None
         return found
 
@@ -74,12 +75,12 @@ def _by(find: Callable[..., object], column: int, *, owned: bool = True) -> Look
 
 # Both tables can fill each of these pages, so that the two answers have the same size.
 LOOKUPS: dict[str, Lookup] = {
-    "payment by id": _by(lookups.payment_by_id, 0),
-    "payment by order": _by(lookups.payment_by_order, 2),
-    "payment by order, admin": _by(lookups.payment_by_order, 2, owned=False),
-    "payment by transaction": _by(lookups.payment_by_transaction, 3),
-    "history": lambda db, keys: lookups.history_of(db, keys.draw()[0]),  # type: ignore[arg-type]
-    "refunds": lambda db, keys: lookups.refunds_of(db, keys.draw()[0]),  # type: ignore[arg-type]
+    "payment by id": _by("payment_id", 0),
+    "payment by order": _by("order_id", 2),
+    "payment by order, admin": _by("order_id", 2, owned=False),
+    "payment by transaction": _by("transaction_id", 3),
+    "history": lambda db, keys: lookups.history_of(db, keys.draw()[0]),
+    "refunds": lambda db, keys: lookups.refunds_of(db, [keys.draw()[0]]),
     "first page": _list(),
     "page in the middle": _list(after=True),
     "page of a status": _list(status=PaymentStatus.CAPTURED),

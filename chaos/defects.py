@@ -169,8 +169,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/claims.py",
-                "        FROM reserved, refund\n        RETURNING operation_id\n",
-                "        FROM reserved, refund\n        ON CONFLICT DO NOTHING\n        RETURNING operation_id\n",
+                "        FROM reserved, refund\n        RETURNING",
+                "        FROM reserved, refund\n        ON CONFLICT DO NOTHING\n        RETURNING",
             ),
         ),
         _load(),
@@ -181,8 +181,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "secs => :next_s), reply = :reply::jsonb\n",
-                "secs => :next_s), reply = :reply::jsonb, idempotency_key = NULL\n",
+                "SET lease_until = now(), reply = :reply::jsonb,\n",
+                "SET lease_until = now(), reply = :reply::jsonb, idempotency_key = NULL,\n",
             ),
             Patch(TABLES, "GRANT UPDATE (attempt, ", "GRANT UPDATE (idempotency_key, attempt, "),
         ),
@@ -191,7 +191,7 @@ MUTANTS = (
     Mutant(
         "reconcile ignores leases",
         "two workers at one operation",
-        (Patch(f"{PAYMENTS}/store/claims.py", "WHERE outcome IS NULL AND next_attempt_at <= now()", "WHERE outcome IS NULL"),),
+        (Patch(f"{PAYMENTS}/store/due.py", "WHERE outcome IS NULL AND next_attempt_at <= now()", "WHERE outcome IS NULL"),),
         _load(),
     ),
     Mutant(
@@ -329,15 +329,15 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                'AND attempt = :attempt AND outcome IS NULL\n""")',
-                "AND attempt = :attempt AND outcome IS NULL RETURNING kind, payment_id, amount_minor)\n"
+                "AND attempt = :attempt AND outcome IS NULL\n    RETURNING next_attempt_at\n",
+                "AND attempt = :attempt AND outcome IS NULL RETURNING kind, payment_id, amount_minor, next_attempt_at)\n"
                 "    UPDATE payments SET refund_reserved_minor = 0, version = version + 1 FROM given\n"
-                '    WHERE given.kind = \'refund\' AND payments.payment_id = given.payment_id\n""")',
+                "    WHERE given.kind = 'refund' AND payments.payment_id = given.payment_id\n",
             ),
             Patch(
                 f"{PAYMENTS}/domain/payment.py",
-                "                refund_reserved_minor=payment.refund_reserved_minor - amount_minor,\n            )\n",
-                "                refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0),\n            )\n",
+                "released = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)",
+                "released = replace(payment, refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0))",
             ),
         ),
         # A few hits are enough: the defect leaves operations that reconcile can never settle.

@@ -16,11 +16,11 @@ from payments.domain.events import Event
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
 
 INTRODUCTION = """\
-What other services hear of payments. Each message is a CloudEvent 1.0 in Kafka's binary mode: attributes are headers, and
-the value is the payment as it was right after the change.
+The events of payments, for other services. Each message is a CloudEvent 1.0 in Kafka's binary mode: its attributes are headers,
+and its value is the payment as it was right after the change.
 
-**At least once**: a message may come again with the same `ce_id`; consumers drop what they have seen. A payment's messages share
-its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps.
+**At least once**: a message may come again with the same `ce_id`; a consumer drops an id that it has seen. A payment's messages
+share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps.
 """
 
 SUMMARIES = {
@@ -43,7 +43,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "content-type": TEXT | {"const": "application/json"},
     "traceparent": TEXT | {"pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "description": "W3C trace context"},
 }
-"""`traceparent` is there when the change came of a request, and not when the service acted by itself."""
+"""A change that a request caused has a `traceparent`. A change that the service made by itself has none."""
 
 
 def document() -> dict[str, Any]:

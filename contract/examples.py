@@ -1,4 +1,4 @@
-"""Example answers, problems and events for the documents in docs/, made by the service's own code from fixed ids and times."""
+"""Examples for the documents in docs/. The service's own code makes them from fixed ids and times."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -78,7 +78,7 @@ def _refund(amount_minor: int, status: RefundStatus) -> Refund:
     )
 
 
-# One life with automatic capture, one with manual; each change is the one that the service applies.
+# Two payments, one with automatic and one with manual capture. Each change is the one that the service applies.
 _CAPTURE = Captured(1999, TRANSACTION_ID, _INTENT_ID)
 _FAILURE = Failed("insufficient_funds", DECLINE_MESSAGES["insufficient_funds"], TRANSACTION_ID, _INTENT_ID)
 _AUTHORIZATION = Authorized(TRANSACTION_ID, _INTENT_ID, _at(7 * 86400))
@@ -87,7 +87,7 @@ _processing = apply(_requested("automatic"), ProcessingStarted(), _BEGAN)
 _captured = apply(_processing, _CAPTURE, _at(0.12))
 _failed = apply(_processing, _FAILURE, _at(0.12))
 _authorized = apply(apply(_requested("manual"), ProcessingStarted(), _BEGAN), _AUTHORIZATION, _at(0.12))
-_captured_later = apply(_authorized, replace(_CAPTURE, amount_minor=1500), _at(3600))
+_captured_later = apply(_authorized, replace(_CAPTURE, captured_minor=1500), _at(3600))
 _voided = apply(_authorized, Voided("the customer cancelled"), _at(3600))
 _reserved = apply(_captured, RefundReserved(500), _at(90))
 _partly_refunded = apply(_reserved, RefundSucceeded(500), _at(90.2))

@@ -1,4 +1,4 @@
-"""docs/openapi.json: the routes as FastAPI knows them, with what the shipped code does not carry: answers, problems, examples.
+"""Writes docs/openapi.json: FastAPI's routes, with the answers, problems and examples that the shipped code does not carry.
 
 `python -m contract.openapi` writes it.
 """
@@ -16,7 +16,8 @@ from pydantic.json_schema import models_json_schema
 from contract import schemas
 from contract.examples import ANSWERS, PROBLEMS, REQUESTS, TRANSACTION_ID
 from payments.api.answers import PROBLEM_TYPE
-from payments.api.routes import app_of, commands_router, health_router, lookups_router
+from payments.api.look_up_routes import health_router, lookups_router
+from payments.api.routes import app_of, commands_router
 from payments.commands.catalog import COMMANDS
 from payments.commands.command import Command
 from payments.domain.currencies import MINOR_UNIT_DIGITS
@@ -30,24 +31,24 @@ Process, authorize, capture, void, refund and look up payments.
 
 **Amounts** are integers in the currency's minor unit: `1999` with `USD` is 19.99 dollars, with `JPY` 1999 yen.
 
-**Repeating a request is safe** with an `Idempotency-Key`: the same key and request move the money once and answer what became
-of it, with `Idempotent-Replayed: true`. Without one, an order is still paid only once; for refunds send one always, since nothing
-else tells a repeated refund from a second one.
+**You can repeat a request safely** with an `Idempotency-Key`: the same key and request move the money once. Later requests get
+the first one's result, with `Idempotent-Replayed: true`. An order is paid only once even without a key. Always send a key with a
+refund, because only a key tells a repeated refund from a second one.
 
-**202** says that the gateway's answer is not known yet. The service finds it out; look the payment up, or wait for its event.
+**202** means that the gateway has not answered yet. The service keeps asking it; look the payment up, or wait for its event.
 
-**Errors** are problem documents (RFC 9457). Programs read `code` and `retryable`. API Gateway answers some errors itself, as
-`{"message": …}`: 401 without a valid token, 403 without the scope, 404 for an unknown route, 429 when throttled, 500 and 503
-when a function fails or takes too long.
+**Errors** are problem documents (RFC 9457). Your program should read `code` and `retryable`. API Gateway answers some errors
+itself, as `{"message": …}`: 401 without a valid token, 403 without the scope, 404 for an unknown route, 429 when throttled, 500
+and 503 when a function fails or takes too long.
 
-**Scopes**: each operation names what its token needs. `payments/admin` reads the payments of all owners, with the real decline
-code where others see `generic_decline`.
+**Scopes**: each operation names the scope that its token needs. `payments/admin` reads the payments of all owners, and sees the
+gateway's own decline code where others see `generic_decline`.
 
 **Card numbers are never accepted**, in no field, header or path: send a `payment_token`.
 """
 
 CONTROL_FREE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
-"""JSON Schema's side of what requests.Plain checks; lone surrogates are no characters to it."""
+"""The rule of `Plain` in commands/fields.py as JSON Schema, for which a lone surrogate is no character."""
 
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -60,7 +61,7 @@ IDEMPOTENCY_KEY = {
 
 HEADERS = {
     "Idempotent-Replayed": {
-        "description": "`true` when an earlier request with the same Idempotency-Key was answered again",
+        "description": "`true` when this is the result of an earlier request with the same Idempotency-Key",
         "schema": {"const": "true"},
     },
     "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
@@ -73,7 +74,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "query.order_id": {"schema": {"pattern": CONTROL_FREE}, "example": "order-1001"},
     "query.cursor": {"schema": {"pattern": "^[A-Za-z0-9_-]*$"}},
 }
-"""What FastAPI does not know of parameters. An id in a path that breaks these rules is a 404 like any other that is not there."""
+"""Additions to FastAPI's parameters. An id in a path that breaks these rules is a 404, like an id that does not exist."""
 
 ANYWHERE = ("card_data_not_accepted", "internal_error")
 LOOKUP = (*ANYWHERE, "unauthenticated", "forbidden", "service_unavailable")
@@ -83,14 +84,14 @@ COMMAND = (
     *("idempotency_key_in_use", "idempotency_key_reused"),
 )
 WAITED_FOR = {"idempotency_key_in_use", "order_in_progress", "service_unavailable"}
-"""Problems that say with Retry-After when to try again."""
+"""Problems with a Retry-After header."""
 
-UNKNOWN = "The outcome is not known yet; look the payment up later"
+UNKNOWN = "The outcome is unknown yet; look the payment up later"
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What the document says of one operation beyond its path and parameters."""
+    """The description of one operation, beyond its path and parameters."""
 
     tag: str
     summary: str
@@ -150,12 +151,12 @@ def document() -> dict[str, Any]:
 
 
 def _enough(scope: Scope | None) -> tuple[Scope, ...]:
-    """The scopes of which one is enough: the admin scope reads everything."""
+    """Return the scopes of which one is enough: the admin scope reads all payments."""
     return () if scope is None else (scope, Scope.ADMIN) if scope is Scope.READ else (scope,)
 
 
 def _describe(described: dict[str, Any]) -> None:
-    """Add to FastAPI's description of an operation all that it does not know."""
+    """Complete FastAPI's description of an operation."""
     id_ = described["operationId"]
     operation = OPERATIONS[id_]
     described.update(tags=[operation.tag], summary=operation.summary)
@@ -165,7 +166,7 @@ def _describe(described: dict[str, Any]) -> None:
     for parameter in described.get("parameters", []):
         known = PARAMETERS.get(f"{parameter['in']}.{parameter['name']}", {})
         schema = _not_null(_without_titles(parameter["schema"])) | known.get("schema", {})
-        schema.pop("description", None)  # the parameter has it too
+        schema.pop("description", None)  # The parameter has the same description.
         parameter.update({**known, "schema": schema})
     if id_ in COMMANDS:
         described["parameters"] = [IDEMPOTENCY_KEY]
@@ -226,7 +227,7 @@ def _schemas() -> dict[str, Any]:
         for field, value in properties.items():
             if name in {model.__name__ for model in requests}:
                 _say_what_validators_check(field, value)
-            elif "default" in value:  # an answer leaves out what does not apply, so a null is never there to be read
+            elif "default" in value:  # An answer leaves out a member that does not apply, so it never holds null.
                 properties[field] = _not_null(value)
     found["Problem"]["properties"]["code"]["enum"] = sorted(PROBLEMS)
     found["Message"] = {
@@ -239,7 +240,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def schemas_of(*models: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schemas of the models and of what they refer to, by name."""
+    """Return the JSON schemas of the models and of the models that they refer to, by name."""
     modes: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in dict.fromkeys(models)]
     _, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     return {name: _without_titles(schema) for name, schema in definitions["$defs"].items()}
@@ -256,7 +257,7 @@ def _say_what_validators_check(field: str, schema: dict[str, Any]) -> None:
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an optional value without the null that stands for its absence in Python."""
+    """Return the schema of an optional value without null, which stands for its absence in Python."""
     if "anyOf" not in schema:
         return schema
     (kind,) = [part for part in schema["anyOf"] if part != {"type": "null"}]
@@ -264,7 +265,7 @@ def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_titles(schema: Any) -> Any:
-    """Pydantic's titles repeat the names; a property that is called `title` stays."""
+    """Return the schema without Pydantic's titles, which repeat the names. A property named `title` stays."""
     if isinstance(schema, list):
         return [_without_titles(part) for part in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""What the API answers, as pydantic models: for its documents, and for tests that hold every real answer against them."""
+"""The API's answers as pydantic models, for its documents. The tests check every real answer against them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import pg8000.native
 import psutil
 
-from payments.store.connection import connection_options
+from payments.store.address import connection_options
 
 START_TIMEOUT_S = 30  # crash recovery of a local database takes seconds, the first start on a slow laptop a few more
 STOP_TIMEOUT_S = 3  # a fast shutdown writes one checkpoint; after this time we send the next, harder signal

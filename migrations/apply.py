@@ -17,7 +17,7 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from scramp import ScramMechanism
 
 from payments.aws_auth import Password
-from payments.store.connection import connection_options, logged_in
+from payments.store.address import connection_options, logged_in
 
 # Every runner takes this lock; the number itself means nothing. A session's lock would pin a connection of RDS Proxy, so
 # migrations connect to the database itself, as its owner.

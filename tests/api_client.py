@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from payments.api.routes import app_of, commands_router, handler_of, health_router, lookups_router
+from payments.api.look_up_routes import health_router, lookups_router
+from payments.api.routes import app_of, commands_router, handler_of
 from payments.broker.kafka import KafkaPublisher
 from payments.commands.catalog import served_by
 from payments.commands.service import Service

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from payments import wiring
-from payments.api.routes import app_of, handler_of, health_router, lookups_router
+from payments.api.look_up_routes import health_router, lookups_router
+from payments.api.routes import app_of, handler_of
 from payments.broker.kafka import KafkaPublisher
 from payments.telemetry import instrumented
 

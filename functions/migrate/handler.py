@@ -12,7 +12,8 @@ from typing import Any
 from migrations.apply import migrate
 from payments import wiring
 from payments.aws_auth import password_by, secret
-from payments.broker.kafka import create_topic, security_by
+from payments.broker.kafka import security_by
+from payments.broker.topic import create_topic
 from payments.telemetry import instrumented
 
 MIGRATIONS = Path(__file__).with_name("migrations")

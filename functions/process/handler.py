@@ -8,6 +8,7 @@ from typing import Any
 
 from payments import wiring
 from payments.api import direct
+from payments.api.callers import is_http
 from payments.commands.catalog import served_by
 from payments.telemetry import instrumented
 
@@ -16,7 +17,7 @@ NAME = "process"
 
 @instrumented
 def lambda_handler(event: Any, context: Any) -> Any:
-    if direct.is_http(event):
+    if is_http(event):
         return http()(event, context)
     return direct.invoke(event, context, wiring.service(), wiring.settings().direct_owner, NAME)
 

@@ -24,6 +24,12 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
             return {"refused": str(error)}
         record(result)
         return {"outcome": result.outcome.value, "payment_status": result.payment.status.value, "replayed": result.replayed}
-    counts = asdict(reconcile(wiring.service(), Deadline.in_s(context.get_remaining_time_in_millis() / 1000)))
-    telemetry.record_reconcile(**counts)
-    return counts
+    done = reconcile(wiring.service(), Deadline.in_s(context.get_remaining_time_in_millis() / 1000))
+    telemetry.measure(
+        {"OldestUnknownOutcome": done.oldest_unknown_s},
+        OperationsReconciled=done.settled,
+        OutcomesStillUnknown=done.unknown,
+        OutcomesExhausted=done.exhausted,
+        AuthorizationsExpired=done.expired,
+    )
+    return asdict(done)

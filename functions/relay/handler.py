@@ -24,9 +24,8 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
         sent, resume_at = replay(wiring.service(), deadline, start, end)
         return {"replayed": sent, "resume_at": rfc3339(resume_at)}
     relayed = relay(wiring.service(), deadline)
-    counts = asdict(relayed) | {"lag_s": round(relayed.lag_s, 3)}
-    telemetry.record_relay(**counts)
-    return counts
+    telemetry.measure({"OutboxLag": relayed.lag_s}, EventsRelayed=relayed.published, OutboxUnpublished=relayed.unpublished)
+    return asdict(relayed) | {"lag_s": round(relayed.lag_s, 3)}
 
 
 def _moment(event: dict[str, Any], name: str) -> datetime:

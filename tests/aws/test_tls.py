@@ -16,7 +16,8 @@ import pytest
 from pg8000.exceptions import InterfaceError
 
 from payments.domain.errors import ServiceUnavailable
-from payments.store.connection import Connection, Database, Statement, connection_options
+from payments.store.address import connection_options
+from payments.store.connection import Connection, Database, Statement
 from tests import servers
 from tests.aws.certificates import Authority
 from tests.servers import PgBouncer

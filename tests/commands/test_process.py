@@ -15,7 +15,7 @@ from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
 from payments.gateway.port import GatewayRequest, Reply
 from payments.gateway.simulated import DECLINE_CODES, SimulatedGateway
-from payments.store.lookups import payment_by_id
+from payments.store.lookups import find_payment
 from tests import servers
 from tests.fakes import approve, decline, lose_reply, refuse
 from tests.faults import FaultProxy
@@ -104,7 +104,7 @@ def test_what_is_returned_is_what_is_in_the_books(shop: Shop) -> None:
     for status in (S.PROCESSING, S.AUTHORIZED, S.CAPTURED, S.FAILED, S.VOIDED, S.PARTIALLY_REFUNDED, S.REFUNDED):
         returned = shop.in_status(status)
         assert returned.status is status
-        assert payment_by_id(shop.service.db, shop.owner, returned.payment_id) == returned
+        assert find_payment(shop.service.db, shop.owner, "payment_id", returned.payment_id) == returned
 
 
 def test_the_gateway_is_asked_for_this_payment_under_its_key(shop: Shop) -> None:

@@ -14,8 +14,8 @@ from payments.domain.payment import Payment
 from payments.gateway.port import GatewayRequest, Reply
 from payments.scheduled.reconcile import ONE_OPERATION_S, Reconciled, reconcile
 from payments.settings import GATEWAY_KEY_LIFETIME_S, settings_from
-from payments.store.claims import claim_due
 from payments.store.connection import Statement
+from payments.store.due import claim_due
 from tests.fakes import FakeGateway, Killed, approve, decline, kill, lose_reply
 from tests.shop import Books, Shop, at_once
 

@@ -20,6 +20,7 @@ from payments.domain.errors import InternalError, ServiceUnavailable
 from payments.domain.ids import uuid7
 from payments.domain.operation import Draft
 from payments.domain.payment import PaymentStatus, ProcessingStarted, apply
+from payments.store.address import connection_options, logged_in
 from payments.store.claims import Taken, claim_process
 from payments.store.connection import (
     READ_TIMEOUT_S,
@@ -30,8 +31,6 @@ from payments.store.connection import (
     Database,
     Statement,
     UniqueViolation,
-    connection_options,
-    logged_in,
 )
 from tests import servers
 from tests.domain.examples import NOON, payment, row_values

@@ -16,7 +16,7 @@ from pg8000.native import Connection
 from bench.fill import fill
 from local.servers import connect
 from payments.domain.payment import PaymentStatus
-from payments.store import claims, lookups, outbox
+from payments.store import claims, due, lookups, outbox
 from payments.store.connection import Bound
 from payments.store.lookups import ListFilter, list_statement
 from tests.servers import Postgres
@@ -26,18 +26,17 @@ NOW = datetime.now(UTC)
 MONTHS_AGO = NOW - timedelta(days=200)
 
 LOOKUPS: dict[str, Bound] = {
-    "by id": lookups.BY_ID[True](owner="owner-1", id=ID),
-    "by id, admin": lookups.BY_ID[False](id=ID),
-    "by transaction": lookups.BY_TRANSACTION[True](owner="owner-1", id="txn_1"),
-    "by transaction, admin": lookups.BY_TRANSACTION[False](id="txn_1"),
-    "by order": lookups.BY_ORDER[True](owner="owner-1", id="order-1"),
-    "by order, admin": lookups.BY_ORDER[False](id="order-1"),
+    "by id": lookups.THE_OWNERS["payment_id"](owner="owner-1", id=ID),
+    "by id, admin": lookups.ANYBODYS["payment_id"](id=ID),
+    "by transaction": lookups.THE_OWNERS["transaction_id"](owner="owner-1", id="txn_1"),
+    "by transaction, admin": lookups.ANYBODYS["transaction_id"](id="txn_1"),
+    "by order": lookups.THE_OWNERS["order_id"](owner="owner-1", id="order-1"),
+    "by order, admin": lookups.ANYBODYS["order_id"](id="order-1"),
     "history": lookups.HISTORY(payment_id=ID),
-    "refunds": lookups.REFUNDS_OF(payment_id=ID),
-    "refunds of a page": lookups.REFUNDS_OF_ALL(payment_ids=[ID]),
+    "refunds": lookups.REFUNDS_OF(payment_ids=[ID]),
     "state by key": claims.STATE_BY_KEY(owner="owner-1", kind="process", idempotency_key="key"),
     "state of an operation": claims.STATE(operation_id=ID),
-    "authorizations that ran out": claims.RUN_OUT(limit=10),
+    "authorizations that ran out": due.RUN_OUT(limit=10),
     "events to replay": outbox.PUBLISHED_BETWEEN(
         from_time=MONTHS_AGO, to_time=NOW, after_time=MONTHS_AGO, after_id=ID, after_sequence=0, limit=10
     ),

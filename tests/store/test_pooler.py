@@ -9,7 +9,8 @@ from threading import Barrier
 from pg8000.core import CoreConnection
 
 from payments.domain.ids import uuid7
-from payments.store.connection import Connection, Database, Statement, _close_quietly, connection_options
+from payments.store.address import connection_options
+from payments.store.connection import Connection, Database, Statement, _close_quietly
 from tests import servers
 from tests.servers import PgBouncer
 

@@ -54,12 +54,14 @@ def captured(db: Database, operation: Operation, before: Payment) -> Written:
     change = Captured(1999, f"txn_{before.payment_id}", "pi_1")
     after = apply(before, change, LATER)
     event = event_for(change, after, None, uuid7(), None)
-    return settle(db, operation, Outcome.SUCCEEDED, {"result": "approved"}, before, after, None, event, 6)
+    done = replace(operation, outcome=Outcome.SUCCEEDED, reply={"result": "approved"})
+    return settle(db, Claimed(operation, before), Claimed(done, after), event, 6)
 
 
 def declined(db: Database, operation: Operation, before: Payment) -> Written:
     """As a declined capture: it changes nothing about the payment."""
-    return settle(db, operation, Outcome.DECLINED, {"result": "declined"}, before, before, None, None, 6)
+    done = replace(operation, outcome=Outcome.DECLINED, reply={"result": "declined"})
+    return settle(db, Claimed(operation, before), Claimed(done, before), None, 6)
 
 
 def test_a_settle_writes_all_and_a_second_one_nothing(db: Database, claimed: tuple[Operation, Payment]) -> None:
@@ -106,15 +108,15 @@ def test_the_lease_of_another_attempt_is_not_given_back(db: Database, claimed: t
     operation, before = claimed
     written = rows(db, operation)
     for attempt in (0, 2):
-        give_back(db, replace(operation, attempt=attempt), 30, {"result": "unknown"})
+        give_back(db, replace(operation, attempt=attempt), [30], {"result": "unknown"})
         assert rows(db, operation) == written
-    give_back(db, operation, 30, {"result": "unknown"})
+    give_back(db, operation, [30], {"result": "unknown"})
     assert rows(db, operation) != written
     assert captured(db, operation, before) is not Written.NOTHING, (
         "its outcome may still be written, until somebody takes it over"
     )
     written = rows(db, operation)
-    give_back(db, operation, 30, {"result": "unknown"})
+    give_back(db, operation, [30], {"result": "unknown"})
     assert rows(db, operation) == written, "a known outcome stays known"
 
 

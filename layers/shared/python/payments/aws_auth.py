@@ -1,7 +1,7 @@
-"""What stands in a password's place on AWS: tokens for RDS and MSK, signed here, or a secret of Secrets Manager.
+"""Logins on AWS: tokens for RDS and MSK, which we sign here, and passwords from Secrets Manager.
 
-A token is a presigned URL (Signature Version 4). Signing needs the standard library alone, where importing boto3 would cost every
-cold start 200 ms. Tokens are signed and secrets read anew for each connection: neither can be stale, and a rotation needs no
+A token is a presigned URL (Signature Version 4). Signing needs the standard library alone; importing boto3 would cost every cold
+start 200 ms. Each connection gets a new token or reads the secret again, so neither is ever stale, and a rotation needs no
 deployment.
 """
 
@@ -20,16 +20,16 @@ from datetime import UTC, datetime
 from urllib.parse import quote, urlencode, urlsplit
 
 TOKEN_LIFETIME_S = 900
-"""The longest that RDS and MSK take. A connection outlives the token that opened it; MSK asks for a new one in time."""
+"""RDS and MSK take no longer one. A connection outlives the token that opened it; MSK requests a new one in time."""
 
 CREDENTIALS_TIMEOUT_S = 2.0
-"""The endpoint is in the same machine and answers in a millisecond."""
+"""The endpoint is on the same machine and answers in a millisecond."""
 
 SECRETS_TIMEOUT_S = 2.0
-"""Secrets Manager answers in tens of milliseconds; a caller waits, and boto3's own 60 s would outlast the function."""
+"""Secrets Manager answers in tens of milliseconds. A caller waits, and boto3's default of 60 s would outlast the function."""
 
 Password = Callable[[str, int, str], str]
-"""Makes the password for a new connection to host and port as a user."""
+"""Makes the password of a new connection from its host, port and user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,10 @@ class Credentials:
 
 
 def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
-    """The function's own. Under SnapStart they are no environment variables (a snapshot would outlive them) but asked for.
+    """Return the function's own credentials: from the environment, or under SnapStart, whose snapshot would outlive them, from
+    an endpoint.
 
-    Raises KeyError without any, OSError when the endpoint does not answer with some.
+    Raises KeyError without credentials, OSError when the endpoint gives none.
     """
     endpoint = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
     if endpoint is None:
@@ -60,7 +61,7 @@ def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
         answer = json.load(response)
         return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
     except (http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-        # Servers that are away are asked again; and what was answered, perhaps half a secret, is nobody's to read.
+        # An OSError is retried as for any server that is away. It does not quote the answer, which may hold half a secret.
         raise ConnectionError(f"the credentials endpoint gave no credentials: {type(error).__name__}") from None
     finally:
         connection.close()
@@ -69,7 +70,7 @@ def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
 def presigned(
     host: str, query: Mapping[str, str], service: str, region: str, signer: Credentials, at: datetime | None = None
 ) -> str:
-    """`host/?query…`, signed for GET at the moment `at` (now) and good for TOKEN_LIFETIME_S."""
+    """Return `host/?query…`, signed for GET at the moment `at` (now) and valid for TOKEN_LIFETIME_S."""
     timestamp = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{timestamp[:8]}/{region}/{service}/aws4_request"
     signed = {
@@ -94,12 +95,12 @@ def presigned(
 
 
 def rds_token(host: str, port: int, user: str) -> str:
-    """A Password: an IAM token for RDS, Aurora or RDS Proxy."""
+    """Return an IAM token for RDS, Aurora or RDS Proxy. This function is a Password."""
     return presigned(f"{host}:{port}", {"Action": "connect", "DBUser": user}, "rds-db", os.environ["AWS_REGION"], credentials())
 
 
 def msk_token() -> str:
-    """An IAM token for MSK, as SASL/OAUTHBEARER carries it."""
+    """Return an IAM token for MSK, as SASL/OAUTHBEARER carries it."""
     region = os.environ["AWS_REGION"]
     action = {"Action": "kafka-cluster:Connect"}
     url = presigned(f"kafka.{region}.amazonaws.com", action, "kafka-cluster", region, credentials())
@@ -107,8 +108,8 @@ def msk_token() -> str:
 
 
 def secret(arn: str) -> dict[str, str]:
-    """The secret's members, `username` and `password` among them. Raises OSError, as servers do that are away."""
-    import boto3  # 200 ms that only they pay who keep passwords
+    """Return the secret's members, `username` and `password` among them. Raises OSError when Secrets Manager does not answer."""
+    import boto3  # 200 ms, which only a deployment with passwords pays
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -122,7 +123,7 @@ def secret(arn: str) -> dict[str, str]:
 
 
 def password_by(auth: str) -> Password | None:
-    """What DATABASE_AUTH asks for: `iam`, the ARN of a secret, or `url` (None: the URL holds the password, or none is needed)."""
+    """Return the login for DATABASE_AUTH: `iam`, the ARN of a secret, or `url` (None: the password is in the URL, if any)."""
     if auth == "iam":
         return rds_token
     return None if auth == "url" else lambda _host, _port, _user: secret(auth)["password"]

@@ -1,22 +1,23 @@
-"""The function's configuration: environment variables, declared in template.yaml, read once and checked."""
+"""The function's configuration: environment variables that template.yaml declares, read and checked once."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 GATEWAY_KEY_LIFETIME_S = 23 * 3600
-"""Gateways remember an idempotency key for 24 h. Asked later, "the same charge again" would be a second charge, so nothing older
-is ever asked about, whatever kept reconcile from its work; it is counted as exhausted instead."""
+"""Gateways remember an idempotency key for 24 h. After that, the same request would be a second charge. So reconcile never calls
+the gateway for an older operation, however long it was kept from its work; it counts the operation as exhausted."""
 
 TEN_YEARS_S = 315_360_000
-"""Longer than any wait or window here can mean; what is above is a slip of the unit."""
+"""No wait and no window here is as long. A larger number is a mistake of the unit."""
 
 
 class SettingsError(ValueError):
-    """An environment variable is missing or wrong; the message says which one and what it must hold."""
+    """An environment variable is missing or wrong. The message names it and says what it must hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,14 @@ class Settings:
     capture_window: timedelta
 
 
+def _number(text: str) -> float:
+    """Return the number in the text, or NaN, which is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the environment. Raises SettingsError."""
 
@@ -51,22 +60,15 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         return value
 
     def rate(name: str, default: str) -> float:
-        text = environment.get(name) or default
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
+        value = _number(environment.get(name) or default)
         if not 0 <= value <= 1:
-            raise SettingsError(f"{name} must be a number from 0 to 1, not {text!r}")
+            raise SettingsError(f"{name} must be a number from 0 to 1, not {environment.get(name)!r}")
         return value
 
     def numbers(name: str, default: str, separator: str) -> list[float]:
         text = environment.get(name) or default
-        try:
-            values = [float(part) for part in text.split(separator)]
-        except ValueError:
-            values = [-1.0]
-        if not all(0 <= value <= TEN_YEARS_S for value in values):  # which is False for NaN too
+        values = [_number(part) for part in text.split(separator)]
+        if not all(0 <= value <= TEN_YEARS_S for value in values):  # NaN fails this too.
             raise SettingsError(f"{name} must hold numbers of 0 and more, divided by {separator!r}, not {text!r}")
         return values
 

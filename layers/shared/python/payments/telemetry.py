@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
@@ -94,44 +94,22 @@ def instrumented(handler: Handler) -> Handler:
     return cast(Handler, logger.inject_lambda_context(flushed, clear_state=True))
 
 
-def _count(name: str, **dimensions: str) -> None:
-    with single_metric(
-        name=name,
-        unit=MetricUnit.Count,
-        value=1,
-        namespace=metrics.namespace,
-        default_dimensions={"service": "payments"} | dimensions,
-    ):
+def count(name: str, **dimensions: str) -> None:
+    """Count one occurrence, under dimensions of its own."""
+    own = {"service": "payments"} | dimensions
+    with single_metric(name, MetricUnit.Count, 1, namespace=metrics.namespace, default_dimensions=own):
         pass
-
-
-def record_result(
-    kind: str, outcome: str, *, replayed: bool, decline_code: str | None, payment_id: str, payment_status: str
-) -> None:
-    """Count a command by kind and outcome. Replays have a count of their own, because they moved nothing."""
-    counted = "replayed" if replayed else outcome
-    _count("Operations", kind=kind, outcome=counted)
-    if counted == "declined" and decline_code:
-        _count("Declines", kind=kind, decline_code=decline_code)
-    state = {"payment_id": payment_id, "payment_status": payment_status}
-    logger.info("operation", extra={"kind": kind, "outcome": counted} | state)
 
 
 def record_refusal(code: str) -> None:
     """Count a request that was refused before any money moved, by problem code."""
-    _count("Refusals", code=code)
+    count("Refusals", code=code)
     logger.info("refused", extra={"code": code})
 
 
-def record_relay(*, published: int, unpublished: int, lag_s: float) -> None:
-    metrics.add_metric("EventsRelayed", MetricUnit.Count, published)
-    metrics.add_metric("OutboxUnpublished", MetricUnit.Count, unpublished)
-    metrics.add_metric("OutboxLag", MetricUnit.Seconds, lag_s)
-
-
-def record_reconcile(*, settled: int, unknown: int, exhausted: int, oldest_unknown_s: float, expired: int) -> None:
-    metrics.add_metric("OperationsReconciled", MetricUnit.Count, settled)
-    metrics.add_metric("OutcomesStillUnknown", MetricUnit.Count, unknown)
-    metrics.add_metric("OutcomesExhausted", MetricUnit.Count, exhausted)
-    metrics.add_metric("OldestUnknownOutcome", MetricUnit.Seconds, oldest_unknown_s)
-    metrics.add_metric("AuthorizationsExpired", MetricUnit.Count, expired)
+def measure(seconds: Mapping[str, float], **counts: int) -> None:
+    """Add metrics to those of this invocation."""
+    for name, number in counts.items():
+        metrics.add_metric(name, MetricUnit.Count, number)
+    for name, number_s in seconds.items():
+        metrics.add_metric(name, MetricUnit.Seconds, number_s)

@@ -1,4 +1,4 @@
-"""Puts the parts together, once a process. Nothing here connects: the books and the broker are reached at first use."""
+"""Puts the parts together, once a process. Nothing here connects: database and broker are reached at first use."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from payments.store.connection import Database
 
 
 def before_snapshot(load: Callable[[], object]) -> None:
-    """Have SnapStart's snapshot hold what is otherwise imported when it is first needed.
+    """Let SnapStart's snapshot hold modules that are otherwise imported at first use.
 
-    After a restore nothing needs to be refreshed: until the first event there is no connection, no token and no random number.
+    Nothing needs a refresh after a restore, because there is no connection, token or random number before the first event.
     """
-    with suppress(ImportError):  # only Lambda's runtime has it
+    with suppress(ImportError):  # Only Lambda's runtime has this module.
         from snapshot_restore_py import register_before_snapshot
 
         register_before_snapshot(load)

@@ -79,15 +79,13 @@ def reply_to(result: Result, request_id: str) -> Reply:
 
 
 def record(result: Result) -> None:
-    """Count the result and log it."""
-    telemetry.record_result(
-        result.command.kind,
-        result.outcome.value,
-        replayed=result.replayed,
-        decline_code=result.decline_code,
-        payment_id=str(result.payment.payment_id),
-        payment_status=result.payment.status.value,
-    )
+    """Count the result by kind and outcome, and log it. A replay moved nothing and has a count of its own."""
+    kind, outcome = result.command.kind, "replayed" if result.replayed else result.outcome.value
+    telemetry.count("Operations", kind=kind, outcome=outcome)
+    if outcome == Outcome.DECLINED and result.decline_code:
+        telemetry.count("Declines", kind=kind, decline_code=result.decline_code)
+    state = {"payment_id": str(result.payment.payment_id), "payment_status": result.payment.status.value}
+    telemetry.logger.info("operation", extra={"kind": kind, "outcome": outcome} | state)
 
 
 def reply_to_error(error: errors.PaymentsError, request_id: str) -> Reply:

@@ -59,3 +59,9 @@ def caller_of(event: Mapping[str, Any]) -> Caller:
     # API Gateway passes `scope` on as issued: words divided by spaces, or (from `scp` lists) in square brackets.
     words = str(claims.get("scope") or claims.get("scp") or "").strip("[]").replace(",", " ").split()
     return Caller(owner, frozenset(words))
+
+
+def is_http(event: Any) -> bool:
+    """Return whether API Gateway sent the event. Only its events have a request context with an HTTP request."""
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    return isinstance(context, dict) and isinstance(context.get("http"), dict)

@@ -21,12 +21,6 @@ from payments.domain.card_data import refuse_card_data
 from payments.domain.errors import InvalidRequest, Refused
 
 
-def is_http(event: Any) -> bool:
-    """Return whether API Gateway sent the event. Only its events have a request context with an HTTP request."""
-    context = event.get("requestContext") if isinstance(event, dict) else None
-    return isinstance(context, dict) and isinstance(context.get("http"), dict)
-
-
 def invoke(event: Any, context: Any, service: Service, owner: str, function: str) -> dict[str, Any]:
     """Carry out the command in a direct event of the function; without `operation` it is the command of the function's name.
 

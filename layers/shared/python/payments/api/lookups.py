@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -15,37 +16,31 @@ from payments.domain.payment import Payment
 from payments.domain.refund import Refund
 from payments.domain.text import is_plain
 from payments.store import lookups as store
-from payments.store.lookups import ListFilter, StatusChange
+from payments.store.lookups import ListFilter, PaymentName, StatusChange
 
 MAX_ID_CHARACTERS = 255
 
 Found = tuple[Payment, list[Refund]]
 
 
-def payment_by_id(service: Service, caller: Caller, payment_id: str) -> Found:
-    """Return the payment and its refunds. Raises PaymentNotFound, also for an id that is no UUID."""
-    try:
-        uuid = UUID(payment_id)
-    except ValueError:
-        raise PaymentNotFound("You have no payment with this payment_id.") from None
-    return _found(service, store.payment_by_id(service.db, _visible(caller), uuid), "payment_id")
+def find(service: Service, caller: Caller, name: PaymentName, value: str) -> Found:
+    """Return a payment and its refunds. An order's payment is its live one, else its latest.
 
-
-def payment_by_order(service: Service, caller: Caller, order_id: str) -> Found:
-    """Return the order's live payment, or its latest one, with its refunds. Raises PaymentNotFound."""
-    payment = store.payment_by_order(service.db, _visible(caller), order_id) if _can_exist(order_id) else None
-    return _found(service, payment, "order_id")
-
-
-def payment_by_transaction(service: Service, caller: Caller, transaction_id: str) -> Found:
-    """Return the payment with this transaction id, with its refunds. Raises PaymentNotFound."""
-    payment = store.payment_by_transaction(service.db, _visible(caller), transaction_id) if _can_exist(transaction_id) else None
-    return _found(service, payment, "transaction_id")
+    Raises PaymentNotFound, also for a value that no payment can have.
+    """
+    payment = None
+    if _can_exist(name, value):
+        payment = store.find_payment(service.db, _visible(caller), name, value)
+    if payment is None:
+        raise PaymentNotFound(f"You have no payment with this {name}.")
+    # Only a captured payment can have refunds, so the others save the second statement.
+    refunds = store.refunds_of(service.db, [payment.payment_id]) if payment.captured_minor else {}
+    return payment, refunds.get(payment.payment_id, [])
 
 
 def history(service: Service, caller: Caller, payment_id: str) -> list[StatusChange]:
     """Return the payment's status changes, oldest first. Raises PaymentNotFound."""
-    payment, _ = payment_by_id(service, caller, payment_id)
+    payment, _ = find(service, caller, "payment_id", payment_id)
     return store.history_of(service.db, payment.payment_id)
 
 
@@ -61,13 +56,13 @@ def list_payments(service: Service, caller: Caller, which: ListFilter, cursor: s
     """Return a page of payments, newest first. Raises InvalidRequest for a cursor that no page has given out."""
     if cursor is not None:
         which = replace(which, after=_position(cursor))
-    if which.order_id is not None and not _can_exist(which.order_id):
+    if which.order_id is not None and not _can_exist("order_id", which.order_id):
         return Page([], None)
     _check_moment("query.created_from", which.created_from)
     _check_moment("query.created_to", which.created_to)
     rows = store.list_payments(service.db, _visible(caller), which, limit + 1)  # One row more says whether there is a next page.
     page = rows[:limit]
-    refunds = store.refunds_of_all(service.db, [payment.payment_id for payment in page if payment.captured_minor])
+    refunds = store.refunds_of(service.db, [payment.payment_id for payment in page if payment.captured_minor])
     next_cursor = _cursor(page[-1]) if len(rows) > limit else None
     return Page([(payment, refunds.get(payment.payment_id, [])) for payment in page], next_cursor)
 
@@ -77,16 +72,13 @@ def _visible(caller: Caller) -> str | None:
     return None if caller.sees_all else caller.owner
 
 
-def _can_exist(text: str) -> bool:
-    # We never accept a longer id or one with such characters, and PostgreSQL would refuse the query.
-    return len(text) <= MAX_ID_CHARACTERS and is_plain(text)
-
-
-def _found(service: Service, payment: Payment | None, name: str) -> Found:
-    if payment is None:
-        raise PaymentNotFound(f"You have no payment with this {name}.")
-    # Only a captured payment can have refunds, so the others save the second statement.
-    return payment, store.refunds_of(service.db, payment.payment_id) if payment.captured_minor else []
+def _can_exist(name: PaymentName, value: str) -> bool:
+    # We never accept a longer value or one with such characters, and PostgreSQL would refuse the query.
+    if name == "payment_id":
+        with suppress(ValueError):
+            return bool(UUID(value))
+        return False
+    return len(value) <= MAX_ID_CHARACTERS and is_plain(value)
 
 
 def _cursor(payment: Payment) -> str:

@@ -21,29 +21,29 @@ SOURCE = "urn:payments:service"
 PRODUCER_OPTIONS: dict[str, Any] = {
     "acks": "all",
     "enable_idempotence": True,
-    "linger_ms": 0,  # a caller waits for the acknowledgement, so nothing is gained by waiting for company
+    "linger_ms": 0,  # A caller waits for the acknowledgement, so the producer must not wait for more messages.
     "max_block_ms": 1500,
     "request_timeout_ms": 1500,
-    "delivery_timeout_ms": 2000,  # what is not delivered by then has gone back to the relay
-    "connections_max_idle_ms": 60_000,  # a function may be frozen for minutes: do not trust what the other side has dropped
+    "delivery_timeout_ms": 2000,  # After that the relay sends the event.
+    "connections_max_idle_ms": 60_000,  # The broker may drop the connection of a function that is frozen for minutes.
     "reconnect_backoff_max_ms": 1000,
     "allow_auto_create_topics": False,
     "metrics_enabled": False,
-    "api_version": (3, 7),  # the oldest broker that we support; without it the constructor goes to the network
+    "api_version": (3, 7),  # The oldest broker that we support. Without it the constructor would go to the network.
 }
 
 
 BACK_OFF_S = 3.0
-"""After nothing was acknowledged the broker is left alone this long, so that an outage costs one caller in a while 2 s and not
-every one. A broker that acknowledged some is up, and one dead partition does not keep the others waiting."""
+"""After a batch without any acknowledgement we leave the broker alone for this long, so that an outage costs a single caller 2 s
+from time to time. A broker that acknowledged a part of the batch is up: one dead partition does not hold up the others."""
 
 
 Security = Callable[[], dict[str, Any]]
-"""Makes the options of one client that say how it encrypts and logs in."""
+"""Makes the options with which one client encrypts and logs in."""
 
 
 def security_by(auth: str) -> Security:
-    """What KAFKA_AUTH asks for: `iam`, the ARN of a secret with username and password, or `none`: plain text."""
+    """Return the login for KAFKA_AUTH: `iam`, the ARN of a secret with username and password, or `none` (plain text)."""
     match auth:
         case "iam":
             return lambda: token_over_tls(aws_auth.msk_token)
@@ -53,7 +53,7 @@ def security_by(auth: str) -> Security:
 
 
 def token_over_tls(new_token: Callable[[], str]) -> dict[str, Any]:
-    """Log in with a token, a new one whenever the client needs one: at each connection, and on it before the last has run out."""
+    """Log in with a token. The client requests a new one for each connection, and again before it runs out."""
     from kafka.net.sasl.oauth import AbstractTokenProvider
 
     class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # no type information
@@ -68,40 +68,8 @@ def _password_over_tls(secret: dict[str, str]) -> dict[str, Any]:
     return {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512"} | login
 
 
-REPLICAS = 3
-"""As many as brokers, up to these: with two of them in step an event is acknowledged, so one broker may be away."""
-
-DURABLE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
-"""By default one replica in step is all that `acks=all` asks for, and what it alone has acknowledged may be lost with it."""
-
-
-def create_topic(bootstrap_servers: Sequence[str], topic: str, partitions: int, security: Security) -> bool:
-    """Whether the topic was made; False when it was there. Raises KafkaError."""
-    from kafka import errors
-    from kafka.admin import KafkaAdminClient, NewTopic
-
-    admin = KafkaAdminClient(bootstrap_servers=list(bootstrap_servers), **security())
-    try:
-        replicas = min(len(admin.describe_cluster()["brokers"]), REPLICAS)
-        try:
-            admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=DURABLE if replicas > 1 else {})])
-        except (
-            errors.InvalidConfigurationError,
-            errors.InvalidReplicationFactorError,
-            errors.InvalidRequestError,
-            errors.PolicyViolationError,
-        ):
-            # MSK Serverless decides this itself.
-            admin.create_topics([NewTopic(topic, partitions, -1)])
-    except errors.TopicAlreadyExistsError:
-        return False
-    finally:
-        admin.close()
-    return True
-
-
 class KafkaPublisher:
-    """The Publisher of this process: one producer, made at the first event and made anew after anything went wrong with it."""
+    """The Publisher of this process: one producer, made at the first event, and made again after an error."""
 
     def __init__(self, bootstrap_servers: Sequence[str], topic: str, security: Security = dict, **options: Any) -> None:
         self._topic = topic
@@ -112,7 +80,7 @@ class KafkaPublisher:
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
-        """Import, connect and fetch the topic's metadata in a thread, while the gateway is thinking."""
+        """Import kafka-python, connect and fetch the topic's metadata in a thread, while the gateway works."""
         if self._producer is None and not self.backs_off():
             threading.Thread(target=self._warm_up, name="kafka-warm-up", daemon=True).start()
 
@@ -124,7 +92,7 @@ class KafkaPublisher:
             self.close()
 
     def publish(self, events: Sequence[Event], timeout_s: float) -> set[UUID]:
-        """Send in the order given; the ids that were acknowledged within `timeout_s` seconds. Does not raise."""
+        """Send in the order given. Returns the ids that were acknowledged within `timeout_s` seconds. Does not raise."""
         deadline = time.monotonic() + timeout_s
         acknowledged: set[UUID] = set()
         if self.backs_off():
@@ -133,17 +101,17 @@ class KafkaPublisher:
         failures: list[Exception] = []
         for event in events:
             if time.monotonic() > deadline:
-                break  # a partition without a leader holds up each send for max_block_ms
+                break  # A partition without a leader holds up each send for max_block_ms.
             try:
                 sent.append((event.event_id, self._get().send(self._topic, **message_of(event))))
             except Exception as error:
                 failures.append(error)
-        # Each by itself: one partition may be without a leader while the others acknowledge.
+        # We wait for each event by itself: one partition may be without a leader while the others acknowledge.
         for event_id, future in sent:
             try:
                 if future.get(timeout=max(deadline - time.monotonic(), 0.001)).offset < 0:
-                    # "A duplicate of what I have": true, unless the broker lost its memory and knows another producer by our
-                    # id. It costs little to send the event again until it has a place in the log.
+                    # The broker says that it has the event already, without an offset. A broker that lost its memory says
+                    # so too when it takes us for another producer. So we send the event again until it has an offset.
                     from kafka.errors import DuplicateSequenceNumberError
 
                     raise DuplicateSequenceNumberError
@@ -151,7 +119,7 @@ class KafkaPublisher:
             except Exception as error:
                 failures.append(error)
         if failures:
-            # A producer that failed may still hold a message and send it late; dropping it keeps that window short, and a late
+            # A failed producer may still hold a message and send it late. We drop the producer to keep that time short; a late
             # duplicate has the same event_id.
             logger.warning("the broker did not acknowledge: %s", type(failures[0]).__name__, extra={"events": len(failures)})
             self.close(back_off=not acknowledged)
@@ -161,10 +129,10 @@ class KafkaPublisher:
         return self._producer is None and time.monotonic() < self._closed_at + BACK_OFF_S
 
     def check(self, timeout_s: float) -> None:
-        """Ask the broker for the topic's metadata. Raises when no answer comes in time or the topic is missing."""
+        """Request the topic's metadata. Raises when no answer comes in time or the topic is missing."""
         try:
             producer = self._get()
-            producer.partitions_for(self._topic)  # the first time also connects
+            producer.partitions_for(self._topic)  # The first call also connects.
             future = producer._metadata.request_update()
             producer._sender.wakeup()
             answered = threading.Event()
@@ -180,19 +148,19 @@ class KafkaPublisher:
             producer, self._producer = self._producer, None
             self._closed_at = time.monotonic() if back_off else -math.inf
         if producer is not None:
-            producer._sender.force_close()  # close() would first wait for what cannot be delivered
+            producer._sender.force_close()  # close() would first wait for messages that cannot be delivered.
 
     def _get(self) -> Any:
         with self._lock:
             if self._producer is None:
-                from kafka import KafkaProducer  # 145 ms of import, paid by whoever publishes and not by a look-up
+                from kafka import KafkaProducer  # The import takes 145 ms, which a look-up does not pay.
 
                 self._producer = KafkaProducer(**self._options | self._security())
             return self._producer
 
 
 def message_of(event: Event) -> dict[str, Any]:
-    """The arguments of the producer's `send`: key, value and headers of an event (CloudEvents 1.0, Kafka binary mode)."""
+    """Return the arguments of the producer's `send`: key, value and headers of an event (CloudEvents 1.0, Kafka binary mode)."""
     headers = {
         "ce_specversion": "1.0",
         "ce_id": str(event.event_id),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from payments.commands.command import OnPayment, state_of
+from payments.commands.command import OnPayment, conflict, state_of
 from payments.commands.fields import Amount, PaymentRequest
 from payments.commands.service import Service
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, Refused
@@ -44,9 +44,7 @@ class Capture(OnPayment[CaptureRequest]):
 
     def refusal(self, payment: Payment) -> Refused:
         if payment.status is not PaymentStatus.AUTHORIZED:
-            return PaymentStateConflict(
-                f"Only an AUTHORIZED payment can be captured; this one is {payment.status}.", extra=state_of(payment)
-            )
+            return conflict(payment, "Only an AUTHORIZED payment can be captured")
         return AmountTooLarge(
             f"At most {format_amount(payment.amount_minor, payment.currency)} is authorized.",
             extra=state_of(payment) | {"amount_available": payment.amount_minor},

@@ -60,8 +60,7 @@ def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service
 
 def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Result | None:
     """Return the result of the first request with this key, with the payment as it is now; None when the key is new or absent."""
-    key = draft.idempotency_key
-    found = claims.state_by_key(service.db, draft.owner, draft.kind, key) if key is not None else None
+    found = claims.state_by_key(service.db, draft) if draft.idempotency_key is not None else None
     if found is None:
         return None
     state, lease_left_s = found

@@ -79,7 +79,7 @@ class OnPayment(Command[OnPaymentRequest]):
     def why_not(self, refused: NotClaimed, request: OnPaymentRequest, call: Call, service: Service) -> Exception:
         if isinstance(refused, claims.Refused):
             return self.refusal(refused.payment)
-        payment = lookups.payment_by_transaction(service.db, call.owner, request.transaction_id)
+        payment = lookups.find_payment(service.db, call.owner, "transaction_id", request.transaction_id)
         if payment is None:
             return PaymentNotFound("You have no payment with this transaction_id.")
         if payment.status is not PaymentStatus.AUTHORIZED:
@@ -93,6 +93,11 @@ class OnPayment(Command[OnPaymentRequest]):
 def state_of(payment: Payment) -> dict[str, object]:
     """Return the members of a problem document that name the payment and its status."""
     return {"payment_id": str(payment.payment_id), "payment_status": payment.status.value}
+
+
+def conflict(payment: Payment, rule: str) -> PaymentStateConflict:
+    """Return the error for a payment whose status breaks the rule."""
+    return PaymentStateConflict(f"{rule}; this one is {payment.status}.", extra=state_of(payment))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

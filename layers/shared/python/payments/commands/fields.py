@@ -23,8 +23,7 @@ def _plain(text: str) -> str:
 def _an_amount(value: object) -> object:
     if type(value) is not int or not 1 <= value <= MAX_AMOUNT_MINOR:
         raise PydanticCustomError(
-            "amount",
-            "must be a JSON integer from 1 to 999999999999 in the currency's minor unit, such as 1999 for 19.99 USD",
+            "amount", "must be a JSON integer from 1 to 999999999999 in the currency's minor unit, such as 1999 for 19.99 USD"
         )
     return value
 

@@ -71,7 +71,7 @@ class Process(Command[ProcessRequest]):
         return claims.claim_process(service.db, draft, pending, apply(pending, ProcessingStarted(), draft.created_at))
 
     def why_not(self, refused: NotClaimed, request: ProcessRequest, call: Call, service: Service) -> Exception:
-        other = lookups.payment_by_order(service.db, call.owner, request.order_id)
+        other = lookups.find_payment(service.db, call.owner, "order_id", request.order_id)
         extra = state_of(other) if other else {}
         match other.status if other else None:
             case PaymentStatus.AUTHORIZED | PaymentStatus.CAPTURED | PaymentStatus.PARTIALLY_REFUNDED | PaymentStatus.REFUNDED:

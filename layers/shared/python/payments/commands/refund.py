@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from payments.commands.command import OnPayment, state_of
+from payments.commands.command import OnPayment, conflict, state_of
 from payments.commands.fields import Amount, PaymentRequest, Text500
 from payments.commands.service import Call, Service
 from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict, Refused
@@ -41,19 +41,13 @@ class Refund(OnPayment[RefundRequest]):
     def claim(self, request: RefundRequest, draft: Draft, service: Service) -> Claim:
         refund_id = service.new_id()
         draft = replace(
-            draft,
-            refund_id=refund_id,
-            gateway_key=f"ref-{refund_id}",
-            amount_minor=request.amount,
-            reason=request.reason,
+            draft, refund_id=refund_id, gateway_key=f"ref-{refund_id}", amount_minor=request.amount, reason=request.reason
         )
         return claims.claim_refund(service.db, draft, request.transaction_id)
 
     def refusal(self, payment: Payment) -> Refused:
         if payment.status not in REFUNDABLE:
-            return PaymentStateConflict(
-                f"Only a captured payment can be refunded; this one is {payment.status}.", extra=state_of(payment)
-            )
+            return conflict(payment, "Only a captured payment can be refunded")
         return AmountTooLarge(
             f"At most {format_amount(payment.refundable_minor, payment.currency)} is left to refund.",
             extra=state_of(payment) | {"amount_available": payment.refundable_minor},

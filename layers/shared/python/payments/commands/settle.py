@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from payments.commands.command import Command, Result, result_of
@@ -17,7 +17,7 @@ from payments.domain.payment import apply
 from payments.gateway.port import Approved, Declined, Reply, Unknown
 from payments.store import claims, settlement
 from payments.store.claims import Claimed
-from payments.store.settlement import Written
+from payments.store.settlement import GivenBack, Written
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +56,10 @@ def settle(command: Command[Any], claimed: Claimed, reply: Reply, service: Servi
 
 def give_back(operation: Operation, reply: Unknown, service: Service) -> None:
     """End the lease. The schedule says when reconcile tries again; after its last moment a person has to look."""
-    age_s = (service.clock() - operation.created_at).total_seconds()
-    next_s = next((moment_s for moment_s in service.retry_schedule_s if moment_s > age_s), None)
-    log = logger.error if next_s is None else logger.warning
-    log("the outcome is not known: %s", reply.reason, extra=ids(operation) | {"next_attempt_at_age_s": next_s})
-    settlement.give_back(service.db, operation, next_s, {"result": "unknown", "reason": reply.reason})
+    recorded = {"result": "unknown", "reason": reply.reason}
+    given_back = settlement.give_back(service.db, operation, service.retry_schedule_s, recorded)
+    log = logger.error if given_back is GivenBack.FOR_GOOD else logger.warning
+    log("the outcome is unknown: %s", reply.reason, extra=ids(operation) | {"given_back": given_back.value})
 
 
 def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Declined, service: Service) -> Settled:
@@ -69,7 +68,7 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
     Raises Fault.
     """
     outcome = Outcome.SUCCEEDED if isinstance(reply, Approved) else Outcome.DECLINED
-    recorded = _recorded(reply)
+    recorded = {"result": "approved" if isinstance(reply, Approved) else "declined", **asdict(reply)}
     for tries in range(SETTLE_TRIES):
         time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # nosec B311 - no secret
         operation, before, refund = claimed.operation, claimed.payment, claimed.refund
@@ -79,9 +78,9 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
             at = after.updated_at
             refund = refund.succeeded(at) if isinstance(reply, Approved) else refund.failed(reply.decline_code, at)
         event = event_for(change, after, refund, service.new_id(), operation.traceparent) if change is not None else None
-        written = settlement.settle(service.db, operation, outcome, recorded, before, after, refund, event, PUBLISH_LEASE_S)
+        state = Claimed(replace(operation, outcome=outcome, reply=recorded), after, refund)
+        written = settlement.settle(service.db, claimed, state, event, PUBLISH_LEASE_S)
         if written is not Written.NOTHING:
-            state = Claimed(replace(operation, reply=recorded), after, refund)
             return Settled(result_of(command, state, outcome), event if written is Written.NEXT else None)
         seen = claims.state_of(service.db, operation.operation_id)
         assert seen is not None  # an operation is never deleted
@@ -90,21 +89,6 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
         claimed = seen
     logger.warning("the payment kept changing; reconcile will settle", extra=ids(claimed.operation))
     return Settled(result_of(command, claimed, Outcome.UNKNOWN))
-
-
-def _recorded(reply: Approved | Declined) -> dict[str, Any]:
-    """Return what the operation keeps of the gateway's reply, with the gateway's own words in `raw`."""
-    match reply:
-        case Approved():
-            names = {"transaction_id": reply.transaction_id, "payment_intent_id": reply.payment_intent_id}
-            return {"result": "approved", **names, "raw": reply.raw}
-        case Declined():
-            return {
-                "result": "declined",
-                "decline_code": reply.decline_code,
-                "message": reply.message,
-                "raw": reply.raw,
-            }
 
 
 def ids(operation: Operation) -> dict[str, Any]:

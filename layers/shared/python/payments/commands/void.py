@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from payments.commands.command import OnPayment, state_of
+from payments.commands.command import OnPayment, conflict
 from payments.commands.fields import PaymentRequest, Text500
 from payments.commands.service import Service
 from payments.domain.errors import PaymentNotFound, PaymentStateConflict, Refused
@@ -39,9 +39,7 @@ class Void(OnPayment[VoidRequest]):
         return claims.claim_on_authorization(service.db, draft, request.transaction_id)
 
     def refusal(self, payment: Payment) -> Refused:
-        return PaymentStateConflict(
-            f"Only an AUTHORIZED payment can be voided; this one is {payment.status}.", extra=state_of(payment)
-        )
+        return conflict(payment, "Only an AUTHORIZED payment can be voided")
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.void(request)

@@ -1,1 +1,1 @@
-"""What a payment is: statuses, money, events and errors. Standard library only; nothing here does input or output."""
+"""The rules of payments: statuses, money, events, errors. Pure: the standard library alone, no input and no output."""

@@ -1,8 +1,8 @@
-"""Card numbers stay out: of requests, so that the books never hold one, and of every log line.
+"""The card filter. It refuses requests with card data, so that the database never holds a card number, and cleans log lines.
 
-A card number is a Luhn-valid run of 13 to 19 digits that starts with 2 to 6 (ISO/IEC 7812: the networks' first digits), with
-single spaces or dashes allowed inside and no letter or digit beside it. Values that are wholly a UUID, a `txn_` or `pi_` id
-or a trace header are exempt: 0.8 % of UUIDs would pass as card numbers.
+A card number is a Luhn-valid run of 13 to 19 digits that starts with 2 to 6 (the first digits of ISO/IEC 7812). Single
+spaces or dashes may divide it; no letter or digit stands beside it. A value that is wholly a UUID, a `txn_` or `pi_` id or a
+trace header is exempt: 0.8 % of UUIDs would pass as card numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REMOVED = "[card number removed]"
 
 
 def refuse_card_data(value: object) -> None:
-    """Raise CardDataNotAccepted when anything in a JSON value, keys included, looks like card data; it does not say where."""
+    """Raise CardDataNotAccepted when a string, number or key in a JSON value looks like card data."""
     for name, text in _texts(value):
         if _FIELD_NAMES.fullmatch(re.sub(r"[^a-z0-9]", "", name.casefold())) or contains_card_number(text):
             raise CardDataNotAccepted(
@@ -47,14 +47,14 @@ def contains_card_number(text: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """The text with every card number replaced: the last step before a log line leaves the process."""
+    """Return the text with every card number replaced. It is the last step before a log line leaves the process."""
     typed = _as_typed(text)
     cleaned = _IN_TEXT.sub(lambda match: REMOVED if match["run"] and _card_numbers(match["run"]) else match[0], typed)
     return text if cleaned == typed else cleaned
 
 
 def _as_typed(text: str) -> str:
-    """The text with full-width digits, no-break spaces and long dashes, as people paste card numbers, turned into plain ones."""
+    """Return the text with plain digits, spaces and dashes in place of full-width digits, no-break spaces and long dashes."""
     return text if text.isascii() else re.sub("[\u2010-\u2015\u2212]", "-", unicodedata.normalize("NFKC", text))
 
 
@@ -71,7 +71,7 @@ def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _card_numbers(run: str) -> bool:
-    """Whether some stretch of whole groups of the run, such as `4242 4242 4242 4242` after an order number, is a card number."""
+    """Return whether some whole groups of the run, such as `4242 4242 4242 4242` behind an order number, are a card number."""
     if len(run) < 13:
         return False
     groups = re.split("[ -]", run)

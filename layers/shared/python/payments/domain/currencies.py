@@ -1,8 +1,7 @@
 """ISO 4217 codes that have a minor unit, with its number of decimal digits (so not XXX, XTS or XAU).
 
-Generated from the `iso4217` package, which follows the maintenance agency's list; a test compares the two, and its failure
-message prints the table to paste here. A table, because the package reads XML at import time and every cold start would pay
-for it.
+The table is generated from the `iso4217` package, which follows the maintenance agency's list. A test compares the two and prints
+the table to paste here. The package itself reads XML at import time, which every cold start would pay for.
 """
 
 # fmt: off

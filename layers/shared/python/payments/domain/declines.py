@@ -1,4 +1,4 @@
-"""Why a gateway says no, in the words that card networks use, and which of them a caller may hear."""
+"""Decline codes, in the words of the card networks, and the ones that a caller may see."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ DECLINE_MESSAGES = {
     "generic_decline": "The card was declined.",
 }
 
-# Whoever tries a stolen card must not learn that it is known to be stolen, so these are all "generic_decline" outside. The
-# real one is stored and shown to the admin scope.
+# A thief must not learn that the card is known to be stolen, so callers and events see "generic_decline" for these. The database
+# keeps the gateway's own code, and the admin scope sees it.
 CONFIDENTIAL_DECLINES = frozenset({"lost_card", "stolen_card", "fraudulent"})
 
 
@@ -28,5 +28,5 @@ def public_decline_message(decline_code: str | None, message: str | None) -> str
 
 
 def advice_code(decline_code: str | None) -> str | None:
-    """`try_again_later` where the same payment may well succeed a little later; None otherwise."""
+    """Return `try_again_later` when the same payment may succeed a little later, else None."""
     return "try_again_later" if decline_code == "processing_error" else None

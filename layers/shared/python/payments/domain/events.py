@@ -35,14 +35,14 @@ def event_for(change: Change, after: Payment, refund: Refund | None, event_id: U
     return Event(event_id, after.payment_id, after.event_sequence, event_type, data, after.updated_at, traceparent)
 
 
+TIMES = ("created_at", "updated_at", "authorized_at", "captured_at", "failed_at", "voided_at", "capture_before")
+
+
 def payment_body(payment: Payment, *, refunds: Sequence[Refund] | None = None, confidential: bool = False) -> dict[str, Any]:
     """Return the payment's JSON. `confidential` shows the gateway's own decline code, for the admin scope alone."""
     decline_code, error_message = payment.decline_code, payment.error_message
     if not confidential:
-        decline_code, error_message = (
-            public_decline_code(decline_code),
-            public_decline_message(decline_code, error_message),
-        )
+        decline_code, error_message = (public_decline_code(decline_code), public_decline_message(decline_code, error_message))
     body: dict[str, Any] = {
         "payment_id": str(payment.payment_id),
         "order_id": payment.order_id,
@@ -61,13 +61,7 @@ def payment_body(payment: Payment, *, refunds: Sequence[Refund] | None = None, c
         "customer_id": payment.customer_id,
         "description": payment.description,
         "metadata": dict(payment.metadata),
-        "created_at": rfc3339(payment.created_at),
-        "updated_at": rfc3339(payment.updated_at),
-        "authorized_at": rfc3339(payment.authorized_at),
-        "captured_at": rfc3339(payment.captured_at),
-        "failed_at": rfc3339(payment.failed_at),
-        "voided_at": rfc3339(payment.voided_at),
-        "capture_before": rfc3339(payment.capture_before),
+        **{name: rfc3339(getattr(payment, name)) for name in TIMES},
     }
     if refunds is not None:
         body["refunds"] = [refund_body(refund, confidential=confidential) for refund in refunds]

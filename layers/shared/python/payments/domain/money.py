@@ -1,15 +1,15 @@
-"""Money: an integer amount in the currency's minor unit. No floats and no Decimal, so nothing is ever rounded."""
+"""Money: an integer amount in the currency's minor unit. There is no float and no Decimal, so nothing is ever rounded."""
 
 from __future__ import annotations
 
 from payments.domain.currencies import MINOR_UNIT_DIGITS
 
 MAX_AMOUNT_MINOR = 999_999_999_999
-"""Twelve digits: what card networks carry in an authorization's amount field (ISO 8583, field 4)."""
+"""Card networks carry twelve digits in an authorization's amount field (ISO 8583, field 4)."""
 
 
 def format_amount(amount_minor: int, currency: str) -> str:
-    """Show an amount to people: `format_amount(1999, "USD")` is "19.99 USD", JPY has no decimals and KWD three."""
+    """Return an amount for people: `format_amount(1999, "USD")` is "19.99 USD". JPY has no decimals, KWD has three."""
     digits = MINOR_UNIT_DIGITS[currency]
     sign, whole = ("-" if amount_minor < 0 else ""), str(abs(amount_minor)).rjust(digits + 1, "0")
     number = f"{whole[:-digits]}.{whole[-digits:]}" if digits else whole

@@ -61,20 +61,3 @@ class Draft:
     traceparent: str | None = None
     created_at: datetime
     lease_s: float
-
-    def on(self, payment_id: UUID, amount_minor: int) -> Operation:
-        """Return the operation that the claim has written for this payment and amount."""
-        return Operation(
-            operation_id=self.operation_id,
-            owner=self.owner,
-            kind=self.kind,
-            payment_id=payment_id,
-            refund_id=self.refund_id,
-            amount_minor=amount_minor,
-            reason=self.reason,
-            idempotency_key=self.idempotency_key,
-            request_hash=self.request_hash,
-            gateway_key=self.gateway_key,
-            traceparent=self.traceparent,
-            created_at=self.created_at,
-        )

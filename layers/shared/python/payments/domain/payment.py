@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from payments.domain.declines import public_decline_code
@@ -90,6 +91,9 @@ class ProcessingStarted:
     """The claim is written; the gateway will be called next."""
 
 
+# Authorized, Captured and Failed name their fields as the payment does: `apply` copies them.
+
+
 @dataclass(frozen=True, slots=True)
 class Authorized:
     transaction_id: str
@@ -101,7 +105,7 @@ class Authorized:
 class Captured:
     """The gateway took the money, at once or from an authorization. It releases the rest of an authorization."""
 
-    amount_minor: int
+    captured_minor: int
     transaction_id: str
     payment_intent_id: str
 
@@ -158,33 +162,14 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
         case ProcessingStarted():
             after = _move(payment, S.PROCESSING, "processing started")
         case Authorized():
-            after = replace(
-                _move(payment, S.AUTHORIZED, "authorized by the gateway"),
-                authorized_at=at,
-                capture_before=change.capture_before,
-                transaction_id=change.transaction_id,
-                payment_intent_id=change.payment_intent_id,
-            )
+            after = _move(payment, S.AUTHORIZED, "authorized by the gateway", authorized_at=at, **asdict(change))
         case Captured():
-            after = replace(
-                _move(payment, S.CAPTURED, "captured by the gateway"),
-                captured_at=at,
-                captured_minor=change.amount_minor,
-                capture_before=None,
-                transaction_id=change.transaction_id,
-                payment_intent_id=change.payment_intent_id,
-            )
+            after = _move(payment, S.CAPTURED, "captured by the gateway", captured_at=at, capture_before=None, **asdict(change))
         case Failed():
-            after = replace(
-                _move(payment, S.FAILED, f"declined: {public_decline_code(change.decline_code)}"),
-                failed_at=at,
-                decline_code=change.decline_code,
-                error_message=change.error_message,
-                transaction_id=change.transaction_id,
-                payment_intent_id=change.payment_intent_id,
-            )
-        case Voided():
-            after = replace(_move(payment, S.VOIDED, change.reason), voided_at=at, capture_before=None)
+            reason = f"declined: {public_decline_code(change.decline_code)}"
+            after = _move(payment, S.FAILED, reason, failed_at=at, **asdict(change))
+        case Voided(reason):
+            after = _move(payment, S.VOIDED, reason, voided_at=at, capture_before=None)
         case RefundReserved(amount_minor):
             if not 1 <= amount_minor <= payment.refundable_minor:
                 raise IllegalTransition(f"{amount_minor} is not between 1 and the refundable {payment.refundable_minor}")
@@ -192,18 +177,15 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
         case RefundSucceeded(amount_minor):
             refunded_minor = payment.refunded_minor + amount_minor
             to = S.REFUNDED if refunded_minor == payment.captured_minor else S.PARTIALLY_REFUNDED
-            after = replace(
-                _move(payment, to, "refunded by the gateway"),
-                refunded_minor=refunded_minor,
-                refund_reserved_minor=payment.refund_reserved_minor - amount_minor,
-            )
+            released = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)
+            after = _move(released, to, "refunded by the gateway", refunded_minor=refunded_minor)
         case RefundReleased(amount_minor):
             after = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)
     owes_event = type(change) in EVENT_TYPES
     return replace(after, updated_at=at, version=payment.version + 1, event_sequence=payment.event_sequence + owes_event)
 
 
-def _move(payment: Payment, to: PaymentStatus, reason: str) -> Payment:
+def _move(payment: Payment, to: PaymentStatus, reason: str, **changes: Any) -> Payment:
     if to not in TRANSITIONS[payment.status]:
         raise IllegalTransition(f"a payment does not go from {payment.status} to {to}")
-    return replace(payment, status=to, status_reason=reason)
+    return replace(payment, status=to, status_reason=reason, **changes)

@@ -14,7 +14,7 @@ from payments.domain.declines import DECLINE_MESSAGES
 from payments.domain.operation import Outcome
 from payments.domain.payment import Payment
 from payments.gateway.port import Approved, Declined
-from payments.store import claims
+from payments.store import claims, due
 
 
 class NotSettled(Exception):
@@ -34,7 +34,7 @@ def settle_by_hand(service: Service, found: Mapping[str, Any]) -> Result:
     operation, command = state.operation, COMMANDS[state.operation.kind]
     if operation.outcome is not None:
         return result_of(command, state, operation.outcome, replayed=True)
-    if not claims.is_given_up(service.db, operation.operation_id):
+    if not due.is_given_up(service.db, operation.operation_id):
         raise NotSettled("reconcile still calls the gateway for this operation")
     if found.get("attempt") != operation.attempt:
         # The next attempt may have moved money that the gateway had not seen when the person looked.

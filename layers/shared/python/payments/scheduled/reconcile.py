@@ -12,7 +12,7 @@ from payments.commands.service import Call, Deadline, Service
 from payments.commands.void import Void
 from payments.domain.errors import Refused
 from payments.domain.operation import Outcome
-from payments.store import claims
+from payments.store import due
 from payments.store.claims import Claimed
 
 logger = logging.getLogger(__name__)
@@ -45,16 +45,16 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
     """Settle operations that are due until none is left or time is short. One at a time, so that each has its own lease."""
     done = Reconciled()
     while deadline.remaining_s() > ONE_OPERATION_S:
-        due = claims.claim_due(service.db, 1, ONE_OPERATION_S + LEASE_MARGIN_S)
-        if not due:
+        batch = due.claim_due(service.db, 1, ONE_OPERATION_S + LEASE_MARGIN_S)
+        if not batch:
             break
-        for claimed in due:
+        for claimed in batch:
             if _settle(claimed, service, deadline):
                 done.settled += 1
             else:
                 done.unknown += 1
     _void_what_ran_out(service, deadline, done)
-    done.exhausted, done.oldest_unknown_s = claims.unknown_outcomes(service.db)
+    done.exhausted, done.oldest_unknown_s = due.unknown_outcomes(service.db)
     return done
 
 
@@ -72,7 +72,7 @@ def _settle(claimed: Claimed, service: Service, deadline: Deadline) -> bool:
 
 def _void_what_ran_out(service: Service, deadline: Deadline, done: Reconciled) -> None:
     void = Void()
-    for owner, transaction_id in claims.authorizations_run_out(service.db, EXPIRIES_PER_RUN):
+    for owner, transaction_id in due.authorizations_run_out(service.db, EXPIRIES_PER_RUN):
         if deadline.remaining_s() <= ONE_OPERATION_S:
             break
         request = void.request(transaction_id=transaction_id, reason=EXPIRY_REASON)

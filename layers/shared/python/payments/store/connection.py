@@ -9,15 +9,15 @@ without pinning.
 
 from __future__ import annotations
 
+import json
 import re
 import select
-import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Self
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from pg8000.converters import make_params
 from pg8000.core import (
@@ -40,9 +40,7 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 
 from payments.aws_auth import Password
 from payments.domain.errors import Fault, InternalError, ServiceUnavailable
-
-CONNECT_TIMEOUT_S = 3.0
-"""A healthy server in the same VPC answers a connect in milliseconds; 3 s lets one lost SYN be sent again (at 1 s)."""
+from payments.store.address import connection_options, logged_in
 
 READ_TIMEOUT_S = 6.0
 """Longer than the role's statement_timeout (5 s), so the server reports a slow statement before we give the connection up."""
@@ -92,10 +90,22 @@ class Statement:
             self._names.append(name)
         return f"${self._names.index(name) + 1}"
 
-    def __call__(self, **values: object) -> Bound:
+    def __call__(self, record: object = None, /, **values: object) -> Bound:
+        """Bind each parameter to the value of its name, or else to the record's attribute of its name.
+
+        Raises TypeError for a value without a parameter and for a parameter without a value.
+        """
+        if record is not None:
+            values |= {name: getattr(record, name) for name in self._names if name not in values}
         if values.keys() != set(self._names):
             raise TypeError(f"parameters differ: {sorted(values.keys() ^ set(self._names))}")
-        return Bound(self.sql, tuple(values[name] for name in self._names))
+        return Bound(self.sql, tuple(_parameter(values[name]) for name in self._names))
+
+
+def _parameter(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    return json.dumps(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,40 +188,6 @@ def _bind(params: Sequence[str | None]) -> bytes:
             encoded = value.encode()
             message += len(encoded).to_bytes(4, "big") + encoded
     return bytes(message + H_pack(0))
-
-
-def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
-    """Return pg8000's arguments for `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`.
-
-    `sslmode` is `disable` or `verify-full`. The default is `verify-full`, but for this machine's loopback; the modes between
-    the two encrypt without checking the server's name. Raises ValueError for any other URL, and for one without TLS when
-    `needs_tls` says that a token or a secret will travel.
-    """
-    parts = urlsplit(url)
-    query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
-    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:
-        raise ValueError("DATABASE_URL must read postgresql://user[:password]@host[:port]/database")
-    if unknown := query.keys() - {"sslmode", "sslrootcert"}:
-        raise ValueError(f"DATABASE_URL has unknown settings: {', '.join(sorted(unknown))}")
-    sslmode = query.get("sslmode", "disable" if parts.hostname in ("127.0.0.1", "localhost", "::1") else "verify-full")
-    if sslmode not in ("disable", "verify-full"):
-        raise ValueError("sslmode in DATABASE_URL must be disable or verify-full")
-    if needs_tls and sslmode == "disable":
-        raise ValueError("DATABASE_URL must say sslmode=verify-full: tokens and secrets do not travel in plain text")
-    return {
-        "user": unquote(parts.username),
-        "password": unquote(parts.password) if parts.password is not None else None,
-        "host": parts.hostname,
-        "port": parts.port or 5432,
-        "database": unquote(parts.path.lstrip("/")) or unquote(parts.username),
-        "timeout": CONNECT_TIMEOUT_S,
-        "ssl_context": ssl.create_default_context(cafile=query.get("sslrootcert")) if sslmode == "verify-full" else False,
-    }
-
-
-def logged_in(options: dict[str, Any], password: Password | None) -> dict[str, Any]:
-    """Return the options with a password made for this one connection, or unchanged when there is no password to make."""
-    return options | {"password": password(options["host"], options["port"], options["user"])} if password else options
 
 
 class Database:

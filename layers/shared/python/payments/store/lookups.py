@@ -5,8 +5,10 @@ The statements without an owner read rows that belong to a row which such a look
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from payments.domain.payment import Payment, PaymentStatus
@@ -16,22 +18,19 @@ from payments.store.rows import PAYMENT, REFUND, columns, payment_of, refund_of
 
 PAYMENT_COLUMNS, REFUND_COLUMNS = columns(PAYMENT), columns(REFUND)
 
-_OWNED = {True: "owner = :owner AND ", False: ""}
+PaymentName = Literal["payment_id", "transaction_id", "order_id"]
 
-BY_ID = {owned: Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE {sql}payment_id = :id") for owned, sql in _OWNED.items()}
-BY_TRANSACTION = {
-    owned: Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE {sql}transaction_id = :id") for owned, sql in _OWNED.items()
+_WHICH: Mapping[PaymentName, str] = {
+    "payment_id": "payment_id = :id",
+    "transaction_id": "transaction_id = :id",
+    # The order's live payment, or its latest one when none is live.
+    "order_id": "order_id = :id ORDER BY status NOT IN ('FAILED', 'VOIDED') DESC, created_at DESC, payment_id DESC LIMIT 1",
 }
-# The order's live payment, or its latest one when none is live.
-BY_ORDER = {
-    owned: Statement(f"""
-        SELECT {PAYMENT_COLUMNS} FROM payments WHERE {sql}order_id = :id
-        ORDER BY status NOT IN ('FAILED', 'VOIDED') DESC, created_at DESC, payment_id DESC LIMIT 1
-    """)
-    for owned, sql in _OWNED.items()
+ANYBODYS = {name: Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE {sql}") for name, sql in _WHICH.items()}
+THE_OWNERS = {
+    name: Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE owner = :owner AND {sql}") for name, sql in _WHICH.items()
 }
-REFUNDS_OF = Statement(f"SELECT {REFUND_COLUMNS} FROM refunds WHERE payment_id = :payment_id ORDER BY created_at, refund_id")
-REFUNDS_OF_ALL = Statement(
+REFUNDS_OF = Statement(
     f"SELECT {REFUND_COLUMNS} FROM refunds WHERE payment_id = ANY(:payment_ids::uuid[]) ORDER BY created_at, refund_id"
 )
 HISTORY = Statement("""
@@ -39,38 +38,18 @@ HISTORY = Statement("""
 """)
 
 
-def payment_by_id(db: Database, owner: str | None, payment_id: UUID) -> Payment | None:
-    return _one(db, BY_ID, owner, payment_id)
-
-
-def payment_by_transaction(db: Database, owner: str | None, transaction_id: str) -> Payment | None:
-    return _one(db, BY_TRANSACTION, owner, transaction_id)
-
-
-def payment_by_order(db: Database, owner: str | None, order_id: str) -> Payment | None:
-    return _one(db, BY_ORDER, owner, order_id)
-
-
-def _one(db: Database, statements: dict[bool, Statement], owner: str | None, id_: object) -> Payment | None:
-    rows = db.run(_bound(statements, owner, id=id_))[0]
+def find_payment(db: Database, owner: str | None, name: PaymentName, value: object) -> Payment | None:
+    """Return the payment whose id, transaction or order (the live payment, else the latest) has this value."""
+    rows = db.run(ANYBODYS[name](id=value) if owner is None else THE_OWNERS[name](id=value, owner=owner))[0]
     return payment_of(rows[0]) if rows else None
 
 
-def _bound(statements: dict[bool, Statement], owner: str | None, **values: object) -> Bound:
-    return statements[False](**values) if owner is None else statements[True](**values, owner=owner)
-
-
-def refunds_of(db: Database, payment_id: UUID) -> list[Refund]:
-    return [refund_of(row) for row in db.run(REFUNDS_OF(payment_id=payment_id))[0]]
-
-
-def refunds_of_all(db: Database, payment_ids: list[UUID]) -> dict[UUID, list[Refund]]:
-    """Return the refunds of several payments by payment id. A payment without refunds is absent."""
+def refunds_of(db: Database, payment_ids: list[UUID]) -> dict[UUID, list[Refund]]:
+    """Return the refunds of the payments by payment id, oldest first. A payment without refunds is absent."""
     by_payment: dict[UUID, list[Refund]] = {}
-    if payment_ids:
-        for row in db.run(REFUNDS_OF_ALL(payment_ids=payment_ids))[0]:
-            refund = refund_of(row)
-            by_payment.setdefault(refund.payment_id, []).append(refund)
+    for row in db.run(REFUNDS_OF(payment_ids=payment_ids))[0] if payment_ids else []:
+        refund = refund_of(row)
+        by_payment.setdefault(refund.payment_id, []).append(refund)
     return by_payment
 
 

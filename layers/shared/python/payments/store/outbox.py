@@ -19,7 +19,7 @@ MARK_PUBLISHED = Statement(
 )
 
 # A claim takes only the oldest unpublished event of each payment, so a payment's events leave in order, whichever function sends
-# them. It orders by the lease's end, so events that the broker refused come after events that nobody has tried yet.
+# them. It orders by the lease's end, so events that the broker refused come after events that are still untried.
 CLAIM_UNPUBLISHED = Statement(f"""
     WITH heads AS (
         SELECT event_id FROM outbox head
@@ -77,12 +77,7 @@ def published_between(db: Database, from_time: datetime, to_time: datetime, afte
     """Return the page of published events that follows the event `after`: oldest first, each payment's in order."""
     start = (after.created_at, after.payment_id, after.sequence) if after else (from_time, UUID(int=0), -1)
     statement = PUBLISHED_BETWEEN(
-        from_time=from_time,
-        to_time=to_time,
-        after_time=start[0],
-        after_id=start[1],
-        after_sequence=start[2],
-        limit=limit,
+        from_time=from_time, to_time=to_time, after_time=start[0], after_id=start[1], after_sequence=start[2], limit=limit
     )
     return [_event(row) for row in db.run(statement)[0]]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from payments.domain.events import Event
-from payments.domain.operation import Operation, Outcome
-from payments.domain.payment import Payment
-from payments.domain.refund import Refund
+from payments.domain.operation import Operation
+from payments.store.claims import Claimed
 from payments.store.connection import Database, Statement
 
 # Every part depends on `held` and `paid`: the operation must still have our attempt and no outcome, and the payment must have
@@ -51,10 +50,15 @@ SETTLE = Statement("""
                        WHERE payment_id = :payment_id AND published_at IS NULL AND sequence < :event_sequence)
 """)
 
+# The server's clock alone decides which moment of the schedule is next, so a function whose clock is fast skips none.
 GIVE_BACK = Statement("""
     UPDATE operations
-    SET lease_until = now(), next_attempt_at = created_at + make_interval(secs => :next_s), reply = :reply::jsonb
+    SET lease_until = now(), reply = :reply::jsonb,
+        next_attempt_at = created_at + make_interval(secs => (
+            SELECT min(moment_s) FROM unnest(:schedule_s::float8[]) AS moment_s
+            WHERE created_at + make_interval(secs => moment_s) > now()))
     WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL
+    RETURNING next_attempt_at
 """)
 
 
@@ -66,55 +70,41 @@ class Written(Enum):
     BEHIND = "the outcome is written, and its event waits behind an older one of the payment"
 
 
-def settle(
-    db: Database,
-    operation: Operation,
-    outcome: Outcome,
-    reply: dict[str, object],
-    before: Payment,
-    after: Payment,
-    refund: Refund | None,
-    event: Event | None,
-    publish_lease_s: float,
-) -> Written:
-    """Write outcome, payment, refund and event in one transaction, or nothing at all."""
+def settle(db: Database, before: Claimed, after: Claimed, event: Event | None, publish_lease_s: float) -> Written:
+    """Write outcome, payment, refund and event in one transaction, or nothing at all.
+
+    `before` holds the attempt and the version that must still be there.
+    """
+    refund = after.refund
     statement = SETTLE(
-        operation_id=operation.operation_id,
-        attempt=operation.attempt,
-        outcome=outcome.value,
-        reply=json.dumps(reply),
-        payment_id=after.payment_id,
-        version_before=before.version,
-        version=after.version,
-        status=after.status.value,
-        status_reason=after.status_reason,
-        captured_minor=after.captured_minor,
-        refunded_minor=after.refunded_minor,
-        refund_reserved_minor=after.refund_reserved_minor,
-        transaction_id=after.transaction_id,
-        payment_intent_id=after.payment_intent_id,
-        decline_code=after.decline_code,
-        error_message=after.error_message,
-        authorized_at=after.authorized_at,
-        captured_at=after.captured_at,
-        failed_at=after.failed_at,
-        voided_at=after.voided_at,
-        capture_before=after.capture_before,
-        updated_at=after.updated_at,
-        event_sequence=after.event_sequence,
+        after.payment,
+        version_before=before.payment.version,
+        operation_id=before.operation.operation_id,
+        attempt=before.operation.attempt,
+        outcome=after.operation.outcome,
+        reply=after.operation.reply,
         refund_id=refund.refund_id if refund else None,
-        refund_status=refund.status.value if refund else None,
+        refund_status=refund.status if refund else None,
         refund_decline_code=refund.decline_code if refund else None,
         event_id=event.event_id if event else None,
         event_type=event.type if event else None,
-        event_data=json.dumps(event.data) if event else None,
-        traceparent=operation.traceparent,
+        event_data=event.data if event else None,
+        traceparent=before.operation.traceparent,
         publish_lease_s=publish_lease_s,
     )
     done, is_next = db.run(statement)[0][0]
     return (Written.NEXT if is_next else Written.BEHIND) if done else Written.NOTHING
 
 
-def give_back(db: Database, operation: Operation, next_s: float | None, reply: dict[str, object]) -> None:
-    """End the lease. The next attempt is due when the operation is `next_s` seconds old; None means that reconcile makes none."""
-    db.run(GIVE_BACK(operation_id=operation.operation_id, attempt=operation.attempt, next_s=next_s, reply=json.dumps(reply)))
+class GivenBack(Enum):
+    NOTHING = "another worker holds the operation, or it has an outcome"
+    UNTIL_DUE = "reconcile makes another attempt at the schedule's next moment"
+    FOR_GOOD = "the schedule has no further moment, so a person has to look"
+
+
+def give_back(db: Database, operation: Operation, schedule_s: Sequence[float], reply: Mapping[str, str]) -> GivenBack:
+    """End the lease. `schedule_s` holds the moments of further attempts, in seconds since the operation was claimed."""
+    rows = db.run(GIVE_BACK(operation, schedule_s=list(schedule_s), reply=reply))[0]
+    if not rows:
+        return GivenBack.NOTHING
+    return GivenBack.FOR_GOOD if rows[0][0] is None else GivenBack.UNTIL_DUE

@@ -1,0 +1,38 @@
+"""Makes the topic, with as much durability as the brokers give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from payments.broker.kafka import Security
+
+REPLICAS = 3
+"""At most; never more than there are brokers. Two replicas in step acknowledge an event, so one broker may be away."""
+
+DURABLE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
+"""By default `acks=all` is content with one replica in step, and an event that only this one has could be lost with it."""
+
+
+def create_topic(bootstrap_servers: Sequence[str], topic: str, partitions: int, security: Security) -> bool:
+    """Make the topic. Returns False when it exists already. Raises KafkaError."""
+    from kafka import errors
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    admin = KafkaAdminClient(bootstrap_servers=list(bootstrap_servers), **security())
+    try:
+        replicas = min(len(admin.describe_cluster()["brokers"]), REPLICAS)
+        try:
+            admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=DURABLE if replicas > 1 else {})])
+        except (
+            errors.InvalidConfigurationError,
+            errors.InvalidReplicationFactorError,
+            errors.InvalidRequestError,
+            errors.PolicyViolationError,
+        ):
+            # MSK Serverless decides on replicas and settings itself.
+            admin.create_topics([NewTopic(topic, partitions, -1)])
+    except errors.TopicAlreadyExistsError:
+        return False
+    finally:
+        admin.close()
+    return True

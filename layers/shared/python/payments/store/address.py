@@ -1,0 +1,46 @@
+"""The database's address and login: DATABASE_URL as the options of a connection."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from payments.aws_auth import Password
+
+CONNECT_TIMEOUT_S = 3.0
+"""A healthy server in the same VPC answers a connect in milliseconds; 3 s lets one lost SYN be sent again (at 1 s)."""
+
+
+def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
+    """Return pg8000's arguments for `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`.
+
+    `sslmode` is `disable` or `verify-full`. The default is `verify-full`, but for this machine's loopback; the modes between
+    the two encrypt without checking the server's name. Raises ValueError for any other URL, and for one without TLS when
+    `needs_tls` says that a token or a secret will travel.
+    """
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:
+        raise ValueError("DATABASE_URL must read postgresql://user[:password]@host[:port]/database")
+    if unknown := query.keys() - {"sslmode", "sslrootcert"}:
+        raise ValueError(f"DATABASE_URL has unknown settings: {', '.join(sorted(unknown))}")
+    sslmode = query.get("sslmode", "disable" if parts.hostname in ("127.0.0.1", "localhost", "::1") else "verify-full")
+    if sslmode not in ("disable", "verify-full"):
+        raise ValueError("sslmode in DATABASE_URL must be disable or verify-full")
+    if needs_tls and sslmode == "disable":
+        raise ValueError("DATABASE_URL must say sslmode=verify-full: tokens and secrets do not travel in plain text")
+    return {
+        "user": unquote(parts.username),
+        "password": unquote(parts.password) if parts.password is not None else None,
+        "host": parts.hostname,
+        "port": parts.port or 5432,
+        "database": unquote(parts.path.lstrip("/")) or unquote(parts.username),
+        "timeout": CONNECT_TIMEOUT_S,
+        "ssl_context": ssl.create_default_context(cafile=query.get("sslrootcert")) if sslmode == "verify-full" else False,
+    }
+
+
+def logged_in(options: dict[str, Any], password: Password | None) -> dict[str, Any]:
+    """Return the options with a password made for this one connection, or unchanged when there is no password to make."""
+    return options | {"password": password(options["host"], options["port"], options["user"])} if password else options

@@ -1,0 +1,75 @@
+"""Operations that are due for another attempt or given up, and authorizations that have run out. Reconcile reads them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from payments.settings import GATEWAY_KEY_LIFETIME_S
+from payments.store.claims import ALL_COLUMNS, Claimed, claimed_in
+from payments.store.connection import Database, Statement
+
+# The claim counts the attempt, and a settle names its attempt: a worker whose lease has ended can no longer write.
+CLAIM_DUE = Statement(f"""
+    WITH due AS (
+        SELECT operation_id, payment_id, refund_id FROM operations
+        WHERE outcome IS NULL AND next_attempt_at <= now() AND created_at > now() - make_interval(secs => :key_lifetime_s)
+        ORDER BY next_attempt_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE operations
+    SET attempt = operations.attempt + 1,
+        lease_until = now() + make_interval(secs => :lease_s),
+        next_attempt_at = now() + make_interval(secs => :lease_s)
+    FROM due JOIN payments ON payments.payment_id = due.payment_id LEFT JOIN refunds ON refunds.refund_id = due.refund_id
+    WHERE operations.operation_id = due.operation_id
+    RETURNING {ALL_COLUMNS}
+""")
+
+
+def claim_due(db: Database, limit: int, lease_s: float) -> list[Claimed]:
+    """Claim operations whose outcome is unknown and whose next attempt is due, one attempt on."""
+    rows = db.run(CLAIM_DUE(limit=limit, lease_s=lease_s, key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0]
+    return [claimed_in(row) for row in rows]
+
+
+# Reconcile gives an operation without an outcome up when its schedule has no further moment or when the gateway may have
+# forgotten its key. It never takes such an operation up again, because CLAIM_DUE excludes both.
+_GIVEN_UP = "(next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s))"
+
+UNKNOWN_OUTCOMES = Statement(f"""
+    SELECT count(*) FILTER (WHERE {_GIVEN_UP}),
+           COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8
+    FROM operations WHERE outcome IS NULL
+""")
+
+
+def unknown_outcomes(db: Database) -> tuple[int, float]:
+    """Return how many operations reconcile has given up, and the age in seconds of the oldest operation without an outcome.
+
+    A person has to settle the first kind by hand.
+    """
+    exhausted, oldest_s = db.run(UNKNOWN_OUTCOMES(key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0]
+    return exhausted, oldest_s
+
+
+GIVEN_UP = Statement(f"SELECT {_GIVEN_UP} AND lease_until <= now() FROM operations WHERE operation_id = :operation_id")
+
+
+def is_given_up(db: Database, operation_id: UUID) -> bool:
+    """Return whether reconcile has given the operation up and no worker holds its lease, so that a person may settle it."""
+    given_up: bool = db.run(GIVEN_UP(operation_id=operation_id, key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0][0]
+    return given_up
+
+
+# After a declined void the authorization rests for an hour. Otherwise each tick would call a gateway that does not release it.
+RUN_OUT = Statement("""
+    SELECT owner, transaction_id FROM payments
+    WHERE status = 'AUTHORIZED' AND capture_before <= now()
+      AND NOT EXISTS (SELECT FROM operations o WHERE o.payment_id = payments.payment_id
+                      AND (o.outcome IS NULL OR o.kind = 'void' AND o.settled_at > now() - interval '1 hour'))
+    ORDER BY capture_before LIMIT :limit
+""")
+
+
+def authorizations_run_out(db: Database, limit: int) -> list[tuple[str, str]]:
+    """Return (owner, transaction_id) of authorizations past their `capture_before` that have no operation in flight."""
+    return [(owner, transaction_id) for owner, transaction_id in db.run(RUN_OUT(limit=limit))[0]]
