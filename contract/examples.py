@@ -203,7 +203,7 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
 """By operation id and status, then by a name."""
 
 _STATE = {"payment_id": str(_PAYMENT_ID), "payment_status": "CAPTURED"}
-_BAD_FIELD = {"location": "body.amount", "message": "must be a JSON integer from 1 to 999999999999 in the currency's minor unit"}
+_BAD_FIELD = ("body.amount", "must be a JSON integer from 1 to 999999999999 in the currency's minor unit")
 
 
 def _declined(kind: str, payment: Payment, decline_code: str, refund: Refund | None = None) -> dict[str, Any]:
@@ -236,7 +236,7 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     ),
     errors.BodyTooLarge("Send at most 16384 bytes; this body has 40000."),
     errors.UnsupportedMediaType("Send the body as Content-Type: application/json."),
-    errors.InvalidRequest("Correct the fields listed in `errors`.", errors=[_BAD_FIELD]),
+    errors.InvalidRequest("Correct the fields listed in `errors`.", _BAD_FIELD),
     errors.CardDataNotAccepted(
         "The request holds something that looks like a card number or a security code. Send a payment_token instead."
     ),
@@ -248,11 +248,15 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.ServiceUnavailable("The database is unavailable; try again.", retry_after_s=2),
 )
 
+_DECLINES: Mapping[str, tuple[Payment, str, Refund | None]] = {
+    "process": (_failed, "processing_error", None),
+    "refund": (_captured, "card_declined", replace(_refund_done, status=RefundStatus.FAILED)),
+}
+"""The declines of the other commands leave an authorization as it is."""
+
 PROBLEMS: Mapping[str, dict[str, Any]] = {error.code: reply_to_error(error, REQUEST_ID).body for error in _ERRORS} | {
-    "payment_declined": _declined("process", _failed, "processing_error"),
-    "capture_declined": _declined("capture", _authorized, "card_declined"),
-    "void_declined": _declined("void", _authorized, "card_declined"),
-    "refund_declined": _declined("refund", _captured, "card_declined", replace(_refund_done, status=RefundStatus.FAILED)),
+    command.declined_code: _declined(kind, *_DECLINES.get(kind, (_authorized, "card_declined", None)))
+    for kind, command in COMMANDS.items()
 }
 """A problem document for every code that the service knows."""
 

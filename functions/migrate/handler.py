@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from migrations.apply import migrate
+from migrations.topic import create_topic
 from payments import wiring
 from payments.aws_auth import password_by, secret
-from payments.broker.kafka import security_by
-from payments.broker.topic import create_topic
+from payments.broker.login import security_by
 from payments.telemetry import instrumented
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -24,7 +24,8 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
         sent, resume_at = replay(wiring.service(), deadline, start, end)
         return {"replayed": sent, "resume_at": rfc3339(resume_at)}
     relayed = relay(wiring.service(), deadline)
-    telemetry.measure({"OutboxLag": relayed.lag_s}, EventsRelayed=relayed.published, OutboxUnpublished=relayed.unpublished)
+    counts = {"EventsRelayed": relayed.published, "OutboxUnpublished": relayed.unpublished}
+    telemetry.measure(counts, {"OutboxLag": relayed.lag_s})
     return asdict(relayed) | {"lag_s": round(relayed.lag_s, 3)}
 
 

@@ -152,6 +152,8 @@ def _cursor(position: object) -> str:
         ("created_to=", "query.created_to"),
         ("created_from=0001-01-01T00:00:00%2B14:00", "query.created_from"),
         ("created_to=9999-12-31T23:59:59-14:00", "query.created_to"),
+        ("created_to=0001-01-01T00:00:00%2B14:00", "query.created_to"),
+        ("created_from=9999-12-31T23:59:59-14:00", "query.created_from"),
         ("status=PAID", "query.status"),
         ("status=captured", "query.status"),
         ("status=", "query.status"),

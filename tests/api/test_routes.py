@@ -11,6 +11,9 @@ import pytest
 from fastapi import FastAPI
 
 from local.template import Function, load_template
+from payments import wiring
+from payments.api.routes import app_of, commands_router
+from payments.commands.catalog import served_by
 from payments.settings import settings_from
 from tests.contract import documents
 
@@ -32,11 +35,10 @@ POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERT
 
 def _app(function: Function) -> FastAPI | None:
     handler = importlib.import_module(f"functions.{function.short_name}.handler")
-    http = getattr(handler, "http", None)
-    if http is None:
-        return None
-    app = http.app if hasattr(http, "app") else http().app
-    assert isinstance(app, FastAPI)
+    app = handler.http.app if hasattr(handler, "http") else None
+    if commands := served_by(function.short_name):
+        assert app is None
+        app = app_of(commands_router(wiring.service, commands.values()))
     return app
 
 

@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from payments.aws_auth import password_by, rds_token, secret
-from payments.broker.kafka import security_by
+from payments.broker.login import security_by
 from payments.settings import SettingsError, settings_from
 
 ENVIRONMENT = {"DATABASE_URL": "postgresql://u@h/d", "KAFKA_BOOTSTRAP_SERVERS": "h:1"}

@@ -23,7 +23,8 @@ TEXT = (ROOT / "template.yaml").read_text(encoding="utf-8")
 TEMPLATE: dict[str, Any] = yaml.load(TEXT, _Loader)
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-CODE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "layers/shared/python/payments").rglob("*.py"))
+SHIPPED = [*(ROOT / "layers/shared/python/payments").rglob("*.py"), *ROOT.glob("functions/*/*.py")]
+CODE = "\n".join(path.read_text(encoding="utf-8") for path in SHIPPED)
 
 
 def of_type(kind: str) -> dict[str, dict[str, Any]]:

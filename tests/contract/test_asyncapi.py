@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from payments.scheduled.relay import relay
 from tests.api_client import Api, order
 from tests.contract import documents
 from tests.servers import Broker, Database
+from tests.shop import Books
 from tests.topic import Message, messages
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -77,9 +78,7 @@ def own_publisher(broker: Broker, own_topic: str) -> Iterator[KafkaPublisher]:
 def test_what_is_really_produced_is_what_it_says(
     make_service: Callable[..., Service], own_publisher: KafkaPublisher, own_database: Database, broker: Broker, own_topic: str
 ) -> None:
-    # An hour late, so that the first moment to ask again about an unknown outcome has come when reconcile looks.
-    parts = {"publisher": own_publisher, "url": own_database.service_url, "clock": lambda: datetime.now(UTC) - timedelta(hours=1)}
-    service = make_service(**parts)
+    service = make_service(publisher=own_publisher, url=own_database.service_url)
     api = Api(service)
     traced = {"traceparent": TRACE}
     paid = api.post("process", order(description="Zwei Hefte ✓", metadata={"k": "v"}), headers=traced).body
@@ -93,6 +92,7 @@ def test_what_is_really_produced_is_what_it_says(
     expiring = Api(
         make_service(publisher=own_publisher, url=own_database.service_url, capture_window=timedelta(seconds=-1))
     ).authorize()
+    Books(own_database.owner_url).make_due()
     reconciled = reconcile(service, Deadline.in_s(60))
     relay(service, Deadline.in_s(60))
 

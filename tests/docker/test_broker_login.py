@@ -22,8 +22,9 @@ import pytest
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
-from payments.broker.kafka import KafkaPublisher, Security, token_over_tls
-from payments.broker.topic import create_topic
+from migrations.topic import create_topic
+from payments.broker.kafka import KafkaPublisher
+from payments.broker.login import Security, token_over_tls
 from payments.domain.events import Event
 from tests.aws.certificates import Authority
 from tests.docker.test_containers import missing

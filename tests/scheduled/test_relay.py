@@ -14,8 +14,8 @@ import pytest
 from kafka.errors import InvalidConfigurationError, InvalidReplicationFactorError, PolicyViolationError
 
 from local.servers import EmbeddedBroker
+from migrations.topic import DURABLE, create_topic
 from payments.broker.kafka import KafkaPublisher
-from payments.broker.topic import DURABLE, create_topic
 from payments.commands.service import Deadline
 from payments.commands.settle import PUBLISH_LEASE_S
 from payments.domain.events import Event, rfc3339

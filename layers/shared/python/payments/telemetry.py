@@ -107,7 +107,7 @@ def record_refusal(code: str) -> None:
     logger.info("refused", extra={"code": code})
 
 
-def measure(seconds: Mapping[str, float], **counts: int) -> None:
+def measure(counts: Mapping[str, int], seconds: Mapping[str, float]) -> None:
     """Add metrics to those of this invocation."""
     for name, number in counts.items():
         metrics.add_metric(name, MetricUnit.Count, number)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from payments.aws_auth import password_by
-from payments.broker.kafka import KafkaPublisher, security_by
+from payments.broker.kafka import KafkaPublisher
+from payments.broker.login import security_by
 from payments.commands.service import Service
 from payments.gateway.simulated import SimulatedGateway
 from payments.settings import Settings, settings_from
 from payments.store.connection import Database
-
-
-def before_snapshot(load: Callable[[], object]) -> None:
-    """Let SnapStart's snapshot hold modules that are otherwise imported at first use.
-
-    Nothing needs a refresh after a restore, because there is no connection, token or random number before the first event.
-    """
-    with suppress(ImportError):  # Only Lambda's runtime has this module.
-        from snapshot_restore_py import register_before_snapshot
-
-        register_before_snapshot(load)
 
 
 @cache

@@ -77,7 +77,7 @@ def _integer(digits: str) -> int | float:
 def validate(model: type[Model], value: object) -> Model:
     """Return the request in a JSON value. Raises InvalidRequest with every wrong field."""
     if not isinstance(value, dict):
-        raise InvalidRequest("Send a JSON object.", errors=[{"location": "body", "message": "must be a JSON object"}])
+        raise InvalidRequest("Send a JSON object.", ("body", "must be a JSON object"))
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -91,8 +91,8 @@ def invalid_request(errors: Sequence[Mapping[str, Any]], prefix: str = "body") -
         path = [str(part) for part in ((prefix, *error["loc"]) if prefix else error["loc"])]
         location = ".".join(part if re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,39}", part) else "?" for part in path)
         message = "is not a field of this request" if error["type"] == "extra_forbidden" else _sentence(error["msg"])
-        shown.append({"location": location, "message": message})
-    return InvalidRequest("Correct the fields listed in `errors`.", errors=shown)
+        shown.append((location, message))
+    return InvalidRequest("Correct the fields listed in `errors`.", *shown)
 
 
 def _sentence(message: str) -> str:

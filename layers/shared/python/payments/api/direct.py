@@ -45,7 +45,7 @@ def _read(event: Any, function: str) -> tuple[Command[Any], Any, str, str]:
     """Return the command, request, idempotency key and trace context of a direct event. Raises Refused."""
     check_value(event)  # A payload has the limits of an HTTP body.
     if not isinstance(event, dict):
-        raise InvalidRequest("Send a JSON object.", errors=[_wrong("payload", "must be a JSON object")])
+        raise InvalidRequest("Send a JSON object.", ("payload", "must be a JSON object"))
     refuse_card_data(event)
     fields = dict(event)
     kind = fields.pop("operation", function)
@@ -53,14 +53,14 @@ def _read(event: Any, function: str) -> tuple[Command[Any], Any, str, str]:
     commands = served_by(function)
     if not isinstance(kind, str) or kind not in commands:
         message = f"must be one of {', '.join(sorted(commands))}"
-        raise InvalidRequest("The function does not have this operation.", errors=[_wrong("operation", message)])
+        raise InvalidRequest("The function does not have this operation.", ("operation", message))
     command = commands[kind]
     request = validate(command.request, fields)
     if key is None and command.needs_key:
         # Two equal partial refunds are both legitimate, and only a key tells a second one from a retry.
-        raise InvalidRequest("Send an idempotency_key with this operation.", errors=[_wrong("idempotency_key", "is missing")])
+        raise InvalidRequest("Send an idempotency_key with this operation.", ("idempotency_key", "is missing"))
     if key is not None and not isinstance(key, str):
-        raise InvalidRequest("Correct the idempotency_key.", errors=[_wrong("idempotency_key", "must be a string")])
+        raise InvalidRequest("Correct the idempotency_key.", ("idempotency_key", "must be a string"))
     key = payload_key(event) if key is None else check_idempotency_key(key)
     return command, request, key, telemetry.traceparent_of(trace if isinstance(trace, str) else None)
 
@@ -71,7 +71,3 @@ def payload_key(payload: Mapping[str, Any]) -> str:
     It is derived from the whole payload, which Lambda's retries and duplicates carry unchanged, and never from the request id.
     """
     return f"payload-{digest(payload)}"
-
-
-def _wrong(location: str, message: str) -> dict[str, str]:
-    return {"location": location, "message": message}

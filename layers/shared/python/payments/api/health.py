@@ -27,14 +27,10 @@ def deep_checks(db: Database, publisher: KafkaPublisher) -> dict[str, dict[str, 
 
 
 def _check(part: str, probe: Callable[[], object]) -> dict[str, Any]:
-    begun = time.monotonic()
+    begun, failure = time.monotonic(), {}
     try:
         probe()
     except Exception as error:
         logger.warning("the %s is unavailable: %s", part, type(error).__name__)
-        return {"ok": False, "latency_ms": _ms_since(begun), "error": "unavailable"}
-    return {"ok": True, "latency_ms": _ms_since(begun)}
-
-
-def _ms_since(begun: float) -> float:
-    return round((time.monotonic() - begun) * 1000, 2)
+        failure = {"error": "unavailable"}
+    return {"ok": not failure, "latency_ms": round((time.monotonic() - begun) * 1000, 2)} | failure

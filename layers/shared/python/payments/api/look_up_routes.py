@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from starlette.convertors import PathConvertor, register_url_convertor
 
@@ -41,7 +42,13 @@ def _no_number(text: object) -> object:
     return text
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+def _check_calendar(moment: datetime) -> datetime:
+    if not lookups.in_calendar(moment):
+        raise PydanticCustomError("calendar", "must lie between the years 1970 and 9998")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_check_calendar)]
 
 
 class ListQuery(BaseModel):

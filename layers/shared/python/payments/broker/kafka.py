@@ -7,11 +7,11 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from payments import aws_auth
+from payments.broker.login import Security
 from payments.domain.events import Event, rfc3339
 
 logger = logging.getLogger(__name__)
@@ -36,36 +36,6 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 BACK_OFF_S = 3.0
 """After a batch without any acknowledgement we leave the broker alone for this long, so that an outage costs a single caller 2 s
 from time to time. A broker that acknowledged a part of the batch is up: one dead partition does not hold up the others."""
-
-
-Security = Callable[[], dict[str, Any]]
-"""Makes the options with which one client encrypts and logs in."""
-
-
-def security_by(auth: str) -> Security:
-    """Return the login for KAFKA_AUTH: `iam`, the ARN of a secret with username and password, or `none` (plain text)."""
-    match auth:
-        case "iam":
-            return lambda: token_over_tls(aws_auth.msk_token)
-        case "none":
-            return dict
-    return lambda: _password_over_tls(aws_auth.secret(auth))
-
-
-def token_over_tls(new_token: Callable[[], str]) -> dict[str, Any]:
-    """Log in with a token. The client requests a new one for each connection, and again before it runs out."""
-    from kafka.net.sasl.oauth import AbstractTokenProvider
-
-    class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # no type information
-        def token(self) -> str:
-            return new_token()
-
-    return {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": TokenProvider()}
-
-
-def _password_over_tls(secret: dict[str, str]) -> dict[str, Any]:
-    login = {"sasl_plain_username": secret["username"], "sasl_plain_password": secret["password"]}
-    return {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512"} | login
 
 
 class KafkaPublisher:

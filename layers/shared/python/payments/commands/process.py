@@ -50,18 +50,12 @@ class Process(Command[ProcessRequest]):
     def claim(self, request: ProcessRequest, draft: Draft, service: Service) -> Claim:
         payment_id = service.new_id()
         pending = Payment(
+            **request.model_dump(exclude={"amount", "metadata"}),  # These fields have the names of the payment's.
             payment_id=payment_id,
             owner=draft.owner,
-            order_id=request.order_id,
             status=PaymentStatus.PENDING,
             status_reason="payment requested",
             amount_minor=request.amount,
-            currency=request.currency,
-            payment_method=request.payment_method,
-            payment_token=request.payment_token,
-            capture_method=request.capture_method,
-            customer_id=request.customer_id,
-            description=request.description,
             metadata=request.metadata or {},
             created_at=draft.created_at,
             updated_at=draft.created_at,

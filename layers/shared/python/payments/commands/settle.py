@@ -14,10 +14,11 @@ from payments.domain.errors import Fault
 from payments.domain.events import Event, event_for
 from payments.domain.operation import Operation, Outcome
 from payments.domain.payment import apply
+from payments.domain.refund import RefundStatus
 from payments.gateway.port import Approved, Declined, Reply, Unknown
 from payments.store import claims, settlement
 from payments.store.claims import Claimed
-from payments.store.settlement import GivenBack, Written
+from payments.store.settlement import Written
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ def settle(command: Command[Any], claimed: Claimed, reply: Reply, service: Servi
 def give_back(operation: Operation, reply: Unknown, service: Service) -> None:
     """End the lease. The schedule says when reconcile tries again; after its last moment a person has to look."""
     recorded = {"result": "unknown", "reason": reply.reason}
-    given_back = settlement.give_back(service.db, operation, service.retry_schedule_s, recorded)
-    log = logger.error if given_back is GivenBack.FOR_GOOD else logger.warning
-    log("the outcome is unknown: %s", reply.reason, extra=ids(operation) | {"given_back": given_back.value})
+    given_up = settlement.give_back(service.db, operation, service.retry_schedule_s, recorded)
+    log = logger.error if given_up else logger.warning
+    log("the outcome is unknown: %s", reply.reason, extra=ids(operation) | {"given_up": given_up})
 
 
 def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Declined, service: Service) -> Settled:
@@ -75,8 +76,9 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
         change = command.approved(reply, claimed, service) if isinstance(reply, Approved) else command.declined(reply, claimed)
         after = apply(before, change, service.clock()) if change is not None else before
         if refund is not None:
-            at = after.updated_at
-            refund = refund.succeeded(at) if isinstance(reply, Approved) else refund.failed(reply.decline_code, at)
+            status = RefundStatus.SUCCEEDED if isinstance(reply, Approved) else RefundStatus.FAILED
+            decline_code = None if isinstance(reply, Approved) else reply.decline_code
+            refund = replace(refund, status=status, decline_code=decline_code, updated_at=after.updated_at)
         event = event_for(change, after, refund, service.new_id(), operation.traceparent) if change is not None else None
         state = Claimed(replace(operation, outcome=outcome, reply=recorded), after, refund)
         written = settlement.settle(service.db, claimed, state, event, PUBLISH_LEASE_S)
@@ -93,9 +95,4 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
 
 def ids(operation: Operation) -> dict[str, Any]:
     """Return what a log line needs to name the operation."""
-    return {
-        "payment_id": str(operation.payment_id),
-        "operation_id": str(operation.operation_id),
-        "kind": operation.kind,
-        "attempt": operation.attempt,
-    }
+    return {name: getattr(operation, name) for name in ("payment_id", "operation_id", "kind", "attempt")}

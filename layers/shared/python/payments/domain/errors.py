@@ -26,7 +26,7 @@ A gateway's decline is no error: it is one of the gateway's answers (gateway/por
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -99,12 +99,12 @@ class UnsupportedMediaType(Refused):
 
 
 class InvalidRequest(Refused):
-    """Some fields are wrong. `errors` holds {"location", "message"} pairs and never the input."""
+    """Some fields are wrong. `wrong` holds pairs of location and message, and never the input."""
 
     code, title = "invalid_request", "The request is not valid"
 
-    def __init__(self, detail: str, *, errors: Sequence[Mapping[str, str]] = ()) -> None:
-        super().__init__(detail, extra={"errors": [dict(error) for error in errors]})
+    def __init__(self, detail: str, *wrong: tuple[str, str]) -> None:
+        super().__init__(detail, extra={"errors": [{"location": location, "message": message} for location, message in wrong]})
 
 
 class CardDataNotAccepted(Refused):

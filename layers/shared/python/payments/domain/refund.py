@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -29,9 +29,3 @@ class Refund:
     decline_code: str | None
     created_at: datetime
     updated_at: datetime
-
-    def succeeded(self, at: datetime) -> Refund:
-        return replace(self, status=RefundStatus.SUCCEEDED, updated_at=at)
-
-    def failed(self, decline_code: str, at: datetime) -> Refund:
-        return replace(self, status=RefundStatus.FAILED, decline_code=decline_code, updated_at=at)

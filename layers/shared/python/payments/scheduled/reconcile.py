@@ -49,7 +49,7 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
         if not batch:
             break
         for claimed in batch:
-            if _settle(claimed, service, deadline):
+            if _has_outcome(claimed, service, deadline):
                 done.settled += 1
             else:
                 done.unknown += 1
@@ -58,8 +58,8 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
     return done
 
 
-def _settle(claimed: Claimed, service: Service, deadline: Deadline) -> bool:
-    """Return whether the operation has an outcome now."""
+def _has_outcome(claimed: Claimed, service: Service, deadline: Deadline) -> bool:
+    """Carry the operation through its phases. Returns whether it has an outcome now."""
     operation = claimed.operation
     try:
         result = move_money(COMMANDS[operation.kind], lambda: claimed, service, deadline)

@@ -6,7 +6,7 @@ The statements without an owner read rows that belong to a row which such a look
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -86,21 +86,21 @@ def list_payments(db: Database, owner: str | None, which: ListFilter, limit: int
     return [payment_of(row) for row in db.run(list_statement(owner, which, limit))[0]]
 
 
+_CONDITIONS = {
+    "owner": "owner = :owner",
+    "order_id": "order_id = :order_id",
+    "status": "status = :status",
+    "created_from": "created_at >= :created_from",
+    "created_to": "created_at < :created_to",
+    "after_time": "(created_at, payment_id) < (:after_time, :after_id)",
+}
+
+
 def list_statement(owner: str | None, which: ListFilter, limit: int) -> Bound:
     """Return the list's statement with the conditions of this filter alone, so that each combination finds its index."""
     after_time, after_id = which.after or (None, None)
-    conditions: list[tuple[str, dict[str, object]]] = [
-        ("owner = :owner", {"owner": owner}),
-        ("order_id = :order_id", {"order_id": which.order_id}),
-        ("status = :status", {"status": which.status.value if which.status else None}),
-        ("created_at >= :created_from", {"created_from": which.created_from}),
-        ("created_at < :created_to", {"created_to": which.created_to}),
-        ("(created_at, payment_id) < (:after_time, :after_id)", {"after_time": after_time, "after_id": after_id}),
-    ]
-    chosen = [(sql, values) for sql, values in conditions if None not in values.values()]
-    where = f"WHERE {' AND '.join(sql for sql, _ in chosen)}" if chosen else ""
-    values = {name: value for _, values in chosen for name, value in values.items()}
-    statement = Statement(
-        f"SELECT {PAYMENT_COLUMNS} FROM payments {where} ORDER BY created_at DESC, payment_id DESC LIMIT :limit"
-    )
-    return statement(**values, limit=limit)
+    values = asdict(which) | {"after": None, "owner": owner, "after_time": after_time, "after_id": after_id}
+    given = {name: value for name, value in values.items() if value is not None}
+    where = " AND ".join(sql for name, sql in _CONDITIONS.items() if name in given) or "true"
+    newest_first = "ORDER BY created_at DESC, payment_id DESC LIMIT :limit"
+    return Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE {where} {newest_first}")(**given, limit=limit)

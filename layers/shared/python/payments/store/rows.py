@@ -42,7 +42,7 @@ def payment_of(row: Sequence[Any]) -> Payment:
 
 def operation_of(row: Sequence[Any]) -> Operation:
     record = dict(zip(OPERATION, row, strict=True))
-    return Operation(**record | {"outcome": Outcome(record["outcome"]) if record["outcome"] else None})
+    return Operation(**record | {"outcome": record["outcome"] and Outcome(record["outcome"])})
 
 
 def refund_of(row: Sequence[Any]) -> Refund:

@@ -96,15 +96,10 @@ def settle(db: Database, before: Claimed, after: Claimed, event: Event | None, p
     return (Written.NEXT if is_next else Written.BEHIND) if done else Written.NOTHING
 
 
-class GivenBack(Enum):
-    NOTHING = "another worker holds the operation, or it has an outcome"
-    UNTIL_DUE = "reconcile makes another attempt at the schedule's next moment"
-    FOR_GOOD = "the schedule has no further moment, so a person has to look"
+def give_back(db: Database, operation: Operation, schedule_s: Sequence[float], reply: Mapping[str, str]) -> bool:
+    """End the lease. `schedule_s` holds the moments of further attempts, in seconds since the operation was claimed.
 
-
-def give_back(db: Database, operation: Operation, schedule_s: Sequence[float], reply: Mapping[str, str]) -> GivenBack:
-    """End the lease. `schedule_s` holds the moments of further attempts, in seconds since the operation was claimed."""
+    Returns whether the schedule has no further moment, so that a person has to look.
+    """
     rows = db.run(GIVE_BACK(operation, schedule_s=list(schedule_s), reply=reply))[0]
-    if not rows:
-        return GivenBack.NOTHING
-    return GivenBack.FOR_GOOD if rows[0][0] is None else GivenBack.UNTIL_DUE
+    return rows == [[None]]

@@ -1,10 +1,10 @@
-"""Makes the topic, with as much durability as the brokers give."""
+"""Makes the topic of a deployment, as durable as its brokers allow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from payments.broker.kafka import Security
+from payments.broker.login import Security
 
 REPLICAS = 3
 """At most; never more than there are brokers. Two replicas in step acknowledge an event, so one broker may be away."""

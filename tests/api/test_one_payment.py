@@ -1,0 +1,103 @@
+"""The way of one payment over HTTP: which files it passes, how long they are, and that the README names them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+
+import pytest
+
+from payments import wiring
+from payments.commands.service import Service
+from tests.api_client import EVERYTHING, http_event, order
+from tests.test_size import ROOT, SHIPPED, lines_of
+
+PACKAGE_ROOT = ROOT / "layers/shared/python"
+LINES_OF_ONE_PAYMENT = 2000
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTEXT = SimpleNamespace(
+    aws_request_id="request",
+    function_name="process",
+    memory_limit_in_mb=512,
+    invoked_function_arn="arn",
+    function_version="1",
+    get_remaining_time_in_millis=lambda: 20_000,
+)
+
+
+def passed_by(run: Callable[[], object]) -> set[Path]:
+    """Return the shipped files that have a function called during the run."""
+    names: set[str] = set()
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        names.add(frame.f_code.co_filename)
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return {file for file in SHIPPED if str(file) in names}
+
+
+@pytest.fixture
+def files_of_one_payment(make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """The files of a payment that an environment takes once it is warm."""
+    service = make_service()
+    monkeypatch.setattr(wiring, "service", lambda: service)
+    sys.modules.pop("functions.process.handler", None)
+    handle = importlib.import_module("functions.process.handler").lambda_handler
+
+    def pay() -> None:
+        event = http_event("POST", "/api/v1/payments/process", json.dumps(order()), claims={"sub": "shop", "scope": EVERYTHING})
+        assert handle(event, CONTEXT)["statusCode"] == 201
+
+    pay()
+    return passed_by(pay)
+
+
+def test_the_files_that_one_payment_passes_stay_within_their_bound(files_of_one_payment: set[Path]) -> None:
+    names = {file.name for file in files_of_one_payment}
+    assert names >= {"phases.py", "claim.py", "process.py", "settle.py", "claims.py", "settlement.py", "kafka.py", "outbox.py"}
+    assert not names & {"refund.py", "reconcile.py", "relay.py", "direct.py", "lookups.py"}
+    assert lines_of(files_of_one_payment) <= LINES_OF_ONE_PAYMENT
+
+
+def named_in_the_readme() -> list[Path]:
+    """Return the files of "Follow one payment" in their order, with the adapters that stand behind the two ports."""
+    table = re.search(r"Follow one payment\..*?\n\n(\|.*?)\n\n", README, re.DOTALL)
+    assert table, "the README follows one payment"
+    names = re.findall(r"`([\w/]+\.(?:py|json))`", table[1])
+    files = [PACKAGE_ROOT / name if name.startswith("payments/") else ROOT / name for name in names]
+    assert all(file.exists() for file in files)
+    return files
+
+
+def imported_by(file: Path) -> set[Path]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {PACKAGE_ROOT / f"{name.replace('.', '/')}.py" for name in names}
+
+
+def test_each_file_of_the_readmes_way_is_imported_by_one_before_it() -> None:
+    event, handler, *others = named_in_the_readme()
+    assert json.loads(event.read_text(encoding="utf-8"))["routeKey"] == "POST /api/v1/payments/process"
+    reached = imported_by(handler) | imported_by(PACKAGE_ROOT / "payments/wiring.py")
+    for file in others:
+        assert file in reached, f"nothing before {file.name} imports it"
+        reached |= imported_by(file)
+
+
+def test_the_data_passes_every_file_of_the_readmes_way(files_of_one_payment: set[Path]) -> None:
+    # A protocol has no code to run, and its adapter is in the table too. The app reads the catalog before the first payment.
+    called = {file for file in named_in_the_readme()[2:] if file.name not in ("port.py", "catalog.py")}
+    assert called <= files_of_one_payment
