@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,22 @@ CONTEXT = SimpleNamespace(
 )
 
 
+def filtered_in(run: Callable[[], object], text: str) -> int:
+    """Return how often the card filter looks at the text during the run. Log lines pass another function, `redact`."""
+    looks: list[object] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == "contains_card_number":
+            looks.append(frame.f_locals["text"])
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return looks.count(text)
+
+
 def passed_by(run: Callable[[], object]) -> set[Path]:
     """Return the shipped files that have a function called during the run."""
     names: set[str] = set()
@@ -48,19 +65,41 @@ def passed_by(run: Callable[[], object]) -> set[Path]:
 
 
 @pytest.fixture
-def files_of_one_payment(make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> set[Path]:
-    """The files of a payment that an environment takes once it is warm."""
+def handle(make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> Callable[[object], dict[str, Any]]:
+    """The handler of the process function, warm."""
     service = make_service()
     monkeypatch.setattr(wiring, "service", lambda: service)
+    monkeypatch.setattr(wiring, "settings", lambda: SimpleNamespace(direct_owner="shop"))
     sys.modules.pop("functions.process.handler", None)
-    handle = importlib.import_module("functions.process.handler").lambda_handler
+    handler = importlib.import_module("functions.process.handler").lambda_handler
 
-    def pay() -> None:
-        event = http_event("POST", "/api/v1/payments/process", json.dumps(order()), claims={"sub": "shop", "scope": EVERYTHING})
-        assert handle(event, CONTEXT)["statusCode"] == 201
+    def answer(event: object) -> dict[str, Any]:
+        answered: dict[str, Any] = handler(event, CONTEXT)
+        return answered
 
-    pay()
-    return passed_by(pay)
+    answer(over_http(order()))
+    return answer
+
+
+def over_http(request: dict[str, Any]) -> dict[str, Any]:
+    claims = {"sub": "shop", "scope": EVERYTHING}
+    return http_event("POST", "/api/v1/payments/process", json.dumps(request), claims=claims)
+
+
+@pytest.fixture
+def files_of_one_payment(handle: Callable[[object], dict[str, Any]]) -> set[Path]:
+    answers: list[dict[str, Any]] = []
+    files = passed_by(lambda: answers.append(handle(over_http(order()))))
+    assert answers[0]["statusCode"] == 201
+    return files
+
+
+@pytest.mark.parametrize("event_of", [over_http, dict], ids=["HTTP", "direct"])
+def test_each_text_of_a_request_passes_the_card_filter_once(
+    handle: Callable[[object], dict[str, Any]], event_of: Callable[[dict[str, Any]], object]
+) -> None:
+    request = order(description="a description that nobody else uses")
+    assert filtered_in(lambda: handle(event_of(request)), request["description"]) == 1
 
 
 def test_the_files_that_one_payment_passes_stay_within_their_bound(files_of_one_payment: set[Path]) -> None:

@@ -21,7 +21,7 @@ from payments.domain.ids import uuid7
 from payments.domain.operation import Draft
 from payments.domain.payment import PaymentStatus, ProcessingStarted, apply
 from payments.store.address import connection_options, logged_in
-from payments.store.claims import Taken, claim_process
+from payments.store.claims import INSERT_PAYMENT, Taken, claim_process
 from payments.store.connection import (
     READ_TIMEOUT_S,
     SQLSTATE_ERRORS,
@@ -326,6 +326,63 @@ def test_an_answer_that_says_ready_and_not_done_is_a_lost_one(notes: servers.Dat
         db.run(NOTE(number=1))
     assert len(connections) == 2
     db.close()
+
+
+def _fails(error: type[Exception]) -> Callable[[str], object]:
+    def adapter(text: str) -> object:
+        raise error("a defect")
+
+    return adapter
+
+
+@pytest.mark.parametrize("error", [ValueError, AttributeError, KeyError, TypeError])
+def test_a_defect_while_reading_an_answer_is_no_lost_connection(notes: servers.Database, error: type[Exception]) -> None:
+    def connection() -> Connection:
+        made = Connection(**connection_options(notes.service_url))
+        made.register_in_adapter(20, _fails(error) if not connections else int)  # bigint
+        connections.append(made)
+        return made
+
+    connections: list[Connection] = []
+    db = Database(connection)
+    with pytest.raises(error, match="a defect"):
+        db.run(NOTE(number=7), Statement("SELECT 1::bigint")())
+    assert len(connections) == 1, "the phase was sent once"
+    assert noted(notes) == [7]
+    assert db.run(Statement("SELECT 2::bigint")()) == [[[2]]], "a connection out of step is not used again"
+    assert len(connections) == 2
+    db.close()
+
+
+class Unreadable:
+    """A value whose text cannot be made: pg8000 asks for it before anything is sent."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        raise self._error("a defect")
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", Unreadable(ValueError), Unreadable(AttributeError)], ids=["surrogate", "value", "attr"]
+)
+def test_a_value_that_cannot_be_sent_is_a_defect_and_nothing_leaves(notes: servers.Database, value: object) -> None:
+    db = Database.at(notes.service_url)
+    with pytest.raises((ValueError, AttributeError)) as raised:
+        db.run(NOTE(number=8), Statement("SELECT :a::text")(a=value))
+    assert "surrogates not allowed" in str(raised.value) or "a defect" in str(raised.value)
+    assert noted(notes) == []
+    db.close()
+
+
+def test_a_failed_check_is_a_fault_that_trying_again_does_not_cure(db: Database) -> None:
+    row = payment(payment_id=uuid7(), order_id=str(uuid7()), amount_minor=0)
+    with pytest.raises(InternalError) as refused:
+        db.run(INSERT_PAYMENT(row))
+    assert not refused.value.retryable
+    assert refused.value.detail == "The database refused the statement."
+    assert refused.value.__notes__ == ["SQLSTATE 23514 payments_amount_in_range"], "our log says which constraint it was"
 
 
 def test_a_claim_whose_reply_was_lost_is_there_once(database: servers.Database, fault_proxy: ProxyBefore) -> None:
