@@ -45,6 +45,12 @@ def test_a_scheduled_function_does_not_import_fastapi(name: str, start: Start) -
     assert not _modules(start(name, before="probe"), {}) & (HTTP | NEVER)
 
 
+def test_the_relay_imports_no_command_and_no_pydantic(start: Start) -> None:
+    modules = _modules(start("relay", before="probe"), {})
+    assert "payments.scheduled.relay" in modules
+    assert not modules & {"pydantic", "payments.commands.catalog", "payments.scheduled.reconcile"}
+
+
 def test_a_look_up_does_not_import_kafka(start: Start) -> None:
     function = start("lookups", before="probe")
     modules = _modules(function, http_event("GET", "/api/v1/payments", claims=CLAIMS))

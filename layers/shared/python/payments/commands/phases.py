@@ -53,7 +53,7 @@ def move_money(command: Command[Any], begin: Callable[[], Claimed | Result], ser
     if isinstance(claimed, Result):
         return claimed  # An earlier request under the same key has done this.
 
-    # Charge: the gateway is called under the operation's key, which never changes.
+    # Charge: we call the gateway under the operation's key, which never changes.
     # Killed after it: reconcile calls under the same key, and the gateway gives the same answer without a second charge.
     service.publisher.warm_up()
     reply = charge(command, claimed, service, deadline)
