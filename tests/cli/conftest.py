@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.terminal import Payments
+from tests.cli.terminal import Payments, Prefork
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT_S = 60  # embedded servers start in 3 s; this only ends the wait for one that never will
@@ -49,12 +49,19 @@ def data_dir(servers_folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def payments(data_dir: Path) -> Payments:
+def prefork(servers_folder: Path) -> Iterator[Prefork]:
+    started = Prefork()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def payments(prefork: Prefork, data_dir: Path) -> Payments:
     """The command line beside a running service, which it finds by itself."""
-    return Payments({"DATA_DIR": str(data_dir)})
+    return Payments(prefork, {"DATA_DIR": str(data_dir)})
 
 
 @pytest.fixture
-def payments_alone(tmp_path: Path) -> Payments:
+def payments_alone(prefork: Prefork, tmp_path: Path) -> Payments:
     """The command line where no service runs."""
-    return Payments({"DATA_DIR": str(tmp_path)})
+    return Payments(prefork, {"DATA_DIR": str(tmp_path)})

@@ -7,9 +7,12 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
+import tempfile
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +42,42 @@ class Done:
         return json.loads(self.err.splitlines()[-1])
 
 
+class Prefork:
+    """Runs commands in forked copies of one process (prefork.py), one at a time."""
+
+    def __init__(self) -> None:
+        self._channel, its = socket.socketpair()
+        self._channel.settimeout(TIMEOUT_S)
+        program = str(Path(__file__).with_name("prefork.py"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", program],  # -P: without the script's folder on the path
+            env={"PYTHONPATH": str(CLI), "LC_ALL": "C.UTF-8"},
+            stdin=its.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        its.close()
+
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Done:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
+            socket.send_fds(self._channel, [b"\0"], [nothing.fileno(), out.fileno(), err.fileno()])
+            request = {"arguments": arguments, "environment": environment}
+            self._channel.sendall(json.dumps(request).encode() + b"\n")
+            exit_code = int(self._channel.recv(16))
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        return Done(exit_code, *texts)
+
+    def close(self) -> None:
+        self._channel.close()
+        self._process.wait(TIMEOUT_S)
+
+
 class Payments:
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, prefork: Prefork, environment: dict[str, str]) -> None:
+        self._prefork = prefork
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": environment["DATA_DIR"],
@@ -52,17 +89,9 @@ class Payments:
 
     def __call__(self, *arguments: str, **environment: str) -> Done:
         """Run to the end, without a terminal."""
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        done = self._prefork.run(arguments, self.environment | environment)
+        assert "Traceback" not in done.err, done.err
+        return done
 
     def json(self, *arguments: str) -> Any:
         """What a command that succeeds prints for a script."""
