@@ -17,7 +17,7 @@ from tests.faults import FaultProxy, Writes
 from tests.lambda_runtime import LambdaRuntime, missing
 from tests.servers import Broker, Database, PgBouncer, Postgres, ProxiedBroker
 
-pytest_plugins = ["tests.api_fixtures", "tests.shop_fixtures"]
+pytest_plugins = ["tests.api_fixtures", "tests.shop_fixtures", "tests.tiers"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,9 +106,9 @@ def outage_database(outage_postgres: EmbeddedPostgres) -> Database:
 
 
 @pytest.fixture
-def outage_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    """A broker of the test's own. It holds its topics in memory: what it held is gone when it comes back."""
-    server = servers.embedded_broker(tmp_path)
+def outage_broker(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    """A broker of the test's own. It holds its topics in memory and comes back without them."""
+    server = servers.embedded_broker(servers_folder / tmp_path.name)
     server.start()
     yield server
     server.stop()
@@ -129,9 +129,9 @@ def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
 
 
 @pytest.fixture
-def proxied_broker(tmp_path: Path) -> Iterator[tuple[FaultProxy, ProxiedBroker]]:
-    """A broker of the test's own whose clients all come through the proxy: 127.0.0.1:proxy.port."""
-    broker = ProxiedBroker(tmp_path, report=lambda line: None)
+def proxied_broker(servers_folder: Path, tmp_path: Path) -> Iterator[tuple[FaultProxy, ProxiedBroker]]:
+    """A broker of the test's own. All its clients come through the proxy: 127.0.0.1:proxy.port."""
+    broker = ProxiedBroker(servers_folder / tmp_path.name, report=lambda line: None)
     proxy = FaultProxy(("127.0.0.1", broker.port))
     broker.advertised_port = proxy.port
     broker.start()
@@ -141,8 +141,8 @@ def proxied_broker(tmp_path: Path) -> Iterator[tuple[FaultProxy, ProxiedBroker]]
 
 
 @pytest.fixture(scope="session")
-def lambda_runtime() -> type[LambdaRuntime]:
-    """The class, to be called as LambdaRuntime(function, environment); a skip where it cannot run."""
+def lambda_runtime(servers_folder: Path) -> type[LambdaRuntime]:
+    """The class, to be called as LambdaRuntime(function, environment). Skips the test where the runtime cannot run."""
     if reason := missing():
         pytest.skip(reason)
     return LambdaRuntime

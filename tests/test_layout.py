@@ -72,6 +72,7 @@ def test_every_pin_has_hashes_and_none_an_address(lock: Path) -> None:
     assert re.findall(r"://| @ |^--?(?:index|extra|find|trusted|i|f)\b.*", text, re.MULTILINE) == []
 
 
+@pytest.mark.server
 def test_no_file_names_a_package_index() -> None:
     """Whoever installs this has an index of their own, which is theirs to configure."""
     option = "(index|extra-index|find-links|trusted-host)[-_](url|host)?[ =]+[a-z]+[:.]"

@@ -10,6 +10,8 @@ import pytest
 
 from payments.aws_auth import credentials
 
+pytestmark = pytest.mark.server
+
 GIVEN = b'{"AccessKeyId": "ASIARESTORED", "SecretAccessKey": "secret-canary", "Token": "token"}'
 ANSWERS = {
     "an error": b"HTTP/1.0 500 Internal Server Error\r\n\r\n" + GIVEN,

@@ -160,6 +160,7 @@ def test_what_is_invoked_by_hand_is_the_version_that_serves() -> None:
     assert {name for name in invoked if not outputs[name]["Value"]["Ref"].endswith("Function.Alias")} == set()
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("function_error", "exit_code"), [("None", 0), ("Unhandled", 1), ("", 1)])
 def test_a_function_that_failed_fails_the_command_that_invoked_it(tmp_path: Path, function_error: str, exit_code: int) -> None:
     """The AWS CLI's own exit code says only that the function was invoked; "" stands for one that was not."""

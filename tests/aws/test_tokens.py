@@ -115,6 +115,7 @@ def endpoint() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.server
 def test_after_a_restore_credentials_are_asked_for(endpoint: str) -> None:
     environment = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": endpoint,
@@ -124,6 +125,7 @@ def test_after_a_restore_credentials_are_asked_for(endpoint: str) -> None:
     assert credentials(environment) == Credentials("ASIARESTORED", "secret", "token")
 
 
+@pytest.mark.server
 def test_an_endpoint_that_is_away_is_an_error_of_the_network() -> None:
     environment = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/role",

@@ -25,10 +25,14 @@ from tests.servers import PgBouncer
 NOTHING = Options("1", sweep=None, stale=(), load=False, outages=())
 
 
-@pytest.fixture(autouse=True)
-def _pgbouncer_is_installed() -> None:
+@pytest.fixture
+def _servers(servers_folder: Path) -> None:
+    """Mark the test, because the harness starts servers of its own. Skip it without PgBouncer."""
     if not PgBouncer.program():
         pytest.skip("PgBouncer is not installed (apt-get install pgbouncer, brew install pgbouncer)")
+
+
+with_servers = pytest.mark.usefixtures("_servers")
 
 
 def survived(options: Options) -> Outcome:
@@ -39,6 +43,7 @@ def survived(options: Options) -> Outcome:
     return outcome
 
 
+@with_servers
 def test_every_network_write_of_every_flow_may_be_the_last() -> None:
     outcome = survived(replace(NOTHING, sweep=Sweep(acts=("kill",), moments=("after",), cold=(True,), misses=2)))
     hit = {kind: {where for kind_hit, where in outcome.points.hits if kind_hit == kind} for kind in KINDS}
@@ -49,6 +54,7 @@ def test_every_network_write_of_every_flow_may_be_the_last() -> None:
     assert outcome.environments.tally.landed >= 80
 
 
+@with_servers
 def test_connections_that_break_or_stall_lose_nothing() -> None:
     outcome = survived(
         replace(NOTHING, sweep=Sweep(("process", "refund", "reconcile"), ("cut", "stall"), ("after",), (False,), misses=2))
@@ -56,11 +62,13 @@ def test_connections_that_break_or_stall_lose_nothing() -> None:
     assert outcome.environments.tally.cuts >= 20
 
 
+@with_servers
 def test_a_worker_that_was_overtaken_changes_nothing() -> None:
     outcome = survived(replace(NOTHING, stale=("process", "reconcile")))
     assert outcome.environments.tally.freezes >= 15
 
 
+@with_servers
 def test_load_with_kills_repeats_and_outages_leaves_no_contradiction() -> None:
     # What is frozen would be waited for.
     load = replace(NOTHING, seed="3", load=True, invocations=1200, hurry=0.3, rates=Rates(freeze=0.0))
@@ -71,6 +79,7 @@ def test_load_with_kills_repeats_and_outages_leaves_no_contradiction() -> None:
     assert {answer.status for answer in outcome.seen.answers} >= {200, 201, 202, 402, 409, 422}
 
 
+@with_servers
 @pytest.mark.parametrize(
     "name",
     [

@@ -20,6 +20,8 @@ import pytest
 from local.pool import Answer, Pool
 from local.template import Function, Template
 
+pytestmark = pytest.mark.server
+
 
 @asynccontextmanager
 async def pool_of(

@@ -179,6 +179,7 @@ def test_a_port_that_is_none_is_refused(data_dir: Path, port: str) -> None:
     assert "PORT must be a number" in refused(DATA_DIR=str(data_dir), PORT=port)
 
 
+@pytest.mark.server
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file" / "data", Path("/proc/payments")):

@@ -38,8 +38,8 @@ def postgres(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    server = EmbeddedBroker(tmp_path, print, "orders")
+def broker(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    server = EmbeddedBroker(servers_folder / tmp_path.name, print, "orders")
     server.start()
     yield server
     server.stop()

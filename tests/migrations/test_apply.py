@@ -202,6 +202,7 @@ def test_the_command_says_what_it_did(empty_database: str, folder: Callable[...,
         assert wrong.stderr.startswith("usage: ")
 
 
+@pytest.mark.server
 def test_a_database_that_is_not_there_is_named_without_its_password(folder: Callable[..., Path]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "migrations.apply", str(folder())],

@@ -25,6 +25,7 @@ def what_is_missing() -> str:
 needs_spin = pytest.mark.skipif(what_is_missing() != "", reason=what_is_missing())
 
 
+@pytest.mark.server
 @needs_spin
 @pytest.mark.parametrize(
     ("scene", "search", "sends"),
@@ -40,6 +41,7 @@ def test_every_run_of_two_workers_keeps_the_invariants(scene: str, search: str, 
     assert verdict.states > 1_000
 
 
+@pytest.mark.server
 @needs_spin
 def test_a_defect_breaks_an_invariant() -> None:
     mutant = BY_NAME["refund_guarded_in_python"]
