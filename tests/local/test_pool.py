@@ -161,16 +161,19 @@ def test_a_worker_killed_at_work_fails_that_event_alone(echo: Function, tmp_path
     run(test)
 
 
-def test_an_asynchronous_event_is_tried_again_with_the_same_request_id(echo: Function, tmp_path: Path) -> None:
+def test_an_asynchronous_event_is_tried_again_with_the_same_request_id(
+    echo: Function, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test() -> None:
         async with pool_of(echo, tmp_path) as pool:
             pool.invoke_later({"todo": "raise twice", "file": str(tmp_path / "tries")}, "request-1")
             deadline = time.monotonic() + 10
             while time.monotonic() < deadline and (tmp_path / "function.log").read_text().count("a line") < 3:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.02)
         assert (tmp_path / "tries").read_text().splitlines() == ["request-1"] * 3
 
     (tmp_path / "function.log").touch()
+    monkeypatch.setattr("local.pool.RETRY_DELAYS_S", (0.1, 0.1))
     run(test)
 
 
