@@ -94,7 +94,7 @@ def own_topic(broker: Broker) -> str:
 @pytest.fixture
 def outage_postgres(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to be stopped, started, killed and frozen (servers.kill, servers.frozen)."""
-    server = servers.embedded_postgres(servers_folder / tmp_path.name)
+    server = servers.ThrowawayPostgres(servers_folder / tmp_path.name)
     server.start()
     yield server
     server.stop()
@@ -108,7 +108,7 @@ def outage_database(outage_postgres: EmbeddedPostgres) -> Database:
 @pytest.fixture
 def outage_broker(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedBroker]:
     """A broker of the test's own. It holds its topics in memory and comes back without them."""
-    server = servers.embedded_broker(servers_folder / tmp_path.name)
+    server = servers.ThrowawayBroker(servers_folder / tmp_path.name)
     server.start()
     yield server
     server.stop()
@@ -131,7 +131,7 @@ def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
 @pytest.fixture
 def proxied_broker(servers_folder: Path, tmp_path: Path) -> Iterator[tuple[FaultProxy, ProxiedBroker]]:
     """A broker of the test's own. All its clients come through the proxy: 127.0.0.1:proxy.port."""
-    broker = ProxiedBroker(servers_folder / tmp_path.name, report=lambda line: None)
+    broker = ProxiedBroker(servers_folder / tmp_path.name)
     proxy = FaultProxy(("127.0.0.1", broker.port))
     broker.advertised_port = proxy.port
     broker.start()

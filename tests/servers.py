@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -144,7 +145,28 @@ class Broker:
         return name
 
 
-class ProxiedBroker(EmbeddedBroker):
+class ThrowawayPostgres(EmbeddedPostgres):
+    """PostgreSQL that is not kept: it neither flushes what it writes nor shuts down in order.
+
+    The tests kill processes, never the machine, so the files hold all that PostgreSQL wrote.
+    """
+
+    stop_signals = (signal.SIGQUIT, signal.SIGKILL, signal.SIGKILL)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, lambda line: None, fsync="off", full_page_writes="off")
+
+
+class ThrowawayBroker(EmbeddedBroker):
+    """A broker that is killed at its end: it has only memory, and waits long for clients that are connected."""
+
+    stop_signals = (signal.SIGKILL, signal.SIGKILL)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, lambda line: None)
+
+
+class ProxiedBroker(ThrowawayBroker):
     """A broker that tells clients to come through a proxy's port, as Kafka's clients go where the broker says it is."""
 
     advertised_port: int
@@ -165,21 +187,12 @@ def running_postgres(folder: Path) -> Iterator[Postgres]:
         finally:
             postgres.drop_databases()
         return
-    server = embedded_postgres(folder)
+    server = ThrowawayPostgres(folder)
     server.start()
     try:
         yield prepared(server)
     finally:
         server.stop()
-
-
-def embedded_postgres(folder: Path) -> EmbeddedPostgres:
-    """PostgreSQL that writes as it pleases: the tests kill processes, never the machine, so what it wrote is not lost."""
-    return EmbeddedPostgres(folder, report=lambda line: None, fsync="off", full_page_writes="off")
-
-
-def embedded_broker(folder: Path) -> EmbeddedBroker:
-    return EmbeddedBroker(folder, report=lambda line: None)
 
 
 def prepared(server: EmbeddedPostgres) -> Postgres:
@@ -196,7 +209,7 @@ def running_broker(folder: Path) -> Iterator[Broker]:
     if bootstrap_servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield Broker(bootstrap_servers)
         return
-    server = embedded_broker(folder)
+    server = ThrowawayBroker(folder)
     server.start()
     try:
         yield Broker(server.bootstrap_servers)
