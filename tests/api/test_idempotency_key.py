@@ -8,33 +8,19 @@ from typing import Any
 import pytest
 
 from tests.api_client import ADMIN, Api, order
+from tests.cases import case
 
 COMMANDS = ["process", "capture", "void", "refund"]
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["", "k" * 256, "a b", " a", "a ", "a\tb", "a\nb", "ключ", "clé", "k\x7f", "one,two", "one, two", ","],
-    ids=[
-        "empty",
-        "256",
-        "space",
-        "leading",
-        "trailing",
-        "tab",
-        "line break",
-        "Cyrillic",
-        "Latin",
-        "DEL",
-        "repeated",
-        "repeated 2",
-        "comma",
-    ],
-)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_key_that_is_not_one_is_refused(command: str, key: str, api: Api) -> None:
+def test_a_key_that_is_not_one_is_refused(command: str, api: Api) -> None:
     body = order() if command == "process" else {"transaction_id": "txn_of_nobody"}
-    assert api.post(command, body, key=key).code == "idempotency_key_invalid"
+    control = ["a\tb", "a\nb", "k\x7f"]
+    repeated = ["one,two", "one, two", ","]
+    for key in ("", "k" * 256, "a b", " a", "a ", "ключ", "clé", *control, *repeated):
+        with case(key):
+            assert api.post(command, body, key=key).code == "idempotency_key_invalid"
 
 
 @pytest.mark.parametrize("key", ["!", "k" * 255, "5b0f7c1e-2f0a-4c86-9d0b-0f4a6f0f6a11", "a:b/c~d;e=f"])

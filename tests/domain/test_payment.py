@@ -22,6 +22,7 @@ from payments.domain.payment import (
     Voided,
     apply,
 )
+from tests.cases import case
 from tests.domain.examples import NOON, payment
 
 S = PaymentStatus
@@ -62,19 +63,21 @@ def test_the_matrix_holds_every_pair_of_statuses_once() -> None:
     assert len(PAIRS) == 64
 
 
-@pytest.mark.parametrize(("from_", "to", "allowed"), PAIRS, ids=str)
-def test_a_payment_changes_its_status_only_as_the_table_allows(from_: S, to: S, allowed: bool) -> None:
-    assert (to in TRANSITIONS[from_]) == allowed
-    before = payment(from_)
-    change = change_to(to, before)
-    if change is None:
-        assert not allowed
-    elif allowed:
-        after = apply(before, change, LATER)
-        assert (after.status, after.version, after.updated_at) == (to, before.version + 1, LATER)
-    else:
-        with pytest.raises(IllegalTransition):
-            apply(before, change, LATER)
+@pytest.mark.parametrize("from_", S)
+def test_a_payment_changes_its_status_only_as_the_table_allows(from_: S) -> None:
+    for to, allowed in [(to, allowed) for start, to, allowed in PAIRS if start is from_]:
+        with case(to):
+            assert (to in TRANSITIONS[from_]) == allowed
+            before = payment(from_)
+            change = change_to(to, before)
+            if change is None:
+                assert not allowed
+            elif allowed:
+                after = apply(before, change, LATER)
+                assert (after.status, after.version, after.updated_at) == (to, before.version + 1, LATER)
+            else:
+                with pytest.raises(IllegalTransition):
+                    apply(before, change, LATER)
 
 
 def test_terminal_statuses_lead_nowhere() -> None:
