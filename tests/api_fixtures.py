@@ -14,7 +14,7 @@ from tests.api_client import Api
 from tests.servers import Broker, Database
 
 INSTANT = SimulatedGateway(success_rate=1.0, delay_ms=(0, 0), sleep=lambda seconds: None)
-"""Approves whatever its token does not decide, and takes no time."""
+"""Approves every charge whose token decides nothing else, without a delay."""
 
 
 _LOOP = pytest.StashKey[asyncio.AbstractEventLoop]()
@@ -44,7 +44,7 @@ def publisher(broker: Broker, topic: str) -> Iterator[KafkaPublisher]:
 
 @pytest.fixture(scope="session")
 def make_service(database: Database, publisher: KafkaPublisher) -> Iterator[Callable[..., Service]]:
-    """`make_service(gateway=…, url=…)`: a service over the shared database and topic, or over the database that is named."""
+    """`make_service(gateway=…, url=…)` returns a service on the shared topic and on the shared database, or on that of `url`."""
     books: list[Books] = []
 
     def make(gateway: Gateway = INSTANT, url: str | None = None, **parts: object) -> Service:

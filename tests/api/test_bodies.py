@@ -1,4 +1,4 @@
-"""What a request may look like, and what is said when it does not: nothing odd gets in, is echoed, or is a 500."""
+"""The form of a request. A malformed request is refused, is not repeated in the answer and causes no 500."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMANDS = ["process", "capture", "void", "refund"]
 
 
 def _padded(size_bytes: int) -> str:
-    """A good request of that size, which JSON's white space makes up."""
+    """Return a valid request of that size, filled up with white space."""
     text = json.dumps(order())
     return text + " " * (size_bytes - len(text))
 
@@ -169,7 +169,7 @@ def test_control_characters_and_lone_surrogates_are_refused(field: str, api: Api
         with case(text):
             (error,) = api.post("process", order(**{field: f"a{text}b"})).body["errors"]
             assert error["location"] == f"body.{field}"
-            # Pydantic takes no lone surrogate for text at all and says so in its own words.
+            # To Pydantic a lone surrogate is no text at all, and the message is its own.
             is_text = text.encode(errors="ignore").decode() == text
             assert not is_text or error["message"] == "must hold no control characters, NUL or lone surrogates"
 
@@ -185,7 +185,7 @@ def test_metadata_and_the_other_commands_refuse_them_too(text: str, api: Api) ->
         api.post("process", order() | {f"a{text}": 1}),
     ):
         assert answer.code == "invalid_request"
-        assert answer.text.isascii(), "the name or value is not told back"
+        assert answer.text.isascii(), "the answer repeats the name or the value"
 
 
 LIMITS = {"order_id": 64, "customer_id": 64, "description": 500, "payment_token": 255}

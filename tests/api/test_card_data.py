@@ -1,4 +1,4 @@
-"""A card number in every place of a request that can hold one: refused, and found nowhere afterwards.
+"""A card number in every place of a request that can hold one: the service refuses it and keeps it nowhere.
 
 tests/functions/test_card_data.py does the same to the functions in the real runtime, whose whole output it reads.
 """
@@ -31,7 +31,7 @@ LOOKED_UP = ["/payment/{}", "/payment/{}/history", "/order/{}", "/transaction/{}
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What the service logs meanwhile, as it would be written."""
+    """Collect what the service logs, in the form in which it is written."""
     (handler,) = telemetry.logger.handlers
     assert isinstance(handler, logging.StreamHandler)
     written = io.StringIO()
@@ -42,7 +42,7 @@ def log() -> Iterator[io.StringIO]:
 
 @dataclass
 class Ask:
-    """Sends requests and keeps what was answered, to search it in the end."""
+    """Keeps the answers, to search them for the number at the end."""
 
     api: Api
     answers: list[Answer]
@@ -52,7 +52,7 @@ class Ask:
         assert (answer.status, answer.code) == (422, "card_data_not_accepted"), answer.text
 
     def not_accepted(self, answer: Answer) -> None:
-        """Refused for one reason or another."""
+        """Expect a refusal for any reason."""
         self.answers.append(answer)
         assert 400 <= answer.status < 500
 
@@ -61,7 +61,7 @@ class Ask:
 def ask(
     api: Api, log: io.StringIO, capfd: pytest.CaptureFixture[str], database: Database, broker: Broker, topic: str
 ) -> Iterator[Ask]:
-    """Afterwards the number is neither in an answer, nor in the log or the output, nor in a table, nor on the topic."""
+    """After the test, look for the number in the answers, the log, the output, every table and the topic."""
     asked = Ask(api, [])
     yield asked
     output = capfd.readouterr()
@@ -188,7 +188,7 @@ def test_one_in_a_credential_or_a_trace_header_is_kept_nowhere(ask: Ask) -> None
 
 
 class Boom(Exception):
-    """With the number in every form, as a careless library would raise it."""
+    """Its message holds the number in every form, as that of a careless library might."""
 
     def __init__(self) -> None:
         super().__init__("\n".join(f"card\t{form}" for form in FORMS.values()))
@@ -249,7 +249,7 @@ def test_no_way_of_logging_lets_one_through(form: str, log: io.StringIO) -> None
 
 
 def test_what_looks_like_one_to_luhn_alone_is_let_through(api: Api) -> None:
-    """0.8 % of UUIDs have such digits: refusing those would fail payments for nothing."""
+    """The digits of 0.8 % of UUIDs pass the Luhn check. Payments with such ids must not fail."""
     uuid = "42424242-4242-4242-8242-424242424242"
     for fields in ({"order_id": uuid}, {"metadata": {"id": uuid}}, {"description": "order 1234567890123456"}):
         assert api.post("process", order() | fields, owner=f"owner {fields}").status == 201
@@ -258,7 +258,7 @@ def test_what_looks_like_one_to_luhn_alone_is_let_through(api: Api) -> None:
 
 
 def test_the_search_would_find_one(database: Database, make_service: Callable[..., Service]) -> None:
-    """Otherwise the tests above could not fail: a gateway's own answer is kept as it is, so this one is found."""
+    """The tests above can fail: the service stores a gateway's answer unchanged, so the search finds this number."""
 
     @dataclass(frozen=True)
     class Chatty:

@@ -31,7 +31,7 @@ def test_visible_ascii_is_a_key(key: str, api: Api) -> None:
 
 
 def _on(kind: str, token: str) -> Callable[[Api], dict[str, Any]]:
-    """A request about a payment that was made with the token."""
+    """Return a function that makes a payment with the token and returns a request about it."""
     make = {"capture": Api.authorize, "void": Api.authorize, "refund": Api.pay}[kind]
     return lambda api: {"transaction_id": make(api, token)["transaction_id"]}
 
@@ -59,7 +59,7 @@ def test_a_repeated_request_gets_the_same_answer_marked_as_replayed(name: str, a
     assert (first.status, again.status) == (status, status)
     assert "idempotent-replayed" not in first.headers
     assert again.headers["idempotent-replayed"] == "true"
-    # The request id is the repeated request's own; a declined follow-up's payment has not changed, nor has anything else.
+    # Only the request id differs: it is that of the repeated request.
     assert again.body | {"request_id": 0} == first.body | {"request_id": 0}
     other = request | ({"amount": 1} if command != "void" else {"reason": "another"})
     assert api.post(command, other, key=key).code == "idempotency_key_reused"

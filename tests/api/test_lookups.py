@@ -83,7 +83,7 @@ def test_a_payment_is_the_same_by_id_order_and_transaction(api: Api) -> None:
 @pytest.mark.parametrize("order_id", ["注文 7", "a/b", "a%2Fb", "100%", "100%25", "%41", "a+b", "😀", "x\u00a0y", "..", "a?b#c"])
 def test_an_order_that_can_be_paid_can_be_looked_up(order_id: str, api: Api) -> None:
     owner = f"owner of {order_id}"
-    for paid in (order_id, unquote(order_id)):  # what a path that is decoded twice would find instead
+    for paid in (order_id, unquote(order_id)):  # the second is the order that a path decoded twice would find
         assert api.post("process", order(order_id=paid), owner=owner).status in (201, 409)
     assert api.get(f"/order/{order_id}", owner=owner).body["order_id"] == order_id
     (listed,) = api.get("", owner=owner, query=f"order_id={quote(order_id, safe='')}").body["data"]
@@ -162,7 +162,8 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 @pytest.fixture
 def three_at_noon(make_service: Callable[..., Service], request: pytest.FixtureRequest) -> Callable[[str], list[int]]:
-    """Which of three payments, made a microsecond before noon, at noon and one after, a query finds."""
+    """Make three payments: a microsecond before noon, at noon and a microsecond after. Return a function that tells which of
+    them a query finds."""
     owner, now, ids = request.node.name, [NOON], list[str]()
     api = Api(make_service(clock=lambda: now[0]))
     for microseconds in (-1, 0, 1):
@@ -205,7 +206,7 @@ def test_pages_are_complete_while_payments_come_in_even_at_one_moment(make_servi
             break
         assert len(page["data"]) == 2
         query = f"limit=2&cursor={page['next_cursor']}"
-        api.pay(owner="pager")  # newer than what has been seen, so on no later page
+        api.pay(owner="pager")  # newer than the pages read so far, so on no later page
     assert len(seen) == len(set(seen))
     assert set(seen) == before
 

@@ -75,7 +75,7 @@ def test_another_owners_payment_is_not_found(shop: Shop, database: servers.Datab
 
 @pytest.mark.parametrize("find", [payment_by_id, payment_by_order, payment_by_transaction, history], ids=NAMES)
 def test_an_id_that_is_not_there_or_cannot_be_is_not_found(lone_shop: Shop, find: Callable[..., object]) -> None:
-    lone_shop.captured()  # ADMIN sees every shop, and one of another test may have an order with such an id
+    lone_shop.captured()  # ADMIN sees every shop, and a shop of another test may have an order with such an id
     for name, id_ in ({"empty": ""} | IMPOSSIBLE_IDS).items():
         for caller in (reader(lone_shop), ADMIN):
             with case(name, caller), pytest.raises(PaymentNotFound):
@@ -116,14 +116,14 @@ def test_an_order_shows_its_live_payment_else_its_latest(shop: Shop) -> None:
     first = shop.captured(order_id="o")
     assert shown() == first.payment_id
     second = shop.captured(order_id="o")
-    assert shown() == second.payment_id, "the latest of two that failed"
+    assert shown() == second.payment_id, "both failed, so the latest is shown"
     shop.gateway.answer = approve
     third = shop.authorized(order_id="o")
     assert shown() == third.payment_id
     shop.void(third.transaction_id)
     assert shown() == third.payment_id
     fourth = shop.captured(order_id="o")
-    # A clock that ran behind must not hide the payment that counts.
+    # A slow clock must not hide the live payment.
     earlier = shop.with_(clock=lambda: datetime.now(UTC) - timedelta(days=1))
     earlier.refund(fourth.transaction_id)
     assert shown() == fourth.payment_id
@@ -183,7 +183,7 @@ def pages(
 ) -> list[Page]:
     read = [list_payments(shop.service, caller, which, None, limit)]
     while cursor := read[-1].next_cursor:
-        assert cursor not in [page.next_cursor for page in read[:-1]], "it would never end"
+        assert cursor not in [page.next_cursor for page in read[:-1]], "the pages repeat"
         after_each()
         read.append(list_payments(shop.service, caller, which, cursor, limit))
     return read

@@ -1,4 +1,4 @@
-"""The credentials endpoint when it answers with something else than credentials."""
+"""The credentials endpoint when its answer holds no credentials."""
 
 from __future__ import annotations
 

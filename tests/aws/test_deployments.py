@@ -1,4 +1,4 @@
-"""template.yaml as the SAM that deploys it reads it: the translator that CloudFormation runs, and `sam deploy --guided`."""
+"""template.yaml as SAM reads it: the translator that CloudFormation runs, `sam build` and `sam deploy --guided`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 print(len([each for each in stack.resources.values() if each["Type"] == "AWS::Serverless::Function"]))
 """
 
-# Each prompt is answered with the return key.
+# The answer to each prompt is the return key.
 GUIDED = """
 import json
 import click
@@ -67,7 +67,7 @@ def by_sam(program: str, *arguments: str) -> str:
 
 @functools.cache
 def translated() -> list[dict[str, dict[str, Any]]]:
-    """The resources, with one content of the layer and with another."""
+    """Return the resources twice, for two different contents of the layer."""
     both: list[dict[str, dict[str, Any]]] = json.loads(by_sam(TRANSLATE, "one", "another"))
     return both
 
@@ -78,7 +78,7 @@ def translated_to(kind: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.server
 def test_sam_build_and_sam_local_can_read_it() -> None:
-    """They resolve the names of outputs as well, so none may be that of a parameter which is a list."""
+    """They resolve the names of outputs too, so no output may have the name of a parameter that is a list."""
     assert int(by_sam(READ)) == len(of_type("AWS::Serverless::Function"))
 
 
@@ -91,7 +91,7 @@ def test_a_change_of_the_layer_alone_publishes_a_version_of_every_function() -> 
 
 @pytest.mark.server
 def test_each_build_is_a_change_of_the_layer() -> None:
-    # (Called by `make test`, make would also say which folder it enters and leaves.)
+    # Without the option, make also prints which folder it enters and leaves when `make test` has called it.
     done = subprocess.run(
         ["make", "--no-print-directory", "--dry-run", "build"], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""Tokens are those that AWS's own SDK signs for the same moment."""
+"""Our tokens equal those that AWS's SDK signs for the same moment."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def function_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class CredentialsEndpoint(http.server.BaseHTTPRequestHandler):
-    """As Lambda runs one beside a function that was restored from a snapshot."""
+    """Lambda runs such an endpoint beside a function that was restored from a snapshot."""
 
     def do_GET(self) -> None:
         allowed = self.headers["Authorization"] == "sesame" and self.path == "/role?version=1"

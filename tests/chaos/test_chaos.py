@@ -1,4 +1,4 @@
-"""The chaos harness in short, with fixed seeds: the service survives it, and seeded defects do not."""
+"""Short runs of the chaos harness with fixed seeds. The service passes, and seeded defects are caught."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING = Options("1", sweep=None, stale=(), load=False, outages=())
 
 @dataclass(frozen=True)
 class Run:
-    """A run without outages: of the service as it is, or of a mutant of it."""
+    """A run without outages, of the service or of a mutant of it."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     mutant: str = ""
@@ -77,7 +77,7 @@ def runs(request: pytest.FixtureRequest, _pgbouncer: None, postgres: Postgres, b
         environment.setenv("DATABASE_SERVICE_URL", postgres.service_url)
         environment.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
         started = {name: pool.submit(each) for name, each in RUNS.items() if name in selected}
-        wait(started.values())  # the environment stays as it is until then
+        wait(started.values())  # the runs read the environment
     return started
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Its own folder alone, so that whatever it took from the layer would be missing.
+# The path holds no other folder, so that an import from the layer fails.
 CLI = Path(__file__).resolve().parent.parent.parent / "cli"
 COMMAND = [sys.executable, "-m", "payments_cli"]
 TIMEOUT_S = 60
@@ -88,26 +88,26 @@ class Payments:
         }
 
     def __call__(self, *arguments: str, **environment: str) -> Done:
-        """Run to the end, without a terminal."""
+        """Run to the end without a terminal."""
         done = self._prefork.run(arguments, self.environment | environment)
         assert "Traceback" not in done.err, done.err
         return done
 
     def json(self, *arguments: str) -> Any:
-        """What a command that succeeds prints for a script."""
+        """Return the JSON that the command prints. The command must succeed."""
         done = self(*arguments, "--json")
         assert done.exit_code == 0, done.err
         return done.json
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Run on, with the output to be read as it comes."""
+        """Start the command. The caller reads its output while it runs."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             [*COMMAND, *arguments], env=self.environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
         )
 
     def at_terminal(self, *arguments: str, typed: str = "", **environment: str) -> Done:
-        """Run to the end at a terminal, whose output is both streams as they come."""
+        """Run to the end at a terminal. The output holds both streams in the order of their arrival."""
         ours, its = pty.openpty()
         settings = self.environment | {"TERM": "xterm-256color", "COLUMNS": "100"} | environment
         with contextlib.closing(os.fdopen(ours, "rb+", buffering=0)) as terminal:
@@ -115,13 +115,13 @@ class Payments:
             os.close(its)
             terminal.write(typed.encode())
             output = b""
-            with contextlib.suppress(OSError):  # a terminal that nobody has open any more reads as an error
+            with contextlib.suppress(OSError):  # reading fails once no process has the terminal open
                 while part := terminal.read(4096):
                     output += part
             return Done(process.wait(TIMEOUT_S), output.decode(), "")
 
     def charged(self, *options: str, order: str = "", amount: str = "19.99 USD") -> dict[str, Any]:
-        """A new payment."""
+        """Return a new payment."""
         payment: dict[str, Any] = self.json("process", order or new_order(), amount, "--payment-token", "tok_ok", *options)
         return payment
 
@@ -131,7 +131,7 @@ def new_order() -> str:
 
 
 def printed_key(done: Done) -> str:
-    """The Idempotency-Key that a command made up."""
+    """Return the Idempotency-Key that the command generated."""
     found = re.search(r"^Idempotency key: (\S+)$", done.err, re.MULTILINE)
     assert found, done.err
     return found[1]

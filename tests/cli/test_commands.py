@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.terminal import Payments, new_order, printed_key
 
-SETTLE_S = 30  # unknown outcomes are asked for again after 1 s, 2 s, ... in a local run
+SETTLE_S = 30  # a local run sends the request again after 1 s, 2 s, ...
 
 
 def test_a_payment_is_taken_shown_and_given_back(payments: Payments) -> None:

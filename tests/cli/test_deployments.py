@@ -1,4 +1,4 @@
-"""The command line against services that are away, busy, or no payment service at all: a server of the test's own plays them."""
+"""The command line with services that are down, busy, or no payment service at all. A server of the test's own plays them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def problem(status: int, code: str, **headers: str) -> Answer:
 
 @dataclass
 class Stand:
-    """Gives its answers in turn, the last one for ever, and keeps what it was asked."""
+    """Gives its answers in turn, repeats the last one, and keeps the requests."""
 
     answers: list[Answer]
     url: str = ""

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml is what local/asyncapi.py makes, its examples are valid, and what is really produced is what it says."""
+"""docs/asyncapi.yaml is up to date, its examples are valid, and the events that the service sends match it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def own_publisher(broker: Broker, own_topic: str) -> Iterator[KafkaPublisher]:
 def test_what_is_really_produced_is_what_it_says(
     make_service: Callable[..., Service], own_publisher: KafkaPublisher, own_database: Database, broker: Broker, own_topic: str
 ) -> None:
-    # An hour late, so that the first moment to ask again about an unknown outcome has come when reconcile looks.
+    # The clock is an hour slow, so that reconcile finds the next attempt of the unknown outcome due.
     parts = {"publisher": own_publisher, "url": own_database.service_url, "clock": lambda: datetime.now(UTC) - timedelta(hours=1)}
     service = make_service(**parts)
     api = Api(service)
@@ -125,4 +125,4 @@ def test_what_is_really_produced_is_what_it_says(
     assert [message.value["status"] for message in (second, third)] == ["PARTIALLY_REFUNDED", "REFUNDED"]
     assert {message.headers["traceparent"] for message in (first, second, third)} == {TRACE}
     of_itself = by_payment[expiring["payment_id"]][1]
-    assert "traceparent" not in of_itself.headers, "the service voided it by itself"
+    assert "traceparent" not in of_itself.headers, "no caller voided it"

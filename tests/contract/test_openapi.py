@@ -1,4 +1,4 @@
-"""docs/openapi.json is what local/openapi.py makes, is valid, and its examples are."""
+"""docs/openapi.json is up to date and valid, and so are its examples."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_schema_is_a_json_schema() -> None:
 
 
 def _contents() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Operation id, status or "request", media type, and its schema and examples."""
+    """Yield operation id, status or "request", media type, and the schema with its examples."""
     for _, _, operation in operations():
         places = {"request": operation.get("requestBody", {})} | operation["responses"]
         for place, described in places.items():

@@ -28,7 +28,7 @@ from tests.domain.examples import NOON, payment
 S = PaymentStatus
 LATER = NOON + timedelta(minutes=5)
 
-# Rows: from. Columns: to, in the same order. Written out a second time, so that a slip in TRANSITIONS has a witness.
+# Rows: from. Columns: to, in the same order. Written a second time, so that a mistake in TRANSITIONS is found.
 MATRIX = """
     PENDING             . x . . . . . .
     PROCESSING          . . x x . . x .
@@ -44,7 +44,7 @@ PAIRS = [(S(row[0]), S(to[0]), mark == "x") for row in ROWS for to, mark in zip(
 
 
 def change_to(status: PaymentStatus, before: Payment) -> Change | None:
-    """The change that leads to a status, whether or not `before` allows it; nothing leads to PENDING."""
+    """Return the change that leads to a status, whether or not `before` allows it. No change leads to PENDING."""
     left_minor = before.captured_minor - before.refunded_minor
     changes: dict[PaymentStatus, Change] = {
         S.PROCESSING: ProcessingStarted(),

@@ -1,4 +1,4 @@
-"""A small stack of echo functions, so that what is tested here is the local run and not the payment service."""
+"""A small stack of echo functions, so that these tests are about the local run and not about the payment service."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_an_event_reaches_the_handler_with_its_context_and_environment(echo: Fun
         ]
         assert 1000 < seen["remaining_ms"] <= 2000
         assert seen["environment"]["RATE"] == "0.95"
-        assert "PYTEST_CURRENT_TEST" not in seen["environment"]  # only what the template declares
+        assert "PYTEST_CURRENT_TEST" not in seen["environment"]  # the worker gets only the variables that the template declares
         assert str(Path(__file__).parents[2] / "local") not in seen["path"]
         assert "a line of the log, request-1" in (tmp_path / "function.log").read_text()
 
@@ -109,7 +109,7 @@ def test_a_failure_is_lambdas_error_and_the_next_event_works(
             assert (await pool.invoke({})).payload["event"] == {}
         assert [report.split(" (")[0] for report in reports] == [
             f"EchoFunction failed: {error_type}: {answer.payload['errorMessage']}"
-        ]  # once, although it failed twice
+        ]  # reported once although it failed twice
 
     run(test)
 

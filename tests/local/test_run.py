@@ -1,4 +1,4 @@
-"""`python -m local` as a developer meets it: what it prints, writes, refuses, and that it leaves nothing behind."""
+"""`python -m local` as a developer uses it: what it prints, writes and refuses, and that it leaves no process behind."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def started(stack: Path, data_dir: Path) -> Iterator[Run]:
 
 @pytest.fixture
 def running(stack: Path, data_dir: Path) -> Iterator[Run]:
-    """A run of the test's own, to be ended."""
+    """A run of the test's own, which the test may end."""
     with started(stack, data_dir) as run:
         yield run
 

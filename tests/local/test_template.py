@@ -1,4 +1,4 @@
-"""template.yaml is read as CloudFormation and SAM mean it."""
+"""The local run reads template.yaml as CloudFormation and SAM do."""
 
 from __future__ import annotations
 

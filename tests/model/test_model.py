@@ -1,4 +1,4 @@
-"""The protocol's model, in small: `python -m model.check` searches it in full, which takes minutes."""
+"""The protocol's model with few invocations. `python -m model.check` searches it in full, which takes minutes."""
 
 import importlib
 import re
@@ -33,7 +33,7 @@ DEFECT = BY_NAME["refund_guarded_in_python"]
 
 @pytest.fixture(scope="module")
 def verdicts() -> Iterator[dict[str, Future[Verdict]]]:
-    """The verdict on each scene, and on the defect under its name. The searches run beside each other, a process each."""
+    """Return the verdict on each scene and on the defect, by name. The searches run at the same time, each in its own process."""
     with ThreadPoolExecutor(len(SCENES) + 1) as pool:
         defect = pool.submit(verify, DEFECT.applied_to(MODEL_TEXT), DEFECT.scene, DEFECT.search, DEFECT.sends)
         scenes = {f"{scene[0]} {scene[1]}": pool.submit(verify, MODEL_TEXT, *scene, attempts=2) for scene in SCENES}
@@ -68,7 +68,7 @@ def test_a_mutant_of_a_line_that_is_gone_is_refused() -> None:
 
 
 def test_the_page_names_code_that_is_there() -> None:
-    """`module.name` on the page is a module of `payments` and something in it."""
+    """`module.name` on the page stands for a module of `payments` and a name in it."""
     names = set(re.findall(r"`([\w.]+)\.(\w+)`", PAGE.read_text(encoding="utf-8")))
     assert len(names) > 10
     for module, name in names:

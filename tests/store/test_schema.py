@@ -1,4 +1,4 @@
-"""What the schema refuses whoever writes, and the history that it keeps by itself."""
+"""Rows that the schema refuses from every writer, and the history that its trigger writes."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def insert(connection: pg8000.native.Connection, table: str, values: Mapping[str
 
 
 def pay(connection: pg8000.native.Connection, **changes: Any) -> UUID:
-    """A new payment of a new order, PENDING."""
+    """Insert a PENDING payment of a new order, and return its id."""
     payment_id = uuid7()
     insert(connection, "payments", values_of(payment(payment_id=payment_id, **{"order_id": str(payment_id)} | changes)))
     return payment_id
 
 
 def move(connection: pg8000.native.Connection, payment_id: UUID, statuses: Iterable[PaymentStatus]) -> None:
-    """Change the status with the money that goes with it, one version on each time."""
+    """Change the status step by step, with the amounts of each status and the next version."""
     for status in statuses:
         connection.run(
             "UPDATE payments SET status = :status, status_reason = :reason, version = version + 1, captured_minor = :captured,"
@@ -66,14 +66,14 @@ def move(connection: pg8000.native.Connection, payment_id: UUID, statuses: Itera
 
 @contextlib.contextmanager
 def undone(connection: pg8000.native.Connection) -> Iterator[None]:
-    """Go back to the state before the block, also after an error of the database, so that the transaction goes on."""
+    """Undo the block, so that the transaction goes on also after an error of the database."""
     connection.run("SAVEPOINT before")
     yield
     connection.run("ROLLBACK TO SAVEPOINT before")
 
 
 def refused_by(error: pytest.ExceptionInfo[DatabaseError]) -> tuple[str, str]:
-    """SQLSTATE and constraint."""
+    """Return SQLSTATE and constraint."""
     told = error.value.args[0]
     return told["C"], told.get("n", "")
 
@@ -206,7 +206,7 @@ def row_of(table: str) -> dict[str, Any]:
 def test_a_check_refuses_what_breaks_it(
     owner: pg8000.native.Connection, table: str, constraint: str, wrong: dict[str, Any]
 ) -> None:
-    # Triggers and references are put aside, so that it is the CHECK that speaks.
+    # Without triggers and references, so that the CHECK alone can refuse.
     owner.run("SET LOCAL session_replication_role = replica")
     insert(owner, table, row_of(table))
     with pytest.raises(DatabaseError) as error:
