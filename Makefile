@@ -37,6 +37,10 @@ cli: $(cli_env) ## look payments up, take and refund them: make cli ARGS="show o
 test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytest)
 	.venv/bin/python -m pytest $(ARGS)
 
+.PHONY: test-fast
+test-fast: $(test_env) ## run the tests that need no server and no other process (ARGS go to pytest)
+	.venv/bin/python -m pytest -m 'not server' $(ARGS)
+
 .PHONY: check
 check: $(test_env) $(sam_env) ## check format, lint, types, imports and the template
 	.venv/bin/ruff format --check

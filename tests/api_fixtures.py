@@ -14,17 +14,25 @@ from tests.api_client import Api
 from tests.servers import Broker, Database
 
 INSTANT = SimulatedGateway(success_rate=1.0, delay_ms=(0, 0), sleep=lambda seconds: None)
-"""Approves whatever its token does not decide, and takes no time."""
+"""Approves every charge whose token decides nothing else, without a delay."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def event_loop() -> Iterator[None]:
-    """Mangum looks for the thread's event loop, which from Python 3.12 on has to be there already."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
+_LOOP = pytest.StashKey[asyncio.AbstractEventLoop]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_LOOP] = asyncio.new_event_loop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Set the thread's event loop, which Mangum looks for: asyncio.run, which some tests call, leaves the thread without one."""
+    asyncio.set_event_loop(item.config.stash[_LOOP])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
     asyncio.set_event_loop(None)
-    loop.close()
+    config.stash[_LOOP].close()
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +44,7 @@ def publisher(broker: Broker, topic: str) -> Iterator[KafkaPublisher]:
 
 @pytest.fixture(scope="session")
 def make_service(database: Database, publisher: KafkaPublisher) -> Iterator[Callable[..., Service]]:
-    """`make_service(gateway=…, url=…)`: a service over the shared database and topic, or over the database that is named."""
+    """`make_service(gateway=…, url=…)` returns a service on the shared topic and on the shared database, or on that of `url`."""
     books: list[Books] = []
 
     def make(gateway: Gateway = INSTANT, url: str | None = None, **parts: object) -> Service:

@@ -22,13 +22,13 @@ FORMS = {
 
 
 def holds_card_number(text: str, card: str = CARD) -> bool:
-    """Whether the number is anywhere in a text, however divided, wide, or escaped for JSON."""
+    """Return whether a text holds the number, also when it is divided, in wide digits or escaped for JSON."""
     unescaped = re.sub(r"\\u[0-9a-fA-F]{4}", lambda match: codecs.decode(match[0], "unicode_escape"), text)
     return card in re.sub(r"(?<=\d)[\s\-\u2010-\u2015]+(?=\d)", "", unicodedata.normalize("NFKC", unescaped))
 
 
 def rows_with_card_number(database: Database, card: str = CARD) -> list[str]:
-    """The tables that hold the number, once for each row, read as the owner, who sees everything."""
+    """Return the table of each row that holds the number. We read as the owner, who sees all rows."""
     with contextlib.closing(connect(database.owner_url)) as connection:
         tables = [name for (name,) in connection.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") or ()]
         assert {"payments", "operations", "refunds", "outbox", "payment_status_history"} <= set(tables)

@@ -1,4 +1,4 @@
-"""Fixtures on real servers. A test that needs no other state than its own orders shares `database`, `topic` and the servers."""
+"""Fixtures on real servers. A test that needs only its own orders shares `database`, `topic` and the servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults import FaultProxy, Writes
 from tests.lambda_runtime import LambdaRuntime, missing
 from tests.servers import Broker, Database, PgBouncer, Postgres, ProxiedBroker
 
-pytest_plugins = ["tests.api_fixtures", "tests.shop_fixtures"]
+pytest_plugins = ["tests.api_fixtures", "tests.shop_fixtures", "tests.tiers"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # A shell has its background jobs ignore Ctrl-C, and the processes that the tests interrupt would inherit that.
+    # A shell makes its background jobs ignore Ctrl-C. The processes that the tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -39,7 +39,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def servers_folder() -> Iterator[Path]:
-    """In the open part of the temporary folder: PostgreSQL started by root runs as nobody."""
+    """A folder that every user can reach: started by root, PostgreSQL runs as nobody."""
     with tempfile.TemporaryDirectory(prefix="payments-tests-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -53,7 +53,7 @@ def postgres(servers_folder: Path) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def database(postgres: Postgres) -> Database:
-    """Migrated, shared by all tests: tell yours apart by owner and order id."""
+    """Migrated and shared by all tests. Tell your rows apart by owner and order id."""
     return postgres.new_database()
 
 
@@ -65,7 +65,7 @@ def own_database(postgres: Postgres) -> Database:
 
 @pytest.fixture(scope="session")
 def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
-    """`pgbouncer.url(database.service_url)` is the same database through a pool of two connections, in transaction mode."""
+    """`pgbouncer.url(database.service_url)` is the same database through a pool of two connections in transaction mode."""
     if not PgBouncer.program():
         pytest.skip("PgBouncer is not installed (apt-get install pgbouncer, brew install pgbouncer)")
     running = PgBouncer(postgres.service_url)
@@ -81,7 +81,7 @@ def broker(servers_folder: Path) -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def topic(broker: Broker) -> str:
-    """Three partitions, shared by all tests: tell yours apart by payment id."""
+    """Three partitions, shared by all tests. Tell your messages apart by payment id."""
     return broker.new_topic()
 
 
@@ -93,8 +93,8 @@ def own_topic(broker: Broker) -> str:
 
 @pytest.fixture
 def outage_postgres(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A server of the test's own, to be stopped, started, killed and frozen (servers.kill, servers.frozen)."""
-    server = servers.embedded_postgres(servers_folder / tmp_path.name)
+    """A server of the test's own, which the test may stop, start, kill and freeze (servers.kill, servers.frozen)."""
+    server = servers.ThrowawayPostgres(servers_folder / tmp_path.name)
     server.start()
     yield server
     server.stop()
@@ -106,9 +106,9 @@ def outage_database(outage_postgres: EmbeddedPostgres) -> Database:
 
 
 @pytest.fixture
-def outage_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    """A broker of the test's own. It holds its topics in memory: what it held is gone when it comes back."""
-    server = servers.embedded_broker(tmp_path)
+def outage_broker(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    """A broker of the test's own. It holds its topics in memory and comes back without them."""
+    server = servers.ThrowawayBroker(servers_folder / tmp_path.name)
     server.start()
     yield server
     server.stop()
@@ -116,7 +116,10 @@ def outage_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
 
 @pytest.fixture
 def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
-    """Makes a proxy before the server of a URL; `servers.with_address(url, "127.0.0.1", proxy.port)` goes through it."""
+    """`fault_proxy(url)` puts a proxy in front of the server.
+
+    `servers.with_address(url, "127.0.0.1", proxy.port)` goes through it.
+    """
     with contextlib.ExitStack() as stack:
 
         def before(url: str, writes: Writes | None = None) -> FaultProxy:
@@ -129,9 +132,9 @@ def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
 
 
 @pytest.fixture
-def proxied_broker(tmp_path: Path) -> Iterator[tuple[FaultProxy, ProxiedBroker]]:
-    """A broker of the test's own whose clients all come through the proxy: 127.0.0.1:proxy.port."""
-    broker = ProxiedBroker(tmp_path, report=lambda line: None)
+def proxied_broker(servers_folder: Path, tmp_path: Path) -> Iterator[tuple[FaultProxy, ProxiedBroker]]:
+    """A broker of the test's own. All its clients come through the proxy: 127.0.0.1:proxy.port."""
+    broker = ProxiedBroker(servers_folder / tmp_path.name)
     proxy = FaultProxy(("127.0.0.1", broker.port))
     broker.advertised_port = proxy.port
     broker.start()
@@ -141,8 +144,8 @@ def proxied_broker(tmp_path: Path) -> Iterator[tuple[FaultProxy, ProxiedBroker]]
 
 
 @pytest.fixture(scope="session")
-def lambda_runtime() -> type[LambdaRuntime]:
-    """The class, to be called as LambdaRuntime(function, environment); a skip where it cannot run."""
+def lambda_runtime(servers_folder: Path) -> type[LambdaRuntime]:
+    """The class, to be called as LambdaRuntime(function, environment). Skips the test where the runtime cannot run."""
     if reason := missing():
         pytest.skip(reason)
     return LambdaRuntime

@@ -12,17 +12,18 @@ from weakref import WeakKeyDictionary
 
 CHUNK_BYTES = 65_536
 ANSWER_TIMEOUT_S = 2.0
-"""How long a write to be answered in vain may take: longer than any statement here, shorter than what its client waits."""
+"""How long the server may take to answer a write whose answer is dropped: longer than any statement here, shorter than its
+client waits."""
 
 
 @dataclass
 class PostgresCounts:
-    """Counts what PostgreSQL answers, over all connections, without TLS. What it says of another protocol means nothing."""
+    """Counts what PostgreSQL answers, over all connections, without TLS. For another protocol the counts mean nothing."""
 
     round_trips: int = 0
-    """ReadyForQuery messages: one for each Sync or simple query that a client sent; logging in is none."""
+    """ReadyForQuery messages: one for each Sync or simple query of a client, without those of logging in."""
     commits: int = 0
-    """Transactions that were committed, read-only and implicit ones too."""
+    """Committed transactions, with the read-only and the implicit ones."""
     _rest: WeakKeyDictionary[object, bytes] = field(default_factory=WeakKeyDictionary)
     _last: WeakKeyDictionary[object, bytes] = field(default_factory=WeakKeyDictionary)
 
@@ -37,7 +38,7 @@ class PostgresCounts:
         last = self._last.get(connection, b"login")
         if kind == b"C":  # CommandComplete, with a tag such as COMMIT or INSERT 0 1
             last = body
-        elif kind == b"E":  # ErrorResponse: up to the next transaction nothing can be committed
+        elif kind == b"E":  # ErrorResponse: this transaction cannot be committed
             last = b"ROLLBACK"
         elif kind == b"Z":  # ReadyForQuery; I: in no transaction
             self.round_trips += last != b"login"
@@ -51,7 +52,7 @@ class PostgresCounts:
 class Writes:
     """Counts what clients write through any number of proxies, and breaks one of these writes.
 
-    For the test that kills a function at every network write in turn: fail(1), fail(2) ... until one run ends unharmed.
+    A test breaks every network write in turn: fail(1), fail(2) ... until a run ends without a broken write.
     """
 
     count: int = 0
@@ -62,15 +63,15 @@ class Writes:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, number: int, *, answered: bool, action: Callable[[], None] = lambda: None) -> None:
-        """Count from 1 again; at write `number` call `action` and reset the connection.
+        """Count from 1 again. At write `number` call `action` and reset the connection.
 
-        The server gets this write and answers into the void, or never sees it.
+        With `answered` the server gets this write and its answer is dropped. Otherwise the server never gets the write.
         """
         with self._lock:
             self.count, self.failed, self.answered, self._number, self._action = 0, False, answered, number, action
 
     def fails(self) -> bool:
-        """Count one more; whether it is the one to break."""
+        """Count a write, and return whether it is the one to break."""
         with self._lock:
             self.count += 1
             fails = self.count == self._number
@@ -82,7 +83,7 @@ class Writes:
 
 
 class FaultProxy:
-    """Forwards connections from 127.0.0.1:port to a server, faithfully until told otherwise."""
+    """Forwards connections from 127.0.0.1:port to a server, unchanged unless a fault is set."""
 
     def __init__(self, server: tuple[str, int], *, port: int = 0, writes: Writes | None = None) -> None:
         self.writes = writes or Writes()
@@ -98,7 +99,7 @@ class FaultProxy:
         self._listen()
 
     def cut(self) -> None:
-        """Reset every open connection; new ones are accepted."""
+        """Reset every open connection. New ones are accepted."""
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
@@ -106,7 +107,7 @@ class FaultProxy:
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Meanwhile connections are refused, as by a server that is down; those that were open are reset."""
+        """Within the block refuse connections, as a server that is down does, and reset those that are open."""
         self._stop_listening()
         self.cut()
         try:
@@ -116,7 +117,7 @@ class FaultProxy:
 
     @contextlib.contextmanager
     def stalled(self) -> Iterator[None]:
-        """Meanwhile nothing passes in either direction, and connections stay open."""
+        """Within the block let nothing pass in either direction. Connections stay open."""
         self._flowing.clear()
         try:
             yield
@@ -124,7 +125,7 @@ class FaultProxy:
             self._flowing.set()
 
     def lose_reply(self, after_bytes: int = 0) -> None:
-        """Let that much more of what the server sends pass, then reset the connection it was on: once."""
+        """Once, after the server has sent that many more bytes, reset the connection that carries them."""
         self._reply_bytes = after_bytes
 
     def close(self) -> None:
@@ -137,7 +138,7 @@ class FaultProxy:
     def _listen(self) -> None:
         self._listening = threading.Event()
         listener = socket.create_server(("127.0.0.1", self.port))
-        listener.settimeout(0.02)  # so that it sees soon that it is to stop
+        listener.settimeout(0.02)  # so that the thread soon notices the end
         self.port = listener.getsockname()[1]
         self._listening.set()
         self._listener = threading.Thread(target=self._accept, args=(listener,), daemon=True)
@@ -159,7 +160,7 @@ class FaultProxy:
     def _serve(self, client: socket.socket) -> None:
         try:
             connection = _Connection(client, socket.create_connection(self._server))
-        except OSError:  # the server is down, and so is this connection
+        except OSError:  # the server is down, so we reset the client
             _set_reset(client)
             client.close()
             return
@@ -218,12 +219,12 @@ class _Connection:
     server: socket.socket
     was_cut: bool = False
     muted: bool = False
-    """What the server sends is dropped."""
+    """Drop what the server sends."""
     answered: threading.Event = field(default_factory=threading.Event)
-    """Set when something was dropped."""
+    """Set once data of the server was dropped."""
 
     def cut(self) -> None:
-        """Wake both pumps; closing then sends a reset."""
+        """Wake both pumps. When they close the connection, it is reset."""
         self.was_cut = True
         for one in (self.client, self.server):
             with contextlib.suppress(OSError):  # closed already
@@ -236,5 +237,5 @@ class _Connection:
 
 
 def _set_reset(one: socket.socket) -> None:
-    """Closing throws away what was not sent and sends RST instead of FIN."""
+    """Let closing drop unsent data and send RST instead of FIN."""
     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""A function in the real Lambda runtime: AWS's Runtime Interface Emulator, its runtime client, and our handler. No Docker."""
+"""A function in the real Lambda runtime, without Docker: AWS's Runtime Interface Emulator, its runtime client, our handler."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.servers import ending_with_us, free_port, wait_for_port
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 10.0
-"""The emulator listens within 0.1 s; it starts the function only at the first invocation."""
+"""The emulator listens within 0.1 s. It starts the function at the first invocation."""
 
 REPLY_MARGIN_S = 10.0
-"""Added to the function's own time-out, which the emulator enforces: the start of the function comes on top."""
+"""Added to the function's time-out, which the emulator enforces and which does not cover the start of the function."""
 
 
 def missing() -> str | None:
-    """Why no function can be started here, or None."""
+    """Return why no function can be started here, or None."""
     if not importlib.util.find_spec("awslambdaric"):
         return "awslambdaric, the runtime client of AWS Lambda, has wheels for Linux only"
     if not emulator():
@@ -46,17 +46,17 @@ def emulator() -> Path | None:
 @dataclass(frozen=True)
 class Invocation:
     payload: Any
-    """The handler's answer, or after a fault Lambda's document with errorType and errorMessage."""
+    """The handler's answer. After a fault, Lambda's document with errorType and errorMessage."""
     function_error: bool
     logs: str
-    """What the function and the emulator wrote during it."""
+    """What the function and the emulator wrote during the invocation."""
 
 
 class LambdaRuntime:
-    """A function of the template in an environment of its own: started by the first event, it handles one at a time."""
+    """A function of the template in an environment of its own. The first event starts it, and it handles one event at a time."""
 
     def __init__(self, function: Function, environment: Mapping[str, str] | None = None) -> None:
-        """`environment` comes on top of the template's; nothing of this process's own is passed on."""
+        """`environment` is added to the template's. No variable of this process is passed on."""
         self._function = function
         self._environment = {
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
@@ -104,11 +104,11 @@ class LambdaRuntime:
             text = response.read().decode()
         try:
             payload = json.loads(text)
-        except ValueError:  # the emulator's own words, such as "Task timed out after 15.00 seconds"
+        except ValueError:  # a message of the emulator, such as "Task timed out after 15.00 seconds"
             payload = {"errorType": "Runtime", "errorMessage": text}
         failed = isinstance(payload, dict) and payload.keys() >= {"errorType", "errorMessage"}
         return Invocation(payload, failed, self.logs()[before:])
 
     def logs(self) -> str:
-        """All that the function and the emulator have written so far."""
+        """Return everything that the function and the emulator have written so far."""
         return Path(self._log.name).read_text(encoding="utf-8", errors="replace")

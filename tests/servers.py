@@ -1,7 +1,7 @@
 """The real servers that the tests run on: PostgreSQL, PgBouncer in transaction mode, and a Kafka broker.
 
-They are started here, or named by DATABASE_URL (as the owner, with DATABASE_SERVICE_URL as the service's role) and
-KAFKA_BOOTSTRAP_SERVERS.
+This module starts them, unless DATABASE_URL (as the owner, with DATABASE_SERVICE_URL as the service's role) and
+KAFKA_BOOTSTRAP_SERVERS name running ones.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -27,25 +28,25 @@ from migrations.apply import migrate
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 PARTITIONS = 3
-"""Several, so that a test which relies on order across payments fails."""
+"""Several, so that a test fails when it relies on order across payments."""
 
 POOL_SIZE = 2
-"""Fewer server connections than any concurrent test has clients, so that they do get each other's."""
+"""Fewer than the clients of any concurrent test, so that clients share server connections."""
 
 START_TIMEOUT_S = 10.0
-"""PgBouncer starts in milliseconds; this only ends the wait for one that never will."""
+"""PgBouncer starts in milliseconds. This ends the wait when it does not."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database with the migrations applied, as its owner sees it and as the service's role does."""
+    """A migrated database: the URL of its owner and that of the service's role."""
 
     owner_url: str
     service_url: str
 
 
 class Postgres:
-    """A PostgreSQL server, and new databases on it: each is a copy, in about 0.1 s, of one that was migrated."""
+    """A PostgreSQL server that makes databases. Each is a copy of a migrated one, which takes about 0.1 s."""
 
     def __init__(self, owner_url: str, service_url: str) -> None:
         self.owner_url, self.service_url = owner_url, service_url
@@ -72,26 +73,26 @@ class Postgres:
 
     def _run(self, sql: str) -> None:
         with contextlib.closing(connect(self.owner_url)) as connection:
-            connection._usock.settimeout(None)  # dropping a database waits for a checkpoint, on a busy disk for long
+            connection._usock.settimeout(None)  # dropping a database waits for a checkpoint, which takes long on a busy disk
             connection.run(sql)
 
 
 class PgBouncer:
-    """PgBouncer in transaction mode, as near to RDS Proxy as a laptop gets: two server connections for any number of clients."""
+    """PgBouncer in transaction mode in the place of RDS Proxy: two server connections for any number of clients."""
 
     @staticmethod
     def program() -> str | None:
         return shutil.which("pgbouncer", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
 
     def __init__(self, server_url: str, *, pool_size: int = POOL_SIZE, **more: str) -> None:
-        """`server_url` is the service's role on the server behind; every database of that server is reached through this.
+        """`server_url` is that of the service's role. Every database of that server can be reached through PgBouncer.
 
-        `more` are settings of PgBouncer's own, over those that stand here.
+        `more` are settings of PgBouncer. They override those below.
         """
         program = self.program()
         assert program, "PgBouncer is not installed"
         server = urlsplit(server_url)
-        # It refuses to run as root, and nobody must be able to read its files.
+        # PgBouncer refuses to run as root. The user `nobody` must be able to read its files.
         nobody = "nobody" if os.geteuid() == 0 else None
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
@@ -119,7 +120,7 @@ class PgBouncer:
         wait_for_port(self.port, START_TIMEOUT_S, self._process, self._log)
 
     def url(self, service_url: str) -> str:
-        """The same database through the pool."""
+        """Return the URL of the same database through the pool."""
         return with_address(service_url, "127.0.0.1", self.port)
 
     def stop(self) -> None:
@@ -130,22 +131,43 @@ class PgBouncer:
 
 
 class Broker:
-    """A Kafka broker, and new topics on it."""
+    """A Kafka broker that makes topics."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
 
     def new_topic(self, partitions: int = PARTITIONS) -> str:
         name = f"payments-test-{secrets.token_hex(4)}"
-        # A broker that was just killed is asked again soon, and not after up to 30 s.
+        # So that the client soon tries again to reach a broker that was just killed, and not after up to 30 s.
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap_servers, reconnect_backoff_max_ms=200)
         with contextlib.closing(admin):
             admin.create_topics([NewTopic(name, partitions, 1)])
         return name
 
 
-class ProxiedBroker(EmbeddedBroker):
-    """A broker that tells clients to come through a proxy's port, as Kafka's clients go where the broker says it is."""
+class ThrowawayPostgres(EmbeddedPostgres):
+    """PostgreSQL whose data is thrown away: it does not flush its writes, and its shutdown is immediate.
+
+    The tests kill processes, never the machine, so the files hold all that PostgreSQL wrote.
+    """
+
+    stop_signals = (signal.SIGQUIT, signal.SIGKILL, signal.SIGKILL)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, lambda line: None, fsync="off", full_page_writes="off")
+
+
+class ThrowawayBroker(EmbeddedBroker):
+    """A broker that is killed at its end. It keeps nothing, and an orderly end would wait long for connected clients."""
+
+    stop_signals = (signal.SIGKILL, signal.SIGKILL)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, lambda line: None)
+
+
+class ProxiedBroker(ThrowawayBroker):
+    """A broker that announces a proxy's port as its own, because Kafka's clients connect to the announced address."""
 
     advertised_port: int
 
@@ -157,7 +179,7 @@ class ProxiedBroker(EmbeddedBroker):
 
 @contextlib.contextmanager
 def running_postgres(folder: Path) -> Iterator[Postgres]:
-    """The server that DATABASE_URL names, else an embedded one in `folder`."""
+    """Yield the server that DATABASE_URL names, else an embedded one in `folder`."""
     if owner_url := os.environ.get("DATABASE_URL"):
         postgres = Postgres(owner_url, os.environ["DATABASE_SERVICE_URL"])
         try:
@@ -165,7 +187,7 @@ def running_postgres(folder: Path) -> Iterator[Postgres]:
         finally:
             postgres.drop_databases()
         return
-    server = embedded_postgres(folder)
+    server = ThrowawayPostgres(folder)
     server.start()
     try:
         yield prepared(server)
@@ -173,17 +195,8 @@ def running_postgres(folder: Path) -> Iterator[Postgres]:
         server.stop()
 
 
-def embedded_postgres(folder: Path) -> EmbeddedPostgres:
-    """PostgreSQL that writes as it pleases: the tests kill processes, never the machine, so what it wrote is not lost."""
-    return EmbeddedPostgres(folder, report=lambda line: None, fsync="off", full_page_writes="off")
-
-
-def embedded_broker(folder: Path) -> EmbeddedBroker:
-    return EmbeddedBroker(folder, report=lambda line: None)
-
-
 def prepared(server: EmbeddedPostgres) -> Postgres:
-    """With the service's role, which the migrations make, allowed in."""
+    """Return the server after its migrations, with a login for the service's role."""
     postgres = Postgres(server.url, server.service_url)
     postgres.new_database()
     server.allow_service()
@@ -192,11 +205,11 @@ def prepared(server: EmbeddedPostgres) -> Postgres:
 
 @contextlib.contextmanager
 def running_broker(folder: Path) -> Iterator[Broker]:
-    """The broker that KAFKA_BOOTSTRAP_SERVERS names, else an embedded one."""
+    """Yield the broker that KAFKA_BOOTSTRAP_SERVERS names, else an embedded one."""
     if bootstrap_servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield Broker(bootstrap_servers)
         return
-    server = embedded_broker(folder)
+    server = ThrowawayBroker(folder)
     server.start()
     try:
         yield Broker(server.bootstrap_servers)
@@ -205,7 +218,7 @@ def running_broker(folder: Path) -> Iterator[Broker]:
 
 
 def kill(server: Server) -> None:
-    """End it as if the machine had died; its supervisor brings it back by itself, the first time within a second."""
+    """Kill the server as if the machine had died. Its supervisor restarts it, the first time within a second."""
     for process in _processes(server):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -213,7 +226,7 @@ def kill(server: Server) -> None:
 
 @contextlib.contextmanager
 def frozen(server: Server) -> Iterator[None]:
-    """Meanwhile it accepts connections and answers nothing, as a machine that hangs."""
+    """Within the block let the server accept connections and answer nothing, as a machine that hangs."""
     processes = _processes(server)
     for process in processes:
         process.suspend()
@@ -226,7 +239,7 @@ def frozen(server: Server) -> Iterator[None]:
 
 
 def _processes(server: Server) -> list[psutil.Process]:
-    assert server._process, "it was never started"
+    assert server._process, "the server was never started"
     process = psutil.Process(server._process.pid)
     return [process, *process.children(recursive=True)]
 
@@ -236,14 +249,14 @@ def with_database(url: str, name: str) -> str:
 
 
 def with_address(url: str, host: str, port: int) -> str:
-    """The same URL, of the same user, at another address."""
+    """Return the URL with another address and the same user."""
     parts = urlsplit(url)
     user, at, _ = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{user}{at}{host}:{port}").geturl()
 
 
 def ending_with_us(*command: str | Path) -> list[str | Path]:
-    """The command so that it ends when this process does, also when that is killed. Only Linux can do that."""
+    """Return the command in a form that ends with this process, also when this process is killed. Only Linux can do that."""
     return ["setpriv", "--pdeathsig=KILL", *command] if shutil.which("setpriv") else [*command]
 
 
@@ -254,7 +267,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, timeout_s: float, process: subprocess.Popen[bytes] | psutil.Popen, log: Path) -> None:
-    """Until the process listens. Raises AssertionError with the end of its log when it ends or never does."""
+    """Wait until the process listens. Raises AssertionError with the end of its log when it ends or does not listen in time."""
     deadline = time.monotonic() + timeout_s
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

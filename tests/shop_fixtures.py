@@ -10,7 +10,7 @@ from tests.shop import Books, Shop
 
 @pytest.fixture
 def shop(database: Database) -> Iterator[Shop]:
-    """A shop of the test's own in the shared books."""
+    """A shop of the test's own in the shared database."""
     opened = Shop.on(database)
     yield opened
     opened.close()
@@ -28,7 +28,7 @@ def _emptied_database(postgres: Postgres) -> Database:
 
 @pytest.fixture
 def lone_books(_emptied_database: Database) -> Books:
-    """Empty books, for reconcile and relay, which work on all there is. Emptied is quicker than made anew."""
+    """An empty database, for reconcile and relay, which work on all rows. Deleting rows is quicker than making a new database."""
     books = Books(_emptied_database.owner_url)
     for table in ("outbox", "operations", "refunds", "payment_status_history", "payments"):
         books.query(f"DELETE FROM {table}")
@@ -42,7 +42,7 @@ def lone_database(_emptied_database: Database, lone_books: Books) -> Database:
 
 @pytest.fixture
 def lone_shop(lone_database: Database) -> Iterator[Shop]:
-    """The only shop in the emptied books."""
+    """The only shop in the emptied database."""
     opened = Shop.on(lone_database)
     yield opened
     opened.close()

@@ -1,4 +1,4 @@
-"""The harness itself: when a fault is asked for, that fault happens, and the counts are right."""
+"""The test harness itself: it causes the faults that a test requests, and its counts are right."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def through(proxy: FaultProxy, url: str) -> Connection:
 
 @contextlib.contextmanager
 def breaks(connection: Connection) -> Iterator[None]:
-    """The block finds the connection broken."""
+    """Expect that the block finds the connection broken."""
     with pytest.raises(BROKEN):
         yield
     with contextlib.suppress(*BROKEN):

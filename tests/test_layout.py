@@ -1,4 +1,4 @@
-"""The repository's own rules: one list of runtime dependencies, locks that can be trusted anywhere, thin handlers."""
+"""The repository's own rules: one list of runtime dependencies, locks with hashes and without addresses, thin handlers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def direct(path: Path) -> list[Requirement]:
 
 
 def locked(path: Path) -> dict[str, str]:
-    """Version by name. A lock holds a name twice where it needs different versions for different Pythons."""
+    """Return version by name. A lock holds a name twice when Python versions need different versions of it."""
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", path.read_text(), re.MULTILINE)
     return {canonicalize_name(name): version for name, version in pins}
 
@@ -72,8 +72,9 @@ def test_every_pin_has_hashes_and_none_an_address(lock: Path) -> None:
     assert re.findall(r"://| @ |^--?(?:index|extra|find|trusted|i|f)\b.*", text, re.MULTILINE) == []
 
 
+@pytest.mark.server
 def test_no_file_names_a_package_index() -> None:
-    """Whoever installs this has an index of their own, which is theirs to configure."""
+    """Each user configures a package index of their own."""
     option = "(index|extra-index|find-links|trusted-host)[-_](url|host)?[ =]+[a-z]+[:.]"
     options = ["--no-index", "--exclude-standard", "--files-with-matches", "--extended-regexp"]
     found = subprocess.run(["git", "grep", *options, option], cwd=ROOT, capture_output=True, text=True, check=False)

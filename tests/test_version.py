@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from payments import __version__
 from payments_cli import __version__ as version_of_the_command_line
-from tests.cli.terminal import Payments
+from payments_cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -28,8 +29,8 @@ def test_the_command_line_is_released_with_the_service() -> None:
     assert version_of_the_command_line == __version__
 
 
-def test_the_command_line_prints_its_version(tmp_path: Path) -> None:
-    assert Payments({"DATA_DIR": str(tmp_path)})("--version").out == f"payments {__version__}\n"
+def test_the_command_line_prints_its_version() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"payments {__version__}\n"
 
 
 @pytest.mark.parametrize("document", ["openapi.json", "asyncapi.yaml"])

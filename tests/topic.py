@@ -1,4 +1,4 @@
-"""What really reached the topic, read to its end."""
+"""Reads the messages that reached the topic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Message:
 
 
 def messages(bootstrap_servers: str, topic: str) -> Iterator[Message]:
-    """Every message that is on the topic now, each payment's in their order. Without a group: joining one takes seconds."""
+    """Yield every message that is on the topic now, those of a payment in order. We use no consumer group, because joining one
+    takes seconds."""
     with contextlib.closing(KafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)) as consumer:
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
         consumer.assign(partitions)

@@ -1,4 +1,4 @@
-"""Who may do what, and who sees whose payments."""
+"""Scopes and owners: which caller may do what, and whose payments a caller sees."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_another_owner_finds_nothing_on_any_route(api: Api) -> None:
     for command, transaction_id in (("refund", transaction), ("capture", held), ("void", held)):
         answer = api.post(command, {"transaction_id": transaction_id}, owner="second")
         assert answer.code == "payment_not_found", command
-        assert not {"payment_id", "payment_status"} & answer.body.keys(), "it must look as if there were none"
+        assert not {"payment_id", "payment_status"} & answer.body.keys(), "the answer must look as if there were no such payment"
     assert api.get(f"/payment/{authorized['payment_id']}").body["status"] == "AUTHORIZED"
     assert api.get(f"/payment/{captured['payment_id']}", owner="first").body["refunds"] == []
 
@@ -217,7 +217,7 @@ def _tells_nothing_of(code: str, text: str) -> None:
 
 @dataclass(frozen=True)
 class Suspicious:
-    """Approves the charge, and declines what follows for a reason that is nobody's business."""
+    """Approves the charge, and declines what follows for a confidential reason."""
 
     charge: Callable[[GatewayRequest], Reply] = INSTANT.charge
 

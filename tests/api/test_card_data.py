@@ -1,4 +1,4 @@
-"""A card number in every place of a request that can hold one: refused, and found nowhere afterwards.
+"""A card number in every place of a request that can hold one: the service refuses it and keeps it nowhere.
 
 tests/functions/test_card_data.py does the same to the functions in the real runtime, whose whole output it reads.
 """
@@ -22,6 +22,7 @@ from payments.gateway.port import Approved, GatewayRequest, Reply
 from tests.api_client import PAYMENTS, Answer, Api, order
 from tests.api_fixtures import INSTANT
 from tests.card_number import CARD, FORMS, holds_card_number, rows_with_card_number
+from tests.cases import case
 from tests.servers import Broker, Database
 from tests.topic import messages
 
@@ -30,7 +31,7 @@ LOOKED_UP = ["/payment/{}", "/payment/{}/history", "/order/{}", "/transaction/{}
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What the service logs meanwhile, as it would be written."""
+    """Collect what the service logs, in the form in which it is written."""
     (handler,) = telemetry.logger.handlers
     assert isinstance(handler, logging.StreamHandler)
     written = io.StringIO()
@@ -41,7 +42,7 @@ def log() -> Iterator[io.StringIO]:
 
 @dataclass
 class Ask:
-    """Sends requests and keeps what was answered, to search it in the end."""
+    """Keeps the answers, to search them for the number at the end."""
 
     api: Api
     answers: list[Answer]
@@ -51,7 +52,7 @@ class Ask:
         assert (answer.status, answer.code) == (422, "card_data_not_accepted"), answer.text
 
     def not_accepted(self, answer: Answer) -> None:
-        """Refused for one reason or another."""
+        """Expect a refusal for any reason."""
         self.answers.append(answer)
         assert 400 <= answer.status < 500
 
@@ -60,7 +61,7 @@ class Ask:
 def ask(
     api: Api, log: io.StringIO, capfd: pytest.CaptureFixture[str], database: Database, broker: Broker, topic: str
 ) -> Iterator[Ask]:
-    """Afterwards the number is neither in an answer, nor in the log or the output, nor in a table, nor on the topic."""
+    """After the test, look for the number in the answers, the log, the output, every table and the topic."""
     asked = Ask(api, [])
     yield asked
     output = capfd.readouterr()
@@ -71,7 +72,6 @@ def ask(
     assert not [message for message in messages(broker.bootstrap_servers, topic) if holds_card_number(message.text)]
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "place",
     [
@@ -107,25 +107,27 @@ def ask(
         "op",
     ],
 )
-def test_no_field_of_a_request_to_process_accepts_one(place: Callable[[str], dict[str, object]], form: str, ask: Ask) -> None:
-    ask.refused(ask.api.post("process", order() | place(FORMS[form])))
-    ask.refused(ask.api.post("process", json.dumps(order() | place(FORMS[form]), ensure_ascii=False).encode()))
+def test_no_field_of_a_request_to_process_accepts_one(place: Callable[[str], dict[str, object]], ask: Ask) -> None:
+    for form, card in FORMS.items():
+        with case(form):
+            ask.refused(ask.api.post("process", order() | place(card)))
+            ask.refused(ask.api.post("process", json.dumps(order() | place(card), ensure_ascii=False).encode()))
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("command", ["capture", "void", "refund"])
-def test_no_field_of_the_other_commands_accepts_one(command: str, form: str, ask: Ask) -> None:
-    for fields in ({"transaction_id": FORMS[form]}, {"reason": f"was {FORMS[form]}"}, {"amount": FORMS[form]}, {FORMS[form]: 1}):
-        ask.refused(ask.api.post(command, {"transaction_id": "txn_1"} | fields))
+def test_no_field_of_the_other_commands_accepts_one(command: str, ask: Ask) -> None:
+    for form, card in FORMS.items():
+        for fields in ({"transaction_id": card}, {"reason": f"was {card}"}, {"amount": card}, {card: 1}):
+            with case(form, fields):
+                ask.refused(ask.api.post(command, {"transaction_id": "txn_1"} | fields))
 
 
-@pytest.mark.parametrize(
-    "body",
-    ["{card}", '"{card}"', '["{card}"]', "[[{card}]]", '{"amount": {card}}', '{"amount": {card}.0}', '{"amount": {card}e0}'],
-)
 @pytest.mark.parametrize("command", ["process", "capture", "void", "refund"])
-def test_no_json_accepts_one(command: str, body: str, ask: Ask) -> None:
-    ask.refused(ask.api.post(command, body.replace("{card}", CARD)))
+def test_no_json_accepts_one(command: str, ask: Ask) -> None:
+    numbers = ['{"amount": {card}}', '{"amount": {card}.0}', '{"amount": {card}e0}']
+    for body in ("{card}", '"{card}"', '["{card}"]', "[[{card}]]", *numbers):
+        with case(body):
+            ask.refused(ask.api.post(command, body.replace("{card}", CARD)))
 
 
 @pytest.mark.parametrize(
@@ -145,40 +147,37 @@ def test_malformed_json_is_not_told_back(body: str, ask: Ask) -> None:
     ask.not_accepted(ask.api.post("process", body.replace("{card", CARD).encode() + b"\xff"))
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", LOOKED_UP)
-def test_no_path_accepts_one(path: str, form: str, ask: Ask) -> None:
-    for id_ in (FORMS[form], f"x {FORMS[form]}", f"?{FORMS[form]}", f"#{FORMS[form]}", f"a;b={FORMS[form]}"):
-        ask.refused(ask.api.get(path.replace("{}", id_)))
-    ask.not_accepted(ask.api.get(f"/nowhere/{FORMS[form]}"))
-    ask.not_accepted(ask.api.call("POST", f"{PAYMENTS}/process/{FORMS[form]}", order()))
+def test_no_path_accepts_one(path: str, ask: Ask) -> None:
+    for form, card in FORMS.items():
+        with case(form):
+            for id_ in (card, f"x {card}", f"?{card}", f"#{card}", f"a;b={card}"):
+                ask.refused(ask.api.get(path.replace("{}", id_)))
+            ask.not_accepted(ask.api.get(f"/nowhere/{card}"))
+            ask.not_accepted(ask.api.call("POST", f"{PAYMENTS}/process/{card}", order()))
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", ["", "/payment/of-nobody", "/order/of-nobody", "/transaction/of-nobody"])
-def test_no_query_accepts_one(path: str, form: str, ask: Ask) -> None:
-    card = quote(FORMS[form])
-    for query in (
-        f"order_id={card}",
-        f"cursor={card}",
-        f"limit={card}",
-        f"unknown={card}",
-        f"{card}=1",
-        f"order_id={card}&order_id=x",
-    ):
-        ask.refused(ask.api.get(path, query=query))
-    ask.refused(ask.api.call("GET", "/health", query=f"deep={card}"))
+def test_no_query_accepts_one(path: str, ask: Ask) -> None:
+    names = ["order_id={}", "cursor={}", "limit={}", "unknown={}", "{}=1", "order_id={}&order_id=x"]
+    for form, card in FORMS.items():
+        for query in names:
+            with case(form, query):
+                ask.refused(ask.api.get(path, query=query.format(quote(card))))
+        with case(form, "health"):
+            ask.refused(ask.api.call("GET", "/health", query=f"deep={quote(card)}"))
 
 
 @pytest.mark.parametrize(
     "header", ["idempotency-key", "user-agent", "referer", "cookie", "x-request-id", "accept-language", "content-type", "x-card"]
 )
-@pytest.mark.parametrize("form", ["plain", "spaces", "dashes"])
-def test_no_header_accepts_one(header: str, form: str, ask: Ask) -> None:
-    headers = {header: f"{FORMS[form]}"}
-    ask.refused(ask.api.post("process", order(), headers=headers))
-    ask.refused(ask.api.get("", headers=headers))
-    ask.refused(ask.api.call("GET", "/health", headers=headers))
+def test_no_header_accepts_one(header: str, ask: Ask) -> None:
+    for form in ("plain", "spaces", "dashes"):
+        with case(form):
+            headers = {header: FORMS[form]}
+            ask.refused(ask.api.post("process", order(), headers=headers))
+            ask.refused(ask.api.get("", headers=headers))
+            ask.refused(ask.api.call("GET", "/health", headers=headers))
 
 
 def test_one_in_a_credential_or_a_trace_header_is_kept_nowhere(ask: Ask) -> None:
@@ -189,7 +188,7 @@ def test_one_in_a_credential_or_a_trace_header_is_kept_nowhere(ask: Ask) -> None
 
 
 class Boom(Exception):
-    """With the number in every form, as a careless library would raise it."""
+    """Its message holds the number in every form, as that of a careless library might."""
 
     def __init__(self) -> None:
         super().__init__("\n".join(f"card\t{form}" for form in FORMS.values()))
@@ -250,7 +249,7 @@ def test_no_way_of_logging_lets_one_through(form: str, log: io.StringIO) -> None
 
 
 def test_what_looks_like_one_to_luhn_alone_is_let_through(api: Api) -> None:
-    """0.8 % of UUIDs have such digits: refusing those would fail payments for nothing."""
+    """The digits of 0.8 % of UUIDs pass the Luhn check. Payments with such ids must not fail."""
     uuid = "42424242-4242-4242-8242-424242424242"
     for fields in ({"order_id": uuid}, {"metadata": {"id": uuid}}, {"description": "order 1234567890123456"}):
         assert api.post("process", order() | fields, owner=f"owner {fields}").status == 201
@@ -259,7 +258,7 @@ def test_what_looks_like_one_to_luhn_alone_is_let_through(api: Api) -> None:
 
 
 def test_the_search_would_find_one(database: Database, make_service: Callable[..., Service]) -> None:
-    """Otherwise the tests above could not fail: a gateway's own answer is kept as it is, so this one is found."""
+    """The tests above can fail: the service stores a gateway's answer unchanged, so the search finds this number."""
 
     @dataclass(frozen=True)
     class Chatty:

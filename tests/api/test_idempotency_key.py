@@ -8,33 +8,19 @@ from typing import Any
 import pytest
 
 from tests.api_client import ADMIN, Api, order
+from tests.cases import case
 
 COMMANDS = ["process", "capture", "void", "refund"]
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["", "k" * 256, "a b", " a", "a ", "a\tb", "a\nb", "ключ", "clé", "k\x7f", "one,two", "one, two", ","],
-    ids=[
-        "empty",
-        "256",
-        "space",
-        "leading",
-        "trailing",
-        "tab",
-        "line break",
-        "Cyrillic",
-        "Latin",
-        "DEL",
-        "repeated",
-        "repeated 2",
-        "comma",
-    ],
-)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_key_that_is_not_one_is_refused(command: str, key: str, api: Api) -> None:
+def test_a_key_that_is_not_one_is_refused(command: str, api: Api) -> None:
     body = order() if command == "process" else {"transaction_id": "txn_of_nobody"}
-    assert api.post(command, body, key=key).code == "idempotency_key_invalid"
+    control = ["a\tb", "a\nb", "k\x7f"]
+    repeated = ["one,two", "one, two", ","]
+    for key in ("", "k" * 256, "a b", " a", "a ", "ключ", "clé", *control, *repeated):
+        with case(key):
+            assert api.post(command, body, key=key).code == "idempotency_key_invalid"
 
 
 @pytest.mark.parametrize("key", ["!", "k" * 255, "5b0f7c1e-2f0a-4c86-9d0b-0f4a6f0f6a11", "a:b/c~d;e=f"])
@@ -45,7 +31,7 @@ def test_visible_ascii_is_a_key(key: str, api: Api) -> None:
 
 
 def _on(kind: str, token: str) -> Callable[[Api], dict[str, Any]]:
-    """A request about a payment that was made with the token."""
+    """Return a function that makes a payment with the token and returns a request about it."""
     make = {"capture": Api.authorize, "void": Api.authorize, "refund": Api.pay}[kind]
     return lambda api: {"transaction_id": make(api, token)["transaction_id"]}
 
@@ -73,7 +59,7 @@ def test_a_repeated_request_gets_the_same_answer_marked_as_replayed(name: str, a
     assert (first.status, again.status) == (status, status)
     assert "idempotent-replayed" not in first.headers
     assert again.headers["idempotent-replayed"] == "true"
-    # The request id is the repeated request's own; a declined follow-up's payment has not changed, nor has anything else.
+    # Only the request id differs: it is that of the repeated request.
     assert again.body | {"request_id": 0} == first.body | {"request_id": 0}
     other = request | ({"amount": 1} if command != "void" else {"reason": "another"})
     assert api.post(command, other, key=key).code == "idempotency_key_reused"

@@ -1,4 +1,4 @@
-"""Health, and what callers hear while the database or the broker is away and once it is back."""
+"""Health, and the answers while the database or the broker is down and after it is back."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_deep_health_says_which_server_is_away(make_service: Callable[..., Servi
         assert (answer.status, answer.body["status"]) == (503, "degraded")
         assert answer.headers["content-type"] == "application/json"
         assert {name for name, check in answer.body["checks"].items() if not check["ok"]} == {missing}
-        assert "127.0.0.1" not in answer.text, "addresses are nobody's business"
+        assert "127.0.0.1" not in answer.text, "the answer tells an address"
 
 
 def test_a_payment_is_taken_while_the_broker_is_down(make_service: Callable[..., Service], unreachable: KafkaPublisher) -> None:
@@ -90,7 +90,7 @@ def test_every_route_says_when_the_database_is_down_and_works_once_it_is_back(
     with proxy.refusing():
         for answer in _on_every_route(api):
             assert (answer.status, answer.code) == (503, "service_unavailable")
-            in_doubt = "The refund may have been started" in answer.body["detail"]  # without a key, nobody is told to try again
+            in_doubt = "The refund may have been started" in answer.body["detail"]  # without a key, a caller must not try again
             assert ("retry-after" in answer.headers, answer.body["retryable"]) == (not in_doubt, not in_doubt)
             assert "127.0.0.1" not in answer.text
         assert api.call("GET", "/health", query="deep=true").status == 503
@@ -119,5 +119,5 @@ def test_the_deep_health_check_asks_without_the_right_to_write(
     monkeypatch.setattr(wiring, "publisher", wiring.publisher.__wrapped__)
     publisher = importlib.import_module("functions.lookups.handler").broker()
     publisher.check(5)
-    assert publisher._producer._transaction_manager is None, "which is what asks for a producer's id"
+    assert publisher._producer._transaction_manager is None, "the call asks the broker for a producer id"
     publisher.close()

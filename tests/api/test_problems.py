@@ -1,4 +1,4 @@
-"""Every problem that a caller can get, once, with its status and what it says."""
+"""Every problem that a caller can get, each once, with its status and members."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Case:
 
 
 def _in_use(api: Api, make_service: MakeService) -> Answer:
-    """The same key a second time, while the gateway is thinking about the first."""
+    """Send the same key a second time before the gateway has answered the first request."""
     request, answers = order(), list[Answer]()
 
     @dataclass(frozen=True)

@@ -30,7 +30,7 @@ TEMPLATE = load_template(
 FUNCTIONS = TEMPLATE.functions
 
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
-"""Read by Powertools itself."""
+"""Powertools reads these itself."""
 
 
 def _app(function: Function) -> FastAPI | None:
@@ -56,7 +56,7 @@ def test_the_openapi_document_has_the_routes_of_the_template() -> None:
 
 
 class Asked(Mapping[str, str]):
-    """An environment that remembers which variables were read."""
+    """Records which variables are read."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment, self.names = environment, set[str]()
@@ -73,7 +73,7 @@ class Asked(Mapping[str, str]):
 
 
 def _read_directly(*files: Path) -> set[str]:
-    """Variables that are read past settings.py; those of AWS itself need no declaration."""
+    """Return the variables that code reads without settings.py. Those of AWS need no declaration."""
     names = re.findall(r"environ(?:\.get\(|\[)\"(\w+)", "".join(file.read_text(encoding="utf-8") for file in files))
     return {name for name in names if not name.startswith("AWS_")}
 

@@ -39,7 +39,7 @@ def nested(depth: int, opening: str = '{"a":', closing: str = "}") -> bytes:
 def test_json_is_read(body: bytes, value: Any) -> None:
     read = parse(body)
     assert read == value
-    assert repr(read) == repr(value), "1999 and 1999.0 are equal and not the same"
+    assert repr(read) == repr(value), "1999 and 1999.0 are equal but have different types"
 
 
 @pytest.mark.parametrize(

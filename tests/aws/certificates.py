@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own, and what it signs."""
+"""A certificate authority of the tests' own, and certificates signed by it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 class Authority:
     def __init__(self, folder: Path) -> None:
-        """Its own certificate is in `file`."""
+        """Write its own certificate to `file`."""
         self.file = folder / "ca.pem"
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Authority of {folder.name}")])
@@ -36,7 +36,9 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def issue(self, stem: Path, host: str, *, valid_for: timedelta = timedelta(days=1)) -> tuple[Path, Path]:
-        """Certificate and private key of a server, stem.crt and stem.key; `valid_for` counts from now and may be over."""
+        """Write a server's certificate and private key, stem.crt and stem.key, and return both paths.
+
+        `valid_for` counts from now; when it is negative the certificate has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         try:
             name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))

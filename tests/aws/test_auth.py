@@ -1,4 +1,4 @@
-"""The credentials endpoint when it answers with something else than credentials."""
+"""The credentials endpoint when its answer holds no credentials."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from payments.aws_auth import credentials
+
+pytestmark = pytest.mark.server
 
 GIVEN = b'{"AccessKeyId": "ASIARESTORED", "SecretAccessKey": "secret-canary", "Token": "token"}'
 ANSWERS = {

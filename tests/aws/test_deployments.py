@@ -1,4 +1,4 @@
-"""template.yaml as the SAM that deploys it reads it: the translator that CloudFormation runs, and `sam deploy --guided`."""
+"""template.yaml as SAM reads it: the translator that CloudFormation runs, `sam build` and `sam deploy --guided`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 print(len([each for each in stack.resources.values() if each["Type"] == "AWS::Serverless::Function"]))
 """
 
-# Each prompt is answered with the return key.
+# The answer to each prompt is the return key.
 GUIDED = """
 import json
 import click
@@ -67,7 +67,7 @@ def by_sam(program: str, *arguments: str) -> str:
 
 @functools.cache
 def translated() -> list[dict[str, dict[str, Any]]]:
-    """The resources, with one content of the layer and with another."""
+    """Return the resources twice, for two different contents of the layer."""
     both: list[dict[str, dict[str, Any]]] = json.loads(by_sam(TRANSLATE, "one", "another"))
     return both
 
@@ -76,19 +76,22 @@ def translated_to(kind: str) -> dict[str, dict[str, Any]]:
     return {name: resource["Properties"] for name, resource in translated()[0].items() if resource["Type"] == kind}
 
 
+@pytest.mark.server
 def test_sam_build_and_sam_local_can_read_it() -> None:
-    """They resolve the names of outputs as well, so none may be that of a parameter which is a list."""
+    """They resolve the names of outputs too, so no output may have the name of a parameter that is a list."""
     assert int(by_sam(READ)) == len(of_type("AWS::Serverless::Function"))
 
 
+@pytest.mark.server
 def test_a_change_of_the_layer_alone_publishes_a_version_of_every_function() -> None:
     one, another = ({name for name, each in made.items() if each["Type"] == "AWS::Lambda::Version"} for made in translated())
     assert len(one) == len(another) == len(of_type("AWS::Serverless::Function"))
     assert one & another == set()
 
 
+@pytest.mark.server
 def test_each_build_is_a_change_of_the_layer() -> None:
-    # (Called by `make test`, make would also say which folder it enters and leaves.)
+    # Without the option, make also prints which folder it enters and leaves when `make test` has called it.
     done = subprocess.run(
         ["make", "--no-print-directory", "--dry-run", "build"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -98,21 +101,25 @@ def test_each_build_is_a_change_of_the_layer() -> None:
     assert "SharedLayer" in RESOURCES
 
 
+@pytest.mark.server
 def test_guided_takes_the_default_of_every_parameter() -> None:
     assert json.loads(by_sam(GUIDED)) == {name: str(each.get("Default", "")) for name, each in TEMPLATE["Parameters"].items()}
 
 
+@pytest.mark.server
 def test_an_account_takes_more_than_one_stack() -> None:
     schedules = translated_to("AWS::Scheduler::Schedule")
     assert len(schedules) == 2
     assert {name for name, properties in schedules.items() if "Name" in properties} == set()
 
 
+@pytest.mark.server
 def test_pages_of_several_origins_may_call_the_api() -> None:
     [api] = translated_to("AWS::ApiGatewayV2::Api").values()
     assert api["Body"]["x-amazon-apigateway-cors"]["allowOrigins"] == ["https://shop.example.com"]
 
 
+@pytest.mark.server
 def test_whoever_needs_no_token_is_throttled() -> None:
     routes = [
         f"{event['Properties']['Method']} {event['Properties']['Path']}"

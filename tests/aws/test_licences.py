@@ -1,4 +1,4 @@
-"""The list of licences names what the layer holds, no more and no less."""
+"""The list of licences names exactly the packages of the layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IN_LAMBDA: dict[str, Any] = dict(default_environment()) | {
 
 
 def shipped() -> set[str]:
-    """What `sam build` installs into the layer: the runtime's dependencies and theirs."""
+    """Return the packages that `sam build` installs into the layer: the runtime's dependencies and their dependencies."""
     lines = (ROOT / "layers/shared/python/requirements.txt").read_text(encoding="utf-8").splitlines()
     waiting = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
     found: set[str] = set()

@@ -1,4 +1,4 @@
-"""`sam local` has no JWT authorizer, so its callers have no token. Nowhere else is that enough."""
+"""`sam local` has no JWT authorizer, so a caller without a token is accepted there and nowhere else."""
 
 from __future__ import annotations
 

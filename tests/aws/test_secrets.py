@@ -1,4 +1,4 @@
-"""Secrets Manager in a token's place."""
+"""Passwords from Secrets Manager, where there are no IAM tokens."""
 
 from __future__ import annotations
 

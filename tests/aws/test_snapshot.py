@@ -1,4 +1,4 @@
-"""What a SnapStart snapshot holds: every function imported, nothing connected, nothing drawn that all copies would share."""
+"""A SnapStart snapshot holds every function imported, no connection, and no random number that all copies would share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))
@@ -47,7 +49,7 @@ def test_before_a_snapshot_everything_is_imported_and_nothing_connected(name: st
     done = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     held = json.loads(done.stdout.splitlines()[-1])
-    # OpenTelemetry, which FastAPI imports, draws names for variables of its own; they need only differ within the process.
+    # FastAPI imports OpenTelemetry, which draws names for its own variables. They need only differ within a process.
     drawn = [path for path in held["random"] if "/opentelemetry/context/" not in path]
     assert (held["network"], drawn) == ([], [])
     assert held["http"] == (name in ("process", "refund", "lookups"))

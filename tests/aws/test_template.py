@@ -1,4 +1,4 @@
-"""template.yaml as it is deployed: what no linter knows."""
+"""template.yaml as it is deployed: rules that no linter knows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_retries_of_asynchronous_invocations_are_told(name: str) -> None:
 
 
 def test_only_sam_local_says_that_it_is_sam_local() -> None:
-    assert "AWS_SAM_LOCAL" not in TEXT, "it stands for a caller without a token"
+    assert "AWS_SAM_LOCAL" not in TEXT, "the variable lets a caller in without a token"
 
 
 def test_the_dashboard_is_json_and_names_resources_that_are_there() -> None:
@@ -72,7 +72,7 @@ def test_the_dashboard_is_json_and_names_resources_that_are_there() -> None:
 
 
 def our_metrics() -> set[str]:
-    """Names of metrics in our namespace that alarms and dashboard watch."""
+    """Return the names of the metrics in our namespace that alarms and dashboard use."""
     dashboard = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"][0]
     names = set(re.findall(r'"Payments", "(\w+)"', dashboard)) | set(re.findall(r'MetricName=\\"(\w+)\\"', dashboard))
     for alarm in of_type("AWS::CloudWatch::Alarm").values():
@@ -161,9 +161,10 @@ def test_what_is_invoked_by_hand_is_the_version_that_serves() -> None:
     assert {name for name in invoked if not outputs[name]["Value"]["Ref"].endswith("Function.Alias")} == set()
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("function_error", "exit_code"), [("None", 0), ("Unhandled", 1), ("", 1)])
 def test_a_function_that_failed_fails_the_command_that_invoked_it(tmp_path: Path, function_error: str, exit_code: int) -> None:
-    """The AWS CLI's own exit code says only that the function was invoked; "" stands for one that was not."""
+    """The AWS CLI's exit code says only whether the function was invoked. "" stands for a function that was not."""
     [functions] = re.findall(r"^output\(\) .*?^}$", OPERATIONS, re.MULTILINE | re.DOTALL)
     aws = tmp_path / "aws"
     aws.write_text(
@@ -206,7 +207,7 @@ def test_an_account_with_a_small_quota_takes_the_defaults() -> None:
 
 
 def test_a_function_without_sams_help_is_not_traced() -> None:
-    """SAM lets the role of a traced function into X-Ray; a role of ours is in nothing that is not written here."""
+    """SAM gives the role of a traced function access to X-Ray. A role that we write has no access beyond the template's."""
     assert {name for name, properties in of_type("AWS::Lambda::Function").items() if "TracingConfig" in properties} == set()
 
 

@@ -1,6 +1,6 @@
-"""The database is who its certificate says, or nothing is sent.
+"""A connection is used only when the certificate proves the server's name.
 
-A real PostgreSQL, behind PgBouncer with a private authority's certificate, as RDS Proxy has Amazon's.
+The server is a real PostgreSQL behind PgBouncer, which has a private authority's certificate as RDS Proxy has Amazon's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def authority(servers_folder: Path) -> Authority:
 
 @pytest.fixture
 def proxy(database: servers.Database, authority: Authority, servers_folder: Path) -> Iterator[Proxy]:
-    """Starts a proxy with these files as certificate and key, or without TLS: the URL of the database behind it."""
+    """`proxy(files)` starts a proxy with this certificate and key, or without TLS. It returns the URL of the database."""
     if not PgBouncer.program():
         pytest.skip("PgBouncer is not installed (apt-get install pgbouncer, brew install pgbouncer)")
     with contextlib.ExitStack() as stack:
@@ -44,7 +44,7 @@ def proxy(database: servers.Database, authority: Authority, servers_folder: Path
         def started(files: tuple[Path, Path] | None = None, **more: str) -> str:
             if files:
                 for file in files:
-                    file.chmod(0o644)  # it runs as another user when we are root
+                    file.chmod(0o644)  # as root we start PgBouncer as another user
                 certificate, key = map(str, files)
                 more |= {"client_tls_sslmode": "require", "client_tls_cert_file": certificate, "client_tls_key_file": key}
             running = PgBouncer(database.service_url, pool_size=2, **more)
@@ -56,7 +56,7 @@ def proxy(database: servers.Database, authority: Authority, servers_folder: Path
 
 @pytest.fixture
 def stem(servers_folder: Path, tmp_path: Path) -> Path:
-    """Where PgBouncer can read."""
+    """A path that PgBouncer can read."""
     return servers_folder / tmp_path.name
 
 
@@ -107,7 +107,7 @@ def test_a_token_or_secret_does_not_travel_in_plain_text() -> None:
 
 
 def test_each_connection_logs_in_with_a_password_of_its_own(proxy: Proxy, authority: Authority, stem: Path) -> None:
-    # A server that takes IAM tokens asks for the password as it is, which is what `plain` does.
+    # A server that takes IAM tokens requests the password in plain text, and so does PgBouncer with `plain`.
     url = proxy(authority.issue(stem, "127.0.0.1"), auth_type="plain")
     parts = urlsplit(url)
     asked: list[tuple[str, int, str]] = []
@@ -118,7 +118,7 @@ def test_each_connection_logs_in_with_a_password_of_its_own(proxy: Proxy, author
         return next(passwords)
 
     db = Database.at(parts._replace(netloc=f"{parts.username}@127.0.0.1:{parts.port}").geturl(), password)
-    for _ in range(2):  # the first time an expired one is refused, and another try made with a fresh one
+    for _ in range(2):  # the first time the server refuses an expired password, and the client tries again with a new one
         assert [db.run(ANSWER()), db.run(ANSWER())] == [[[[42]]]] * 2
         db.close()
     assert asked == [("127.0.0.1", parts.port, "payments_service")] * 3

@@ -1,4 +1,4 @@
-"""Tokens are those that AWS's own SDK signs for the same moment."""
+"""Our tokens equal those that AWS's SDK signs for the same moment."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def function_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class CredentialsEndpoint(http.server.BaseHTTPRequestHandler):
-    """As Lambda runs one beside a function that was restored from a snapshot."""
+    """Lambda runs such an endpoint beside a function that was restored from a snapshot."""
 
     def do_GET(self) -> None:
         allowed = self.headers["Authorization"] == "sesame" and self.path == "/role?version=1"
@@ -115,6 +115,7 @@ def endpoint() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.server
 def test_after_a_restore_credentials_are_asked_for(endpoint: str) -> None:
     environment = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": endpoint,
@@ -124,6 +125,7 @@ def test_after_a_restore_credentials_are_asked_for(endpoint: str) -> None:
     assert credentials(environment) == Credentials("ASIARESTORED", "secret", "token")
 
 
+@pytest.mark.server
 def test_an_endpoint_that_is_away_is_an_error_of_the_network() -> None:
     environment = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/role",

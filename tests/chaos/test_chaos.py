@@ -1,11 +1,14 @@
-"""The chaos harness in short, with fixed seeds: the service survives it, and seeded defects do not."""
+"""Short runs of the chaos harness with fixed seeds. The service passes, and seeded defects are caught."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,75 +17,118 @@ from chaos.crash import SLOT, Crash
 from chaos.crash_points import KINDS, Sweep
 from chaos.defects import MUTANTS
 from chaos.gateway import LedgerGateway
-from chaos.mutants import tree, try_all
+from chaos.mutants import Verdict, tree, try_all
 from chaos.plan import Rates
 from chaos.run import Options, Outcome, run
 from chaos.summary import lines
 from payments.gateway.port import GatewayRequest
 from payments.gateway.simulated import SimulatedGateway
-from tests.servers import PgBouncer
+from tests.servers import Broker, PgBouncer, Postgres
 
 NOTHING = Options("1", sweep=None, stale=(), load=False, outages=())
 
 
-@pytest.fixture(autouse=True)
-def _pgbouncer_is_installed() -> None:
-    if not PgBouncer.program():
-        pytest.skip("PgBouncer is not installed (apt-get install pgbouncer, brew install pgbouncer)")
+@dataclass(frozen=True)
+class Run:
+    """A run without outages, of the service or of a mutant of it."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    mutant: str = ""
+
+    def __call__(self) -> Outcome | Verdict:
+        if not self.mutant:
+            return survived(replace(NOTHING, **self.changes))
+        [mutant] = [mutant for mutant in MUTANTS if self.mutant in mutant.name]
+        [verdict] = try_all("1", [mutant], lambda line: None)
+        return verdict
+
+
+RUNS = {
+    "writes": Run({"sweep": Sweep(acts=("kill",), moments=("after",), cold=(True,), misses=2)}),
+    "connections": Run({"sweep": Sweep(("process", "refund", "reconcile"), ("cut", "stall"), ("after",), (False,), misses=2)}),
+    "overtaken": Run({"stale": ("process", "reconcile")}),
+    "overtaking event": Run(mutant="an event overtakes an older one"),
+    "early mark": Run(mutant="relay marks before"),
+    "three Syncs": Run(mutant="three Syncs"),
+}
 
 
 def survived(options: Options) -> Outcome:
-    """Run, and fail with the summary when there is a violation; the evidence is kept then."""
+    """Run, and fail with the summary when there is a violation. The evidence is kept then."""
     reported: list[str] = []
     outcome = asyncio.run(run(options, reported.append))
     assert not outcome.violations, "\n".join(reported[:1] + lines(outcome))
     return outcome
 
 
-def test_every_network_write_of_every_flow_may_be_the_last() -> None:
-    outcome = survived(replace(NOTHING, sweep=Sweep(acts=("kill",), moments=("after",), cold=(True,), misses=2)))
-    hit = {kind: {where for kind_hit, where in outcome.points.hits if kind_hit == kind} for kind in KINDS}
+@pytest.fixture(scope="module")
+def _pgbouncer(servers_folder: Path) -> None:
+    """Skip the test without PgBouncer. The mark `server` comes from `servers_folder`: the harness starts servers of its own."""
+    if not PgBouncer.program():
+        pytest.skip("PgBouncer is not installed (apt-get install pgbouncer, brew install pgbouncer)")
+
+
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest, _pgbouncer: None, postgres: Postgres, broker: Broker) -> dict[str, Future[Any]]:
+    """The runs of the selected tests, two at a time, each with a database and a topic of its own on the session's servers."""
+    selected = {each.callspec.params.get("result") for each in request.session.items if hasattr(each, "callspec")}
+    with pytest.MonkeyPatch.context() as environment, ThreadPoolExecutor(2) as pool:
+        environment.setenv("DATABASE_URL", postgres.owner_url)
+        environment.setenv("DATABASE_SERVICE_URL", postgres.service_url)
+        environment.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+        started = {name: pool.submit(each) for name, each in RUNS.items() if name in selected}
+        wait(started.values())  # the runs read the environment
+    return started
+
+
+@pytest.fixture
+def result(request: pytest.FixtureRequest, runs: dict[str, Future[Any]]) -> Any:
+    return runs[request.param].result()
+
+
+def of_run(*names: str) -> pytest.MarkDecorator:
+    """Give the test the results of these runs, one each time."""
+    return pytest.mark.parametrize("result", names, indirect=True)
+
+
+# The first of these tests waits for the runs of all.
+pytestmark = pytest.mark.timeout(300)
+
+
+@of_run("writes")
+def test_every_network_write_of_every_flow_may_be_the_last(result: Outcome) -> None:
+    hit = {kind: {where for kind_hit, where in result.points.hits if kind_hit == kind} for kind in KINDS}
     for kind in KINDS:
         assert hit[kind] >= {"database", "broker", "reply", *(() if kind == "relay" else ("gateway",))}, kind
         # Claim, settle and mark at the least.
-        assert outcome.points.hits[kind, "database"] >= 3, kind
-    assert outcome.environments.tally.landed >= 80
+        assert result.points.hits[kind, "database"] >= 3, kind
+    assert result.environments.tally.landed >= 80
 
 
-def test_connections_that_break_or_stall_lose_nothing() -> None:
-    outcome = survived(
-        replace(NOTHING, sweep=Sweep(("process", "refund", "reconcile"), ("cut", "stall"), ("after",), (False,), misses=2))
-    )
-    assert outcome.environments.tally.cuts >= 20
+@of_run("connections")
+def test_connections_that_break_or_stall_lose_nothing(result: Outcome) -> None:
+    assert result.environments.tally.cuts >= 20
 
 
-def test_a_worker_that_was_overtaken_changes_nothing() -> None:
-    outcome = survived(replace(NOTHING, stale=("process", "reconcile")))
-    assert outcome.environments.tally.freezes >= 15
+@of_run("overtaken")
+def test_a_worker_that_was_overtaken_changes_nothing(result: Outcome) -> None:
+    assert result.environments.tally.freezes >= 15
 
 
+@of_run("overtaking event", "early mark", "three Syncs")
+def test_a_seeded_defect_is_caught(result: Verdict) -> None:
+    assert result.caught_by, result
+
+
+@pytest.mark.usefixtures("_pgbouncer")
 def test_load_with_kills_repeats_and_outages_leaves_no_contradiction() -> None:
-    # What is frozen would be waited for.
+    # The harness would wait for frozen workers.
     load = replace(NOTHING, seed="3", load=True, invocations=1200, hurry=0.3, rates=Rates(freeze=0.0))
     outcome = survived(replace(load, outages=("PgBouncer killed", "PostgreSQL killed", "broker killed"), pause_s=(0.5, 1.5)))
     assert outcome.environments.tally.landed >= 150
     assert outcome.outages.count.total() >= 1
     assert len(outcome.seen.messages) > len({message.headers["ce_id"] for message in outcome.seen.messages}) > 50
     assert {answer.status for answer in outcome.seen.answers} >= {200, 201, 202, 402, 409, 422}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "an event overtakes an older one",
-        "relay marks before",
-        "three Syncs",
-    ],
-)
-def test_a_seeded_defect_is_caught(name: str) -> None:
-    [mutant] = [mutant for mutant in MUTANTS if name in mutant.name]
-    [verdict] = try_all("1", [mutant], lambda line: None)
-    assert verdict.caught_by, verdict
 
 
 def test_a_call_that_a_kill_tore_out_of_the_ledger_did_not_reach_the_gateway(tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.terminal import Payments
+from tests.cli.terminal import Payments, Prefork
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_TIMEOUT_S = 60  # embedded servers start in 3 s; this only ends the wait for one that never will
+START_TIMEOUT_S = 60  # the embedded servers start in 3 s; this ends the wait when one does not
 
 
 @pytest.fixture(scope="session")
 def data_dir(servers_folder: Path) -> Iterator[Path]:
-    """The folder of a whole service that runs as `make run` starts it, approves what its tokens do not decide, and takes no
-    time over it."""
+    """Start the whole service as `make run` does, and return its folder. Its gateway approves every charge whose token decides
+    nothing else, without a delay."""
     folder = servers_folder / "cli"
     folder.mkdir()
     instant = {"GATEWAY_SUCCESS_RATE": "1", "GATEWAY_DELAY_MS": "0-0"}
@@ -46,15 +46,23 @@ def data_dir(servers_folder: Path) -> Iterator[Path]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             runner.wait(20)
         runner.kill()
+        runner.wait()
 
 
 @pytest.fixture(scope="session")
-def payments(data_dir: Path) -> Payments:
-    """The command line beside a running service, which it finds by itself."""
-    return Payments({"DATA_DIR": str(data_dir)})
+def prefork(servers_folder: Path) -> Iterator[Prefork]:
+    started = Prefork()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def payments(prefork: Prefork, data_dir: Path) -> Payments:
+    """The command line beside a running service, whose address it reads from the data folder."""
+    return Payments(prefork, {"DATA_DIR": str(data_dir)})
 
 
 @pytest.fixture
-def payments_alone(tmp_path: Path) -> Payments:
+def payments_alone(prefork: Prefork, tmp_path: Path) -> Payments:
     """The command line where no service runs."""
-    return Payments({"DATA_DIR": str(tmp_path)})
+    return Payments(prefork, {"DATA_DIR": str(tmp_path)})

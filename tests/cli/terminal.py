@@ -7,14 +7,17 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
+import tempfile
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Its own folder alone, so that whatever it took from the layer would be missing.
+# The path holds no other folder, so that an import from the layer fails.
 CLI = Path(__file__).resolve().parent.parent.parent / "cli"
 COMMAND = [sys.executable, "-m", "payments_cli"]
 TIMEOUT_S = 60
@@ -39,8 +42,42 @@ class Done:
         return json.loads(self.err.splitlines()[-1])
 
 
+class Prefork:
+    """Runs commands in forked copies of one process (prefork.py), one at a time."""
+
+    def __init__(self) -> None:
+        self._channel, its = socket.socketpair()
+        self._channel.settimeout(TIMEOUT_S)
+        program = str(Path(__file__).with_name("prefork.py"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", program],  # -P: without the script's folder on the path
+            env={"PYTHONPATH": str(CLI), "LC_ALL": "C.UTF-8"},
+            stdin=its.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        its.close()
+
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Done:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
+            socket.send_fds(self._channel, [b"\0"], [nothing.fileno(), out.fileno(), err.fileno()])
+            request = {"arguments": arguments, "environment": environment}
+            self._channel.sendall(json.dumps(request).encode() + b"\n")
+            exit_code = int(self._channel.recv(16))
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        return Done(exit_code, *texts)
+
+    def close(self) -> None:
+        self._channel.close()
+        self._process.wait(TIMEOUT_S)
+
+
 class Payments:
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, prefork: Prefork, environment: dict[str, str]) -> None:
+        self._prefork = prefork
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": environment["DATA_DIR"],
@@ -51,34 +88,26 @@ class Payments:
         }
 
     def __call__(self, *arguments: str, **environment: str) -> Done:
-        """Run to the end, without a terminal."""
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        """Run to the end without a terminal."""
+        done = self._prefork.run(arguments, self.environment | environment)
+        assert "Traceback" not in done.err, done.err
+        return done
 
     def json(self, *arguments: str) -> Any:
-        """What a command that succeeds prints for a script."""
+        """Return the JSON that the command prints. The command must succeed."""
         done = self(*arguments, "--json")
         assert done.exit_code == 0, done.err
         return done.json
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Run on, with the output to be read as it comes."""
+        """Start the command. The caller reads its output while it runs."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             [*COMMAND, *arguments], env=self.environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
         )
 
     def at_terminal(self, *arguments: str, typed: str = "", **environment: str) -> Done:
-        """Run to the end at a terminal, whose output is both streams as they come."""
+        """Run to the end at a terminal. The output holds both streams in the order of their arrival."""
         ours, its = pty.openpty()
         settings = self.environment | {"TERM": "xterm-256color", "COLUMNS": "100"} | environment
         with contextlib.closing(os.fdopen(ours, "rb+", buffering=0)) as terminal:
@@ -86,13 +115,13 @@ class Payments:
             os.close(its)
             terminal.write(typed.encode())
             output = b""
-            with contextlib.suppress(OSError):  # a terminal that nobody has open any more reads as an error
+            with contextlib.suppress(OSError):  # reading fails once no process has the terminal open
                 while part := terminal.read(4096):
                     output += part
             return Done(process.wait(TIMEOUT_S), output.decode(), "")
 
     def charged(self, *options: str, order: str = "", amount: str = "19.99 USD") -> dict[str, Any]:
-        """A new payment."""
+        """Return a new payment."""
         payment: dict[str, Any] = self.json("process", order or new_order(), amount, "--payment-token", "tok_ok", *options)
         return payment
 
@@ -102,7 +131,7 @@ def new_order() -> str:
 
 
 def printed_key(done: Done) -> str:
-    """The Idempotency-Key that a command made up."""
+    """Return the Idempotency-Key that the command generated."""
     found = re.search(r"^Idempotency key: (\S+)$", done.err, re.MULTILINE)
     assert found, done.err
     return found[1]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.terminal import Payments, new_order, printed_key
 
-SETTLE_S = 30  # unknown outcomes are asked for again after 1 s, 2 s, ... in a local run
+SETTLE_S = 30  # a local run sends the request again after 1 s, 2 s, ...
 
 
 def test_a_payment_is_taken_shown_and_given_back(payments: Payments) -> None:
@@ -121,7 +121,7 @@ def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
         (["list", "--limit", "0"], 2, "--limit"),
         (["tail", "--type", "paid"], 2, "--type"),
         (["tail", "--topic", "no-such-topic"], 1, "topic_not_found"),
-        (["tail", "--bootstrap-servers", "127.0.0.1:1"], 5, "Kafka cannot be reached"),
+        (["tail", "--bootstrap-servers", "127.0.0.1:1", "--kafka-config", "{impatient}"], 5, "Kafka cannot be reached"),
         (["show", "{new}", "--url", "http://127.0.0.1:1", "--no-retry"], 5, "cannot be reached"),
         (["show", "{new}", "--url", "payments.example.com"], 2, "https://"),
         (["show", "{new}", "--url", "https://payments.example.com:port"], 2, "https://"),
@@ -143,14 +143,16 @@ def test_what_goes_wrong_is_told_with_its_exit_code(
 
 
 @pytest.fixture(scope="module")
-def prepared(payments: Payments) -> dict[str, str]:
-    """Order ids of payments that a refused command leaves as they are."""
+def prepared(payments: Payments, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Order ids of payments that a refused command leaves as they are, and a file with options for Kafka."""
     orders = {name: new_order() for name in ("captured", "authorized", "declining", "vague")}
     payments.json("process", orders["captured"], "19.99 USD", "--payment-token", "tok_ok")
     payments.json("process", orders["authorized"], "19.99 USD", "--payment-token", "tok_ok", "--manual")
     payments.json("process", orders["declining"], "19.99 USD", "--payment-token", "tok_refund_declined")
     payments.json("process", orders["vague"], "19.99 USD", "--payment-token", "tok_refund_timeout")
-    return orders
+    impatient = tmp_path_factory.mktemp("kafka") / "kafka.toml"
+    impatient.write_text("bootstrap_timeout_ms = 300")
+    return orders | {"impatient": str(impatient)}
 
 
 def test_an_error_is_one_line_of_json_for_a_script(payments: Payments) -> None:

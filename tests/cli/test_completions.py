@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.terminal import Payments
 
-# What bash does when Tab is pressed: it calls the function that `complete` names, with the words in an array.
+# When Tab is pressed, bash calls the function that `complete` names, with the words in an array.
 PRESS_TAB = """
 source <(payments completions bash)
 complete -p payments >/dev/null || exit 1
@@ -21,7 +21,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 @pytest.fixture
 def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
-    """An environment in which `payments` is a program, as it is once installed."""
+    """An environment in which `payments` is a program, as after an installation."""
     program = tmp_path / "bin" / "payments"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m payments_cli "$@"\n')

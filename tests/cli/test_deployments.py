@@ -1,4 +1,4 @@
-"""The command line against services that are away, busy, or no payment service at all: a server of the test's own plays them."""
+"""The command line with services that are down, busy, or no payment service at all. A server of the test's own plays them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from payments_cli.api import Api, Exit, Failed
+from payments_cli.deployment import deployment
 from tests.cli.terminal import Payments, printed_key
 
 Answer = tuple[int, dict[str, str], str]
@@ -44,7 +47,7 @@ def problem(status: int, code: str, **headers: str) -> Answer:
 
 @dataclass
 class Stand:
-    """Gives its answers in turn, the last one for ever, and keeps what it was asked."""
+    """Gives its answers in turn, repeats the last one, and keeps the requests."""
 
     answers: list[Answer]
     url: str = ""
@@ -173,10 +176,22 @@ def test_who_interrupts_a_command_is_told_how_to_find_out(payments_alone: Paymen
     assert "Traceback" not in told
 
 
-def test_retries_come_to_an_end(payments_alone: Payments) -> None:
-    done = payments_alone("refund", "txn_1", "--url", "http://127.0.0.1:1")
-    assert (done.exit_code, done.err.count("Trying again in")) == (5, 4)
-    assert "The outcome is not known" not in done.err, "nothing was ever sent"
+@pytest.mark.server
+def test_retries_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, waits_s = list[str](), list[float]()
+    monkeypatch.setattr("payments_cli.api.time", SimpleNamespace(sleep=waits_s.append))
+    api = Api(deployment("http://127.0.0.1:1", None, None, None), retry=True, say=said.append)
+    with pytest.raises(Failed) as failed:
+        api.command("refund", {"transaction_id": "txn_1"}, "key")
+    assert (failed.value.exit_code, failed.value.problem["code"]) == (Exit.UNAVAILABLE, "unreachable")
+    assert waits_s == [0.5, 1, 2, 4]
+    assert [line.partition(". ")[2] for line in said] == [f"Trying again in {wait_s:g} s." for wait_s in waits_s]
+
+
+def test_a_request_that_was_never_sent_leaves_no_doubt(payments_alone: Payments) -> None:
+    done = payments_alone("refund", "txn_1", "--url", "http://127.0.0.1:1", "--no-retry")
+    assert done.exit_code == 5
+    assert "Whether it was carried out" not in done.err
 
 
 def test_who_asks_is_told_as_the_options_say(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:

@@ -17,7 +17,7 @@ from tests.servers import Broker
 
 @contextlib.contextmanager
 def tailing(payments: Payments, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A `payments tail` that has taken up its place in the topic."""
+    """Start `payments tail` and wait until it has its position in the topic."""
     process = payments.start("tail", *options)
     try:
         assert process.stderr
@@ -117,12 +117,12 @@ def test_options_of_the_consumer_come_from_a_file(payments: Payments, tmp_path: 
     assert (code, "No such file" in said) == (5, True)
     login = "security_protocol = 'SASL_PLAINTEXT'\nsasl_mechanism = 'PLAIN'\nsasl_plain_username = 'me'\n"
     code, said = told(login + "sasl_plain_password = 's3cret'\nbootstrap_timeout_ms = 500")
-    assert (code, "s3cret" in said) == (5, False), "the broker here knows no users"
+    assert (code, "s3cret" in said) == (5, False), "this broker has no users"
 
 
 def test_waiting_for_kafka_ends_with_ctrl_c_too(payments: Payments, tmp_path: Path) -> None:
     file = tmp_path / "kafka.toml"
-    file.write_text("security_protocol = 'SSL'")  # which the broker here does not speak
+    file.write_text("security_protocol = 'SSL'")  # this broker has no TLS
     tail = payments.start("tail", "--kafka-config", str(file))
     assert tail.stderr and "Connecting to Kafka" in tail.stderr.readline()
     tail.send_signal(signal.SIGINT)

@@ -1,6 +1,6 @@
-"""What docs/openapi.json and docs/asyncapi.yaml promise, to hold real answers and real messages against, with jsonschema.
+"""Checks real answers and messages against docs/openapi.json and docs/asyncapi.yaml, with jsonschema.
 
-Answers are also held against the pydantic models, which know formats better.
+Answers are also checked with the pydantic models, which know formats better.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def asyncapi() -> dict[str, Any]:
 
 
 def validator(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Draft202012Validator:
-    """A validator of a schema of the document, whose references point into the document."""
+    """Return a validator of a schema whose references point into the document."""
     resource: Resource[Any] = DRAFT202012.create_resource(document)
     absolute = json.loads(json.dumps(schema).replace('"#/', '"urn:document#/'))
     return Draft202012Validator(absolute, registry=Registry().with_resource("urn:document", resource), format_checker=FORMATS)
 
 
 def resolve(document: Mapping[str, Any], node: Any) -> Any:
-    """The node, or what it refers to."""
+    """Return the node, or the target of its reference."""
     while isinstance(node, dict) and "$ref" in node:
         found: Any = document
         for part in node["$ref"].removeprefix("#/").split("/"):
@@ -62,19 +62,19 @@ def resolve(document: Mapping[str, Any], node: Any) -> Any:
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, path and description of every operation."""
+    """Yield method, path and description of every operation."""
     for path, methods in openapi()["paths"].items():
         for method, operation in methods.items():
             yield method.upper(), path, operation
 
 
 def _pattern(path: str) -> str:
-    """API Gateway hands paths over decoded, so an order id may bring slashes of its own; nothing else lies below it."""
+    """API Gateway decodes paths, so an order id may hold slashes. No other route lies below it."""
     return re.sub(r"\{\w+\}", "[^/]+", re.sub(r"\{(order|transaction)_id\}", ".+", path))
 
 
 def operation_of(method: str, path: str) -> dict[str, Any] | None:
-    """The operation that a request's path belongs to."""
+    """Return the operation of a request, None when there is none."""
     for known_method, known_path, operation in operations():
         if known_method == method and re.fullmatch(_pattern(known_path), path, re.DOTALL):
             return operation
@@ -105,7 +105,7 @@ def check_answer(method: str, path: str, status: int, headers: Mapping[str, str]
 
 
 def check_direct_answer(kind: str, answer: Mapping[str, Any]) -> None:
-    """Fail unless a direct invocation's answer is one that HTTP would give, in its envelope."""
+    """Fail unless a direct invocation's answer is that of HTTP in the envelope of direct invocations."""
     assert answer.keys() == {"outcome", "status", "replayed", "body"}
     assert answer["outcome"] in {"succeeded", "declined", "unknown", "refused"}
     headers = {"content-type": PROBLEM if answer["status"] >= 400 else "application/json"}

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml is what local/asyncapi.py makes, its examples are valid, and what is really produced is what it says."""
+"""docs/asyncapi.yaml is up to date, its examples are valid, and the events that the service sends match it."""
 
 from __future__ import annotations
 
@@ -125,4 +125,4 @@ def test_what_is_really_produced_is_what_it_says(
     assert [message.value["status"] for message in (second, third)] == ["PARTIALLY_REFUNDED", "REFUNDED"]
     assert {message.headers["traceparent"] for message in (first, second, third)} == {TRACE}
     of_itself = by_payment[expiring["payment_id"]][1]
-    assert "traceparent" not in of_itself.headers, "the service voided it by itself"
+    assert "traceparent" not in of_itself.headers, "no caller voided it"

@@ -1,4 +1,4 @@
-"""docs/openapi.json is what local/openapi.py makes, is valid, and its examples are."""
+"""docs/openapi.json is up to date and valid, and so are its examples."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from contract import openapi
 from contract.examples import PROBLEMS
 from payments.api.bodies import validate
 from payments.commands.catalog import COMMANDS
+from tests.cases import case
 from tests.contract.documents import PROBLEM, operations, resolve, validator
 from tests.contract.documents import openapi as document
 
@@ -45,13 +46,14 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
     assert components - used == {"#/components/securitySchemes/jwt"}
 
 
-@pytest.mark.parametrize("name", document()["components"]["schemas"])
-def test_every_schema_is_a_json_schema(name: str) -> None:
-    jsonschema.Draft202012Validator.check_schema(document()["components"]["schemas"][name])
+def test_every_schema_is_a_json_schema() -> None:
+    for name, schema in document()["components"]["schemas"].items():
+        with case(name):
+            jsonschema.Draft202012Validator.check_schema(schema)
 
 
 def _contents() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Operation id, status or "request", media type, and its schema and examples."""
+    """Yield operation id, status or "request", media type, and the schema with its examples."""
     for _, _, operation in operations():
         places = {"request": operation.get("requestBody", {})} | operation["responses"]
         for place, described in places.items():
@@ -62,17 +64,20 @@ def _contents() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
 CONTENTS = list(_contents())
 
 
-@pytest.mark.parametrize(("id_", "place", "media_type", "content"), CONTENTS, ids=["-".join(each[:3]) for each in CONTENTS])
-def test_there_are_examples_and_they_are_valid(id_: str, place: str, media_type: str, content: dict[str, Any]) -> None:
-    assert content["examples"]
-    check = validator(document(), content["schema"])
-    for name, example in content["examples"].items():
-        value = resolve(document(), example)["value"]
-        check.validate(value)
-        if media_type == PROBLEM:
-            assert (value["code"], str(value["status"])) == (name, place)
-        if place == "request":
-            validate(COMMANDS[id_].request, value)
+@pytest.mark.parametrize("id_", [operation["operationId"] for *_, operation in operations()])
+def test_there_are_examples_and_they_are_valid(id_: str) -> None:
+    for place, media_type, content in [each[1:] for each in CONTENTS if each[0] == id_]:
+        with case(place, media_type):
+            assert content["examples"]
+            check = validator(document(), content["schema"])
+            for name, example in content["examples"].items():
+                with case(name):
+                    value = resolve(document(), example)["value"]
+                    check.validate(value)
+                    if media_type == PROBLEM:
+                        assert (value["code"], str(value["status"])) == (name, place)
+                    if place == "request":
+                        validate(COMMANDS[id_].request, value)
 
 
 def test_every_problem_code_has_an_example_where_it_can_occur() -> None:

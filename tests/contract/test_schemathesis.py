@@ -1,4 +1,4 @@
-"""Requests made up from docs/openapi.json, good and bad, sent through the local front: no 500, no undocumented answer."""
+"""Valid and invalid requests generated from docs/openapi.json, sent through the local front: no 500, no undocumented answer."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ CHECKS = [
 ]
 
 BEYOND_A_SCHEMA = {"body.amount", "query.cursor", "query.created_from", "query.created_to"}
-"""What may be wrong with a request that the schema allows: 1999.0 is an integer to JSON Schema, a cursor must be one that was
-given out, and a time must be one that the books can hold.
+"""Fields that may be wrong although the schema allows their values: to JSON Schema 1999.0 is an integer, a cursor must come from
+an earlier page, and PostgreSQL must be able to store a time.
 """
 
 
 class InThisProcess(Pool):
-    """All functions as one, in a thread whose event loop is the handlers' own."""
+    """All functions as one pool, in a thread with an event loop for the handlers."""
 
     def __init__(self, make_service: Callable[..., Service]) -> None:
         self._events = asyncio.new_event_loop()
@@ -68,7 +68,8 @@ def schema(make_service: Callable[..., Service]) -> Iterator[Any]:
     functions = InThisProcess(make_service)
     front = Front(TEMPLATE, dict.fromkeys(TEMPLATE.functions, functions), DOCUMENT)
     schema = schemathesis.openapi.from_asgi("/openapi.json", front.app)
-    schema.config.generation.update(with_security_parameters=False)  # API Gateway's authorizer checks tokens; none stands here
+    # API Gateway's authorizer checks tokens, and there is none here.
+    schema.config.generation.update(with_security_parameters=False)
     yield schema
     functions.shut_down()
 

@@ -1,7 +1,7 @@
 """Logging in to a real Kafka with a token, over TLS, with the same client code that logs in to MSK.
 
-MSK checks a signature. This broker checks that the token is a JSON Web Signature which has not run out, so these tokens are such.
-What an MSK token must be is told by tests/aws/test_tokens.py.
+MSK checks a signature. This broker checks that the token is a JSON Web Signature that has not expired, so these tokens are JSON
+Web Signatures. tests/aws/test_tokens.py checks the tokens for MSK.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 IMAGE = "apache/kafka:4.3.1"
 START_TIMEOUT_S = 120.0
-"""A JVM on a busy machine; on an idle one it takes 5 s."""
+"""A JVM starts in 5 s on an idle machine, and slower on a busy one."""
 
 SESSION_S = 3
-"""How long a token is good. The broker ends what has not shown a new one by then."""
+"""How long a token is valid. The broker closes a connection that has not shown a new one by then."""
 
 
 def part(members: dict[str, Any]) -> str:
@@ -46,7 +46,7 @@ def part(members: dict[str, Any]) -> str:
 
 @dataclass
 class Tokens:
-    """Gives tokens in the place of msk_token, and counts them."""
+    """Gives tokens instead of msk_token, and counts them."""
 
     lifetime_s: float = SESSION_S
     given: list[float] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Broker:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A Kafka that takes tokens over TLS and nothing else."""
+    """A Kafka that accepts only tokens, over TLS."""
     if reason := missing():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("broker")

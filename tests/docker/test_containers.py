@@ -1,6 +1,6 @@
-"""The way with Docker, as the README tells it: the compose file's servers, and every function in AWS's container.
+"""The README's way with Docker: the compose file's servers, and every function in AWS's container.
 
-It takes minutes and stands beside a developer's own containers: project, network and ports are the test's own.
+It takes minutes. Project, network and ports are the test's own, so a developer's containers can run beside it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 IMAGE = "public.ecr.aws/lambda/python:3.13"
 START_TIMEOUT_S = 60.0
-"""sam's front ends start in seconds; a cold machine reads the layer first."""
+"""sam's front ends start in seconds. A cold machine reads the layer first."""
 
 ABOUT = {
     "capture": "process_manual",
@@ -49,7 +49,7 @@ ABOUT = {
     "refund_full": "process_approved",
     "refund_partial": "process_approved",
 }
-"""Which sample event made the payment that another one is about."""
+"""For a sample event, the event that makes its payment."""
 
 MADE_FOR = {
     "direct_capture": ("direct_process", {"order_id": "capture-me", "capture_method": "manual"}),
@@ -57,11 +57,11 @@ MADE_FOR = {
     "refund_unknown": ("process_approved", {"order_id": "refund-me", "payment_token": "tok_refund_timeout"}),
     "void": ("process_manual", {"order_id": "void-me"}),
 }
-"""Sample events about a payment that none of the others makes: of which event it is a variant, and how it differs."""
+"""For a sample event whose payment no other event makes: the event to vary, and the fields that differ."""
 
 
 def missing() -> str | None:
-    """Why nothing can be run here, or None."""
+    """Return why these tests cannot run here, or None."""
     if not shutil.which("docker"):
         return "Docker is not installed"
     if subprocess.run(["docker", "version"], capture_output=True, check=False).returncode:
@@ -78,7 +78,7 @@ class Containers:
         self.project = f"payments-test-{secrets.token_hex(4)}"
         self.postgres_port, self.pgbouncer_port, self.kafka_port = free_port(), free_port(), free_port()
         self.owner_url = f"postgresql://postgres:local@127.0.0.1:{self.postgres_port}/payments"
-        # An image that is there need not be looked for at its registry, and where there is no network it could not be.
+        # Docker must not look at the registry for an image that is there: without a network it could not.
         has_image = not subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode
         self.sam_options = f"--docker-network {self.project} {'--skip-pull-image' if has_image else ''}"
         self.environment = os.environ | {
@@ -255,7 +255,8 @@ def wait_for_line(file: Path, beginning: str, errors: Path) -> None:
 
 
 def wait_until_all_is_marked(owner_url: str) -> None:
-    """A consumer hears of an event before the function has marked it; one that ends in between leaves it to the relay."""
+    """Wait until all events are marked. A consumer gets an event before the function has marked it, and a function that ends in
+    between leaves the event to the relay."""
     unmarked = (
         "SELECT count(*) FROM payments LEFT JOIN outbox USING (payment_id)"
         " WHERE order_id IN ('3001', '3002') AND outbox.published_at IS NULL"
@@ -282,14 +283,14 @@ def body_of(answer: Any) -> Any:
 
 
 def about(answer: Any, payload: Any) -> Any:
-    """The event with the ids of the payment that `answer` tells of."""
+    """Return the event with the ids of the payment in `answer`."""
     payment = body_of(answer)
     text = json.dumps(payload).replace("txn_replace_me", payment["transaction_id"])
     return json.loads(text.replace("019c0000-0000-7000-8000-000000000000", payment["payment_id"]))
 
 
 def different(event: Any, difference: dict[str, str], key: str) -> Any:
-    """The event with other fields, and an idempotency key of its own."""
+    """Return the event with other fields and a new idempotency key."""
     if "requestContext" not in event:
         return event | difference | {"idempotency_key": key}
     headers = event["headers"] | {"idempotency-key": key}

@@ -1,4 +1,4 @@
-"""A payment and a refund as they may stand in the books, in whichever status a test needs."""
+"""A payment and a refund as the database may hold them, in the status that a test needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def row_values(record: Any) -> dict[str, Any]:
 
 
 def payment(status: PaymentStatus = PaymentStatus.PENDING, **changes: Any) -> Payment:
-    """19.99 USD in the given status, with the money that the status implies."""
+    """Return a payment of 19.99 USD in the given status, with the amounts that the status implies."""
     ids = {} if status in WITHOUT_GATEWAY_IDS else {"transaction_id": "txn_1", "payment_intent_id": "pi_1"}
     values: dict[str, Any] = {
         "payment_id": PAYMENT_ID,

@@ -43,7 +43,7 @@ WITH_A_NUMBER = [
     "card_4242424242424242",
     "4242424242424242_",
     "txn_4242 4242 4242 4242",
-    "order pi_4242424242424242",  # exempt is only what is wholly an id
+    "order pi_4242424242424242",  # a value is exempt only when all of it is an id
     "\uff14\uff12" * 8,  # full-width digits, as a Japanese keyboard types them
     "\u3000".join(["\uff14\uff12\uff14\uff12"] * 4),
     "4242\u00a04242\u00a04242\u00a04242",
@@ -82,7 +82,7 @@ WITHOUT_A_NUMBER = [
 
 
 def luhn_digit(digits: str) -> str:
-    """The digit that makes `digits` a Luhn number, by the textbook and not by the code under test."""
+    """Return the digit that makes `digits` a Luhn number. The code is the textbook's, not the code under test."""
     total = 0
     for place, digit in enumerate(reversed(digits)):
         value = int(digit) * (2 if place % 2 == 0 else 1)
@@ -154,7 +154,7 @@ def test_values_that_are_no_text_are_accepted(value: object) -> None:
 
 
 def test_no_uuid_is_taken_for_a_card_number() -> None:
-    assert contains_card_number("id 42424242-4242-4242-4242-424242424242"), "only what is wholly an id is exempt"
+    assert contains_card_number("id 42424242-4242-4242-4242-424242424242"), "a value is exempt only when all of it is an id"
     for one in [str(make()) for make in (uuid7, uuid4) for _ in range(20_000)]:
         refuse_card_data({"payment_id": one, one: "x"})
         line = f'{{"payment_id": "{one}", "key": "pay-{one}"}}'
@@ -170,7 +170,7 @@ def test_no_trace_header_is_taken_for_a_card_number() -> None:
         assert redact(f'"{trace}", "{xray}"') == f'"{trace}", "{xray}"'
 
 
-# In running text an id of the gateway's cannot be told from a value that is wholly one, so there it is kept.
+# In running text an id of the gateway's looks like a value that is only an id, so there it is kept.
 @pytest.mark.parametrize("text", [text for text in WITH_A_NUMBER if "pi_" not in text])
 def test_a_log_line_loses_the_number_and_keeps_the_rest(text: str) -> None:
     line = redact(json.dumps({"message": f"failed for {text}", "level": "ERROR"}, ensure_ascii=False))
@@ -201,7 +201,7 @@ def test_every_luhn_number_is_found_however_it_is_grouped(first: str, rest: str,
 
 
 def test_the_filter_stays_fast_on_the_longest_body() -> None:
-    """Work grows with the length, not with its square: counted in groups that are looked at, not in seconds."""
+    """The filter's work grows with the length, not with its square."""
     hostile = "1 " * 8000
     assert not contains_card_number(hostile)
     assert redact(hostile) == hostile

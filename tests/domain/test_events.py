@@ -47,7 +47,7 @@ def test_a_change_owes_the_event_that_the_table_says(before: S, change: Change, 
     event = event_for(change, after, None, EVENT_ID, "00-trace")
     if type_ is None:
         assert event is None
-        assert after.event_sequence == 0, "a sequence number that no event carries would be a gap"
+        assert after.event_sequence == 0, "a sequence number without an event is a gap"
         return
     assert event is not None
     assert (event.event_id, event.payment_id, event.type, event.sequence) == (EVENT_ID, PAYMENT_ID, type_, 1)

@@ -23,12 +23,13 @@ from payments.domain.payment import (
     Voided,
     apply,
 )
+from tests.cases import case
 from tests.domain.examples import NOON, payment
 
 S = PaymentStatus
 LATER = NOON + timedelta(minutes=5)
 
-# Rows: from. Columns: to, in the same order. Written out a second time, so that a slip in TRANSITIONS has a witness.
+# Rows: from. Columns: to, in the same order. Written a second time, so that a mistake in TRANSITIONS is found.
 MATRIX = """
     PENDING             . x . . . . . .
     PROCESSING          . . x x . . x .
@@ -44,7 +45,7 @@ PAIRS = [(S(row[0]), S(to[0]), mark == "x") for row in ROWS for to, mark in zip(
 
 
 def change_to(status: PaymentStatus, before: Payment) -> Change | None:
-    """The change that leads to a status, whether or not `before` allows it; nothing leads to PENDING."""
+    """Return the change that leads to a status, whether or not `before` allows it. No change leads to PENDING."""
     left_minor = before.captured_minor - before.refunded_minor
     changes: dict[PaymentStatus, Change] = {
         S.PROCESSING: ProcessingStarted(),
@@ -63,19 +64,21 @@ def test_the_matrix_holds_every_pair_of_statuses_once() -> None:
     assert len(PAIRS) == 64
 
 
-@pytest.mark.parametrize(("from_", "to", "allowed"), PAIRS, ids=str)
-def test_a_payment_changes_its_status_only_as_the_table_allows(from_: S, to: S, allowed: bool) -> None:
-    assert (to in TRANSITIONS[from_]) == allowed
-    before = payment(from_)
-    change = change_to(to, before)
-    if change is None:
-        assert not allowed
-    elif allowed:
-        after = apply(before, change, LATER)
-        assert (after.status, after.version, after.updated_at) == (to, before.version + 1, LATER)
-    else:
-        with pytest.raises(IllegalTransition):
-            apply(before, change, LATER)
+@pytest.mark.parametrize("from_", S)
+def test_a_payment_changes_its_status_only_as_the_table_allows(from_: S) -> None:
+    for to, allowed in [(to, allowed) for start, to, allowed in PAIRS if start is from_]:
+        with case(to):
+            assert (to in TRANSITIONS[from_]) == allowed
+            before = payment(from_)
+            change = change_to(to, before)
+            if change is None:
+                assert not allowed
+            elif allowed:
+                after = apply(before, change, LATER)
+                assert (after.status, after.version, after.updated_at) == (to, before.version + 1, LATER)
+            else:
+                with pytest.raises(IllegalTransition):
+                    apply(before, change, LATER)
 
 
 def test_terminal_statuses_lead_nowhere() -> None:

@@ -32,7 +32,7 @@ def runtime_topic(broker: Broker) -> str:
 
 @pytest.fixture(scope="session")
 def template(runtime_database: Database, broker: Broker, runtime_topic: str) -> Template:
-    """With the environment that it declares, but for what a deployment would set too."""
+    """The template with the parameters that a deployment would set."""
     parameters = {
         "DatabaseUrl": runtime_database.service_url,
         "DatabaseOwnerUrl": runtime_database.owner_url,
@@ -60,9 +60,9 @@ def _starter(stack: contextlib.ExitStack, template: Template, runtime: type[Lamb
 
 @pytest.fixture(scope="module")
 def start(template: Template, lambda_runtime: type[LambdaRuntime]) -> Iterator[Start]:
-    """`start("process", {"NAME": "value"}, before="probe")`: the function in an environment of its own, until the module ends.
+    """`start("process", {"NAME": "value"}, before="probe")` starts a function in its own environment, until the module ends.
 
-    `before` names a folder of this one whose handler.py stands before, or in place of, the function's.
+    `before` names a folder beside this file. Its handler.py runs before the function's handler or instead of it.
     """
     with contextlib.ExitStack() as stack:
         yield _starter(stack, template, lambda_runtime)
@@ -70,7 +70,7 @@ def start(template: Template, lambda_runtime: type[LambdaRuntime]) -> Iterator[S
 
 @pytest.fixture(scope="session")
 def functions(template: Template, lambda_runtime: type[LambdaRuntime]) -> Iterator[Functions]:
-    """`functions("process")`: one environment of each function, started when it is first asked for and kept warm."""
+    """`functions("process")` returns the one environment of a function. The first call starts it, and it stays warm."""
     running: dict[str, LambdaRuntime] = {}
     with contextlib.ExitStack() as stack:
         start = _starter(stack, template, lambda_runtime)

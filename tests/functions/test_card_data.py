@@ -1,4 +1,4 @@
-"""A card number pushed through every function in the real runtime, at its most talkative: found nowhere afterwards."""
+"""A card number sent to every function in the real runtime with the most verbose logging: no function keeps or prints it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _function_of(method: str, path: str) -> str:
 
 
 def _direct(card: str) -> list[Any]:
-    """Of the process function; the others are sent the same."""
+    """Return events for the process function. The other functions get the same events."""
     order = ORDER | {"order_id": str(uuid4())}
     return [
         card,
@@ -171,7 +171,7 @@ def test_an_exception_that_leaves_a_handler(start: Start, runtime_database: Data
 def test_settings_that_cannot_be_read_are_not_told_with_their_values(
     start: Start, runtime_database: Database, broker: Broker, runtime_topic: str
 ) -> None:
-    """A function whose environment is wrong fails; what is in its environment stays there."""
+    """A function with a wrong environment fails without printing the environment."""
     function = start("process", {"DATABASE_URL": f"mysql://root:hush@host/{CARD}"})
     invocation = function.invoke(ORDER | {"order_id": "o"})
     assert invocation.function_error

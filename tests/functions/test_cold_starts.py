@@ -1,4 +1,4 @@
-"""What a function's process has imported after an invocation: a direct one does not pay for FastAPI, a look-up not for Kafka."""
+"""The modules that a function has imported after an invocation: a direct one needs no FastAPI, a look-up no Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order service's invocations, in the real Lambda runtime: what returns, what raises, and what is done once."""
+"""The order service's invocations in the real Lambda runtime: which return, which raise, and that each is carried out once."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 def test_what_cannot_be_done_is_refused_and_not_retried(name: str, functions: Functions) -> None:
     event, code = REFUSED[name]
     invocation = functions("process").invoke(event)
-    assert not invocation.function_error, "Lambda would invoke it again, in vain"
+    assert not invocation.function_error, "an error makes Lambda invoke the function again, in vain"
     assert (invocation.payload["outcome"], invocation.payload["body"]["code"]) == ("refused", code)
     assert invocation.payload["status"] == invocation.payload["body"]["status"]
     assert invocation.payload["replayed"] is False

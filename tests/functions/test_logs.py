@@ -1,4 +1,4 @@
-"""What the functions write: JSON lines that carry the request's ids, metrics in CloudWatch's embedded format, no secrets."""
+"""The functions' log: JSON lines with the request's ids, metrics in CloudWatch's embedded format, no secrets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Functions = Callable[[str], LambdaRuntime]
 CLAIMS = {"sub": "shop", "scope": EVERYTHING}
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 EMULATOR = re.compile(r"(START|END|REPORT) RequestId: |\d\d \w{3} \d{4} [\d:,]+ \[(INFO|WARNING)\] \(rapid\)")
-"""The platform's lines, which CloudWatch has too."""
+"""The lines of the platform. CloudWatch has them too."""
 
 
 def _lines(invocation: Invocation) -> list[dict[str, Any]]:
-    """What the function itself wrote, all of it JSON."""
+    """Return the lines of the function itself, which are all JSON."""
     return [json.loads(line) for line in invocation.logs.splitlines() if line.strip() and not EMULATOR.match(line)]
 
 
@@ -31,7 +31,7 @@ def _logged(invocation: Invocation) -> list[dict[str, Any]]:
 
 
 def _metrics(invocation: Invocation) -> list[tuple[str, dict[str, Any]]]:
-    """Name of each metric and its dimensions."""
+    """Return the name and the dimensions of each metric."""
     found = []
     for line in _lines(invocation):
         for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):

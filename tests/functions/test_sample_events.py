@@ -28,14 +28,14 @@ def _event(name: str) -> Any:
 
 
 def _about(name: str, payment: dict[str, Any]) -> Any:
-    """The event with the ids of a real payment instead of those that stand for one."""
+    """Return the event with the ids of a real payment instead of the placeholders."""
     text = (EVENTS / f"{name}.json").read_text(encoding="utf-8")
     text = text.replace("txn_replace_me", payment["transaction_id"])
     return json.loads(text.replace("019c0000-0000-7000-8000-000000000000", payment["payment_id"]))
 
 
 def _pay(functions: Functions, token: str = "tok_ok", capture_method: str = "automatic") -> Any:
-    """Over HTTP, of an order of its own."""
+    """Pay a new order over HTTP."""
     event = _event("process_approved")
     del event["headers"]["idempotency-key"]
     amount = {"automatic": 1999, "manual": 12900}[capture_method]
@@ -62,7 +62,7 @@ class Http:
     function: str
     status: int
     members: dict[str, object] = field(default_factory=dict)
-    """Of the answer's body, as they must be."""
+    """Members that the answer's body must have."""
     about: Payment | None = None
 
 

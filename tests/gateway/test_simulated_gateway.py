@@ -32,7 +32,7 @@ def request(key: str = "pay-1", token: str | None = "tok_ok", **changes: Any) ->
 
 
 def within(count: int, of: int, rate: float) -> bool:
-    """Within 5 standard deviations of a binomial distribution: one in two million fair draws is not."""
+    """Expect a count within 5 standard deviations of a binomial distribution. One in two million fair draws lies outside."""
     return abs(count - of * rate) <= 5 * math.sqrt(of * rate * (1 - rate))
 
 
@@ -140,7 +140,7 @@ def test_what_follows_a_charge_has_its_own_scenarios(
     assert is_(ask(request("cap-1", token, **ids)), first)
     reply = ask(request("cap-1", token, attempt=2, **ids))
     assert is_(reply, later)
-    assert (reply.transaction_id, reply.payment_intent_id) == ("txn_1", "pi_1"), "it is about the charge's transaction"
+    assert (reply.transaction_id, reply.payment_intent_id) == ("txn_1", "pi_1"), "a refund is of the charge's transaction"
 
 
 def test_a_manual_charge_is_authorized_although_its_capture_will_be_declined() -> None:

@@ -1,4 +1,4 @@
-"""A small stack of echo functions, so that what is tested here is the local run and not the payment service."""
+"""A small stack of echo functions, so that these tests are about the local run and not about the payment service."""
 
 from __future__ import annotations
 
@@ -109,14 +109,19 @@ def lambda_handler(event, context):
 """
 
 
+def write_stack(folder: Path) -> Path:
+    """Write a template, with the functions it names beside it. Return the template's path."""
+    (folder / "template.yaml").write_text(TEMPLATE)
+    for name, code in {"echo": ECHO, "broken": "import no_such_module"}.items():
+        (folder / "functions" / name).mkdir(parents=True)
+        (folder / "functions" / name / "handler.py").write_text(code)
+    return folder / "template.yaml"
+
+
 @pytest.fixture
 def stack(tmp_path: Path) -> Path:
-    """The path of a template, with the functions it names beside it."""
-    (tmp_path / "template.yaml").write_text(TEMPLATE)
-    for name, code in {"echo": ECHO, "broken": "import no_such_module"}.items():
-        (tmp_path / "functions" / name).mkdir(parents=True)
-        (tmp_path / "functions" / name / "handler.py").write_text(code)
-    return tmp_path / "template.yaml"
+    """The path of the template."""
+    return write_stack(tmp_path)
 
 
 @pytest.fixture

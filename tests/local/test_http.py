@@ -1,4 +1,4 @@
-"""The front makes of a request what API Gateway and Lambda's Invoke API make of it."""
+"""The front treats a request as API Gateway and Lambda's Invoke API do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local.template import Template
 
 
 class Functions:
-    """Stands where the pools are: keeps the events, answers with what a test says."""
+    """Takes the place of the pools. It keeps the events and gives the answer that a test sets."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []

@@ -20,6 +20,8 @@ import pytest
 from local.pool import Answer, Pool
 from local.template import Function, Template
 
+pytestmark = pytest.mark.server
+
 
 @asynccontextmanager
 async def pool_of(
@@ -55,7 +57,7 @@ def test_an_event_reaches_the_handler_with_its_context_and_environment(echo: Fun
         ]
         assert 1000 < seen["remaining_ms"] <= 2000
         assert seen["environment"]["RATE"] == "0.95"
-        assert "PYTEST_CURRENT_TEST" not in seen["environment"]  # only what the template declares
+        assert "PYTEST_CURRENT_TEST" not in seen["environment"]  # the worker gets only the variables that the template declares
         assert str(Path(__file__).parents[2] / "local") not in seen["path"]
         assert "a line of the log, request-1" in (tmp_path / "function.log").read_text()
 
@@ -107,7 +109,7 @@ def test_a_failure_is_lambdas_error_and_the_next_event_works(
             assert (await pool.invoke({})).payload["event"] == {}
         assert [report.split(" (")[0] for report in reports] == [
             f"EchoFunction failed: {error_type}: {answer.payload['errorMessage']}"
-        ]  # once, although it failed twice
+        ]  # reported once although it failed twice
 
     run(test)
 
@@ -159,16 +161,19 @@ def test_a_worker_killed_at_work_fails_that_event_alone(echo: Function, tmp_path
     run(test)
 
 
-def test_an_asynchronous_event_is_tried_again_with_the_same_request_id(echo: Function, tmp_path: Path) -> None:
+def test_an_asynchronous_event_is_tried_again_with_the_same_request_id(
+    echo: Function, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test() -> None:
         async with pool_of(echo, tmp_path) as pool:
             pool.invoke_later({"todo": "raise twice", "file": str(tmp_path / "tries")}, "request-1")
             deadline = time.monotonic() + 10
             while time.monotonic() < deadline and (tmp_path / "function.log").read_text().count("a line") < 3:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.02)
         assert (tmp_path / "tries").read_text().splitlines() == ["request-1"] * 3
 
     (tmp_path / "function.log").touch()
+    monkeypatch.setattr("local.pool.RETRY_DELAYS_S", (0.1, 0.1))
     run(test)
 
 

@@ -1,4 +1,4 @@
-"""`python -m local` as a developer meets it: what it prints, writes, refuses, and that it leaves nothing behind."""
+"""`python -m local` as a developer uses it: what it prints, writes and refuses, and that it leaves no process behind."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ import boto3
 import psutil
 import pytest
 from botocore.config import Config
+
+from local.__main__ import StartError, data_folder, listen
+from tests.local.conftest import write_stack
+from tests.servers import Database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30
@@ -74,8 +78,8 @@ def data_dir(servers_folder: Path, tmp_path: Path) -> Path:
     return servers_folder / f"run-{tmp_path.name}"
 
 
-@pytest.fixture
-def running(stack: Path, data_dir: Path) -> Iterator[Run]:
+@contextlib.contextmanager
+def started(stack: Path, data_dir: Path) -> Iterator[Run]:
     run = Run(stack, data_dir, RATE="0.5", TOPIC="from the shell")
     run.until("Ready in")
     yield run
@@ -83,6 +87,20 @@ def running(stack: Path, data_dir: Path) -> Iterator[Run]:
         run.end(signal.SIGTERM)
     assert run.process.stdout
     run.process.stdout.close()
+
+
+@pytest.fixture
+def running(stack: Path, data_dir: Path) -> Iterator[Run]:
+    """A run of the test's own, which the test may end."""
+    with started(stack, data_dir) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory: pytest.TempPathFactory, servers_folder: Path) -> Iterator[Run]:
+    """A run that no test ends."""
+    with started(write_stack(tmp_path_factory.mktemp("stack")), servers_folder / "shared-run") as run:
+        yield run
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -127,10 +145,10 @@ def test_a_run_can_be_ended_while_it_starts(stack: Path, data_dir: Path) -> None
     assert "Traceback" not in run.output
 
 
-def test_boto3_invokes_a_function(running: Run) -> None:
+def test_boto3_invokes_a_function(shared_run: Run) -> None:
     client = boto3.client(
         "lambda",
-        endpoint_url=running.facts()["url"],
+        endpoint_url=shared_run.facts()["url"],
         region_name="us-east-1",
         aws_access_key_id="local",
         aws_secret_access_key="local",
@@ -161,9 +179,9 @@ def refused(**variables: str) -> str:
     return done.stderr
 
 
-def test_a_second_run_on_the_same_folder_is_refused(running: Run) -> None:
-    message = refused(DATA_DIR=str(running.data_dir))
-    assert f"already runs on {running.data_dir} as {running.facts()['url']} (pid {running.process.pid})" in message
+def test_a_second_run_on_the_same_folder_is_refused(shared_run: Run) -> None:
+    message = refused(DATA_DIR=str(shared_run.data_dir))
+    assert f"already runs on {shared_run.data_dir} as {shared_run.facts()['url']} (pid {shared_run.process.pid})" in message
 
 
 def test_a_taken_port_is_told_with_its_holder(data_dir: Path) -> None:
@@ -174,19 +192,24 @@ def test_a_taken_port_is_told_with_its_holder(data_dir: Path) -> None:
     assert f"(pid {os.getpid()}). Choose another: PORT={(port + 1) % 65536} make run" in message
 
 
-@pytest.mark.parametrize("port", ["http", "-1", "65536", "8001.0", "٨٠٠١"])
-def test_a_port_that_is_none_is_refused(data_dir: Path, port: str) -> None:
-    assert "PORT must be a number" in refused(DATA_DIR=str(data_dir), PORT=port)
+def test_a_port_that_is_none_is_refused(data_dir: Path) -> None:
+    assert "PORT must be a number" in refused(DATA_DIR=str(data_dir), PORT="http")
+    for port in ("-1", "65536", "8001.0", "٨٠٠١"):
+        with pytest.raises(StartError, match="PORT must be a number"):
+            listen(port)
 
 
+@pytest.mark.server
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for folder in (tmp_path / "file" / "data", Path("/proc/payments")):
-        assert f"the data folder {folder} cannot be written" in refused(DATA_DIR=str(folder))
+    assert f"the data folder {tmp_path / 'file' / 'data'} cannot be written" in refused(DATA_DIR=str(tmp_path / "file" / "data"))
+    with pytest.raises(StartError, match="the data folder /proc/payments cannot be written"), data_folder(Path("/proc/payments")):
+        pass
 
 
-def test_a_kafka_that_is_not_there_is_told(data_dir: Path) -> None:
-    assert "the Kafka at 127.0.0.1:1 does not answer" in refused(DATA_DIR=str(data_dir), KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+def test_a_kafka_that_is_not_there_is_told(data_dir: Path, own_database: Database) -> None:
+    there = {"DATA_DIR": str(data_dir), "DATABASE_URL": own_database.owner_url}
+    assert "the Kafka at 127.0.0.1:1 does not answer" in refused(**there, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
 
 
 def test_a_database_that_is_not_there_is_told(data_dir: Path) -> None:

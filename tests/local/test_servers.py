@@ -1,4 +1,4 @@
-"""The embedded servers come back when they die, keep port and password, and end with the process that started them."""
+"""The embedded servers are restarted when they die, keep port and password, and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def postgres(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    server = EmbeddedBroker(tmp_path, print, "orders")
+def broker(servers_folder: Path, tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    server = EmbeddedBroker(servers_folder / tmp_path.name, print, "orders")
     server.start()
     yield server
     server.stop()
@@ -69,7 +69,7 @@ def test_postgres_keeps_its_books_over_a_kill_and_a_second_start(postgres: Embed
     again.start()
     assert ask(url, "SELECT line FROM book") == [["kept"]]
     again.stop()
-    postgres.start()  # the same object may be started again, too
+    postgres.start()  # the same object can be started again
 
 
 def test_postgres_lets_nobody_in_without_the_password(postgres: EmbeddedPostgres) -> None:
@@ -87,7 +87,7 @@ def test_postgres_lets_nobody_in_without_the_password(postgres: EmbeddedPostgres
 def test_a_leftover_pid_file_does_not_block_a_start(postgres: EmbeddedPostgres) -> None:
     postgres.stop()
     pid_file = postgres.data_dir / "postgres" / "cluster" / "postmaster.pid"
-    for pid in (os.getpid(), 4_194_000):  # a number that another program has now, and one that nobody has
+    for pid in (os.getpid(), 4_194_000):  # the number of another program, and a number that no process has
         pid_file.write_text(f"{pid}\n{pid_file.parent}\n0\n{postgres.port}\n\n127.0.0.1\n")
         pid_file.chmod(0o600)
         shutil.chown(pid_file, pid_file.parent.stat().st_uid)

@@ -39,7 +39,7 @@ def empty_database(_scratch_url: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Path]:
-    """A folder of migrations: `folder(name=sql, …)`."""
+    """`folder(name=sql, …)` writes migrations into a folder and returns its path."""
 
     def write(**migrations: str) -> Path:
         for name, sql in migrations.items():
@@ -78,14 +78,14 @@ def test_migrations_are_applied_in_order_of_name_and_new_ones_later(empty_databa
 
 
 def test_runners_at_the_same_time_apply_a_migration_once(empty_database: str, folder: Callable[..., Path]) -> None:
-    """The runners all start while the lock is held, so that not even the fastest is done before the others begin."""
+    """All runners start while the lock is held, so that none is done before the others begin."""
     path = folder(m001="CREATE TABLE t (a int);", m002="INSERT INTO t VALUES (1);")
     with contextlib.closing(connect(empty_database)) as blocker, ThreadPoolExecutor(4) as pool:
         blocker.run(f"SELECT pg_advisory_lock({LOCK_ID})")
         runs = [pool.submit(migrate, empty_database, path) for _ in range(4)]
         waiting = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{LOCK_ID}%' AND pid <> pg_backend_pid()"
         while query(empty_database, waiting) != [[5]]:
-            assert not any(run.done() for run in runs), "a runner did not wait"
+            assert not any(run.done() for run in runs), "a runner did not wait for the lock"
         blocker.run(f"SELECT pg_advisory_unlock({LOCK_ID})")
         assert sorted(run.result() for run in runs) == [[], [], [], ["m001.sql", "m002.sql"]]
     assert query(empty_database, "SELECT a FROM t") == [[1]]
@@ -109,7 +109,7 @@ def test_a_failing_migration_leaves_nothing_and_the_ones_before_it_stay(empty_da
 
 
 def test_an_index_is_made_while_the_tables_serve(empty_database: str, folder: Callable[..., Path]) -> None:
-    """The runners at the same time: whoever waits for its turn must not be what CREATE INDEX CONCURRENTLY waits for."""
+    """Several runners start at the same time. CREATE INDEX CONCURRENTLY must not wait for a runner that waits for its turn."""
     path = folder(
         m001="CREATE TABLE t (a int);",
         m002="-- outside a transaction\nCREATE INDEX CONCURRENTLY t_a ON t (a);",
@@ -172,9 +172,9 @@ def test_the_services_role_gets_the_password_of_its_secret(postgres: Postgres, e
         with pytest.raises(DatabaseError):
             query(postgres.service_url, "SELECT 1")
         migrate(empty_database, MIGRATIONS)
-        with pytest.raises(DatabaseError):  # none was given, so it stays as it is
+        with pytest.raises(DatabaseError):  # without a password in the call the role keeps its own
             query(postgres.service_url, "SELECT 1")
-    finally:  # the other tests log in with it
+    finally:  # the other tests log in with this password
         migrate(empty_database, MIGRATIONS, service_password=password)
     assert query(postgres.service_url, "SELECT current_user") == [["payments_service"]]
 
@@ -204,6 +204,7 @@ def test_the_command_says_what_it_did(empty_database: str, folder: Callable[...,
         assert wrong.stderr.startswith("usage: ")
 
 
+@pytest.mark.server
 def test_a_database_that_is_not_there_is_named_without_its_password(folder: Callable[..., Path]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "migrations.apply", str(folder())],
@@ -219,7 +220,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(folder: Call
 
 
 def test_migrations_on_two_databases_of_one_server_at_once_do_not_disturb_each_other(postgres: Postgres) -> None:
-    """The role belongs to the whole server, and both migrations set it up."""
+    """The role belongs to the whole server, and the migrations of each database set it up."""
     urls = [with_database(postgres.owner_url, postgres._create("template1")) for _ in range(3)]
     start = threading.Barrier(len(urls))
 

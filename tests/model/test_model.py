@@ -1,12 +1,14 @@
-"""The protocol's model, in small: `python -m model.check` searches it in full, which takes minutes."""
+"""The protocol's model with few invocations. `python -m model.check` searches it in full, which takes minutes."""
 
 import importlib
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from model.check import MODEL, ToolMissing, tools, verify
+from model.check import MODEL, ToolMissing, Verdict, tools, verify
 from model.mutants import MUTANTS, DoesNotApply, Mutant
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "protocol.md"
@@ -25,26 +27,33 @@ def what_is_missing() -> str:
 needs_spin = pytest.mark.skipif(what_is_missing() != "", reason=what_is_missing())
 
 
+SCENES = [("ORDER", "invariants", 2), ("REFUNDS", "invariants", 2), ("ORDER", "progress", 1)]
+DEFECT = BY_NAME["refund_guarded_in_python"]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> Iterator[dict[str, Future[Verdict]]]:
+    """Return the verdict on each scene and on the defect, by name. The searches run at the same time, each in its own process."""
+    with ThreadPoolExecutor(len(SCENES) + 1) as pool:
+        defect = pool.submit(verify, DEFECT.applied_to(MODEL_TEXT), DEFECT.scene, DEFECT.search, DEFECT.sends)
+        scenes = {f"{scene[0]} {scene[1]}": pool.submit(verify, MODEL_TEXT, *scene, attempts=2) for scene in SCENES}
+        yield scenes | {DEFECT.name: defect}
+
+
+@pytest.mark.server
 @needs_spin
-@pytest.mark.parametrize(
-    ("scene", "search", "sends"),
-    [
-        ("ORDER", "invariants", 2),
-        ("REFUNDS", "invariants", 2),
-        ("ORDER", "progress", 1),
-    ],
-)
-def test_every_run_of_two_workers_keeps_the_invariants(scene: str, search: str, sends: int) -> None:
-    verdict = verify(MODEL_TEXT, scene, search, sends, attempts=2)
+@pytest.mark.parametrize("scene", [f"{scene} {search}" for scene, search, _ in SCENES])
+def test_every_run_of_two_workers_keeps_the_invariants(scene: str, verdicts: dict[str, Future[Verdict]]) -> None:
+    verdict = verdicts[scene].result()
     assert verdict.broken is None, "\n".join([verdict.broken, *verdict.run])
     assert verdict.states > 1_000
 
 
+@pytest.mark.server
 @needs_spin
-def test_a_defect_breaks_an_invariant() -> None:
-    mutant = BY_NAME["refund_guarded_in_python"]
-    verdict = verify(mutant.applied_to(MODEL_TEXT), mutant.scene, mutant.search, mutant.sends)
-    assert verdict.broken == mutant.breaks
+def test_a_defect_breaks_an_invariant(verdicts: dict[str, Future[Verdict]]) -> None:
+    verdict = verdicts[DEFECT.name].result()
+    assert verdict.broken == DEFECT.breaks
     assert len(verdict.run) > 10
 
 
@@ -59,7 +68,7 @@ def test_a_mutant_of_a_line_that_is_gone_is_refused() -> None:
 
 
 def test_the_page_names_code_that_is_there() -> None:
-    """`module.name` on the page is a module of `payments` and something in it."""
+    """`module.name` on the page stands for a module of `payments` and a name in it."""
     names = set(re.findall(r"`([\w.]+)\.(\w+)`", PAGE.read_text(encoding="utf-8")))
     assert len(names) > 10
     for module, name in names:

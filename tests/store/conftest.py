@@ -1,4 +1,4 @@
-"""Connections for looking into the books from outside, and for breaking them as a test needs."""
+"""Connections that read and change the database without the service's code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers import Database
 
 @pytest.fixture
 def owner(database: Database) -> Iterator[pg8000.native.Connection]:
-    """The owner, in a transaction that is rolled back at the end: whatever the test does, the next one does not see it."""
+    """A connection of the owner in a transaction that is rolled back at the end, so that no other test sees its changes."""
     with contextlib.closing(connect(database.owner_url)) as opened:
         opened.run("BEGIN")
         yield opened
@@ -24,14 +24,14 @@ def owner(database: Database) -> Iterator[pg8000.native.Connection]:
 
 @pytest.fixture
 def service(database: Database) -> Iterator[pg8000.native.Connection]:
-    """The service's role, each statement a transaction of its own."""
+    """A connection of the service's role. Each statement is a transaction of its own."""
     with contextlib.closing(connect(database.service_url)) as opened:
         yield opened
 
 
 @pytest.fixture
 def db(database: Database) -> Iterator[connection.Database]:
-    """The books as the service sees them."""
+    """The database through the service's own connection class."""
     opened = connection.Database.at(database.service_url)
     yield opened
     opened.close()

@@ -1,4 +1,4 @@
-"""Through a transaction pooler, which may give every Sync another server connection."""
+"""The store behind a transaction pooler, which may change the server connection after every Sync."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers import PgBouncer
 THREADS = 8
 QUERIES = 2_500
 
-# Of several shapes, so that rows that belong to another thread are seen to be wrong, whatever they hold.
+# Of several shapes, so that a thread recognises rows of another thread whatever they hold.
 SHAPES = [
     Statement("SELECT :thread::int, :number::int"),
     Statement("SELECT :number::text, :thread::int"),
@@ -37,7 +37,7 @@ def expected(thread: int, number: int) -> list[list[object]]:
 
 
 def wrong_answers(url: str, ask: Callable[[CoreConnection, int, int], list[list[object]]], queries: int) -> int:
-    """How many answers were rows of somebody else's statement, or errors, over all threads at once."""
+    """Run all threads at once, and return how many answers were errors or rows of another thread's statement."""
     start = Barrier(THREADS)
 
     def run(thread: int) -> int:
@@ -68,7 +68,7 @@ def test_eight_clients_on_a_pool_of_two_get_their_own_rows_twenty_thousand_times
 
 
 def test_pg8000_as_it_comes_does_not(pgbouncer: PgBouncer, database: servers.Database) -> None:
-    """Why there is a subclass: this is the same load, with pg8000's own three Syncs a statement."""
+    """The same load with pg8000 unchanged, which sends three Syncs a statement. This is why there is a subclass."""
 
     def ask(connection: CoreConnection, thread: int, number: int) -> list[list[object]]:
         bound = SHAPES[number % len(SHAPES)](thread=thread, number=number)
@@ -96,11 +96,11 @@ def test_a_transaction_of_several_statements_stays_on_one_server(pgbouncer: PgBo
     with ThreadPoolExecutor(THREADS) as pool:
         results = list(pool.map(run, range(THREADS)))
     assert all(whole for whole, _ in results)
-    assert len(set.union(*(seen for _, seen in results))) > 1, "nothing was multiplexed: the test proves nothing"
+    assert len(set.union(*(seen for _, seen in results))) > 1, "no server connection was shared, so the test proves nothing"
 
 
 def test_nothing_of_one_client_is_left_for_the_next(pgbouncer: PgBouncer, database: servers.Database) -> None:
-    """The role's time-outs hold behind the pooler too, without a SET that would stay on the server connection."""
+    """The role's time-outs apply behind the pooler too. A SET would stay on the server connection."""
     db = Database.at(pgbouncer.url(database.service_url))
     settings = db.run(*(Statement(f"SHOW {name}")() for name in ("statement_timeout", "lock_timeout")))
     assert settings == [[["5s"]], [["2s"]]]

@@ -1,4 +1,4 @@
-"""Fails as a careless library would: with its input in the message of one exception and of the one behind it."""
+"""Fails as a careless library might, with its input in the message of an exception and of its cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stands before a function's handler and tells which modules its process has imported by the end of each invocation."""
+"""Calls a function's handler, and returns which modules the process has imported by then."""
 
 from __future__ import annotations
 
