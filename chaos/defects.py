@@ -132,7 +132,7 @@ MUTANTS = (
                 "        refund_id = service.new_id()\n",
                 "        seen = lookups.payment_by_transaction(service.db, draft.owner, request.transaction_id)\n"
                 "        if seen and (request.amount or 0) > seen.refundable_minor:\n"
-                "            raise self.refusal(seen)\n"
+                "            raise AmountTooLarge('only Python guards')\n"
                 "        refund_id = service.new_id()\n",
             ),
         ),
@@ -181,8 +181,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "SET lease_until = now(), reply = :reply::jsonb,\n",
-                "SET lease_until = now(), reply = :reply::jsonb, idempotency_key = NULL,\n",
+                "SET lease_until = now(), reply = :recorded::jsonb,\n",
+                "SET lease_until = now(), reply = :recorded::jsonb, idempotency_key = NULL,\n",
             ),
             Patch(TABLES, "GRANT UPDATE (attempt, ", "GRANT UPDATE (idempotency_key, attempt, "),
         ),
@@ -312,8 +312,8 @@ MUTANTS = (
         (
             Patch(
                 "migrations/003_one_operation_in_flight.sql",
-                "CREATE UNIQUE INDEX CONCURRENTLY operations_one_in_flight_but_refunds",
-                "CREATE INDEX CONCURRENTLY operations_one_in_flight_but_refunds",
+                "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS operations_one_in_flight_but_refunds",
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS operations_one_in_flight_but_refunds",
             ),
         ),
         _load(),

@@ -19,8 +19,8 @@ INTRODUCTION = """\
 The events of payments, for other services. Each message is a CloudEvent 1.0 in Kafka's binary mode: its attributes are headers,
 and its value is the payment as it was right after the change.
 
-**At least once**: a message may come again with the same `ce_id`; a consumer drops an id that it has seen. A payment's messages
-share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps.
+**At least once**: a message may come again with the same `ce_id`. Ignore a message whose `ce_id` you have seen. A payment's
+messages share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps.
 """
 
 SUMMARIES = {

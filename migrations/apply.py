@@ -64,7 +64,7 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
         end_s = time.monotonic() + TURN_S
         while not run(f"SELECT pg_try_advisory_lock({LOCK_ID})").rows[0][0]:
             if time.monotonic() > end_s:
-                raise MigrationError("another runner has been at work for too long")
+                raise MigrationError("another run of the migrations still holds the lock; wait for it, or end it")
             time.sleep(TURN_POLL_S)
         run(
             "CREATE TABLE IF NOT EXISTS schema_migrations"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from payments.broker.login import Security
 
 REPLICAS = 3
-"""At most; never more than there are brokers. Two replicas in step acknowledge an event, so one broker may be away."""
+"""At most three replicas, and no more than brokers. Two of them acknowledge an event, so one broker may be away."""
 
 DURABLE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
-"""By default `acks=all` is content with one replica in step, and an event that only this one has could be lost with it."""
+"""By default `acks=all` needs one in-sync replica only, and an event could be lost with this one."""
 
 
 def create_topic(bootstrap_servers: Sequence[str], topic: str, partitions: int, security: Security) -> bool:

@@ -25,6 +25,13 @@ def test_an_id_that_cannot_exist_is_not_found(path: str, api: Api) -> None:
             assert len(answer.text) < 1000, "the answer repeats the id"
 
 
+@pytest.mark.parametrize("form", ["{}", "urn:uuid:{}", "{{{}}}", " {}"])
+def test_a_payment_is_found_by_every_form_of_its_uuid(form: str, api: Api) -> None:
+    payment_id = api.post("process", order()).body["payment_id"]
+    for path in ("/payment/{}", "/payment/{}/history"):
+        assert api.get(path.replace("{}", form.format(payment_id.upper()))).status == (404 if form == " {}" else 200)
+
+
 @pytest.mark.parametrize("command", ["capture", "void", "refund"])
 def test_a_transaction_that_cannot_exist_is_not_found_or_invalid(command: str, api: Api) -> None:
     for name, id_ in IMPOSSIBLE_IDS.items():

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pg8000.exceptions import DatabaseError
@@ -15,6 +16,8 @@ from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
 from payments.gateway.port import GatewayRequest, Reply
 from payments.gateway.simulated import DECLINE_CODES, SimulatedGateway
+from payments.store.connection import Bound, Database, Row
+from payments.store.due import claim_due
 from payments.store.lookups import find_payment
 from tests import servers
 from tests.fakes import approve, decline, lose_reply, refuse
@@ -398,6 +401,48 @@ def test_a_repeated_request_is_answered_whatever_became_of_its_first_sending(sho
     with pytest.raises(DatabaseError, match="payments_one_live_per_order"):
         late.arrive()
     late.close()
+
+
+class TakenOverBooks(Database):
+    """The first claim is committed, and its answer is lost. Before it is sent again, its lease runs out, and reconcile takes over."""
+
+    take_over: Callable[[], object] | None = None
+
+    def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
+        rows = super()._flush(statements)
+        if self.take_over and any("INSERT INTO operations" in statement.sql for statement in statements):
+            take_over, self.take_over = self.take_over, None
+            take_over()
+            raise ConnectionResetError
+        return rows
+
+
+def test_a_worker_leaves_an_operation_alone_that_reconcile_took_over_before_it_was_found(
+    lone_shop: Shop, lone_books: Books
+) -> None:
+    slow, taken = TakenOverBooks.at(lone_shop.url), list[dict[str, Any]]()
+
+    def take_over() -> None:
+        lone_books.make_due()
+        [claimed] = claim_due(lone_shop.service.db, 1, 60)
+        taken.extend(lone_books.operations(claimed.payment.payment_id))
+
+    slow.take_over = take_over
+    result = lone_shop.with_(db=slow).process()
+    assert (result.outcome, result.payment.status) == (UNKNOWN, S.PROCESSING)
+    assert lone_shop.gateway.asked == [], "reconcile calls the gateway"
+    assert [row["attempt"] for row in taken] == [2]
+    assert lone_books.operations(result.payment.payment_id) == taken, "its lease is not touched"
+    slow.close()
+
+
+def test_a_worker_returns_the_outcome_that_reconcile_wrote_before_it_was_found(lone_shop: Shop, lone_books: Books) -> None:
+    slow = TakenOverBooks.at(lone_shop.url)
+    slow.take_over = lambda: lone_shop.hears_later(approve, lone_books)
+    result = lone_shop.with_(db=slow).process()
+    assert (result.outcome, result.payment.status) == (Outcome.SUCCEEDED, S.CAPTURED)
+    assert len(lone_shop.gateway.asked) == 1
+    slow.close()
 
 
 @pytest.mark.parametrize(("answer", "status"), [(approve, S.CAPTURED), (decline, S.FAILED)])

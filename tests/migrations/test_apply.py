@@ -108,6 +108,19 @@ def test_a_failing_migration_leaves_nothing_and_the_ones_before_it_stay(empty_da
     assert tables(empty_database) == {"t", "u", "v"}
 
 
+OUTSIDE_A_TRANSACTION = [
+    path for path in sorted(MIGRATIONS.glob("*.sql")) if path.read_text(encoding="utf-8").startswith(OUTSIDE)
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE_A_TRANSACTION, ids=lambda path: path.stem)
+def test_a_migration_outside_a_transaction_can_be_repeated(empty_database: str, path: Path) -> None:
+    """A kill between its statement and its row in schema_migrations leaves the one without the other."""
+    migrate(empty_database, MIGRATIONS)
+    query(empty_database, f"DELETE FROM schema_migrations WHERE name = '{path.name}'")
+    assert migrate(empty_database, MIGRATIONS) == [path.name]
+
+
 def test_an_index_is_made_while_the_tables_serve(empty_database: str, folder: Callable[..., Path]) -> None:
     """Several runners start at the same time. CREATE INDEX CONCURRENTLY must not wait for a runner that waits for its turn."""
     path = folder(

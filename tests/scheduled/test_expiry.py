@@ -115,3 +115,16 @@ def test_one_that_cannot_be_voided_does_not_keep_the_others_waiting(lone_shop: S
         assert lone_shop.reconcile().expired == 1
     assert lone_books.payment(other.payment_id)["status"] == "VOIDED"
     assert lone_shop.reconcile().expired == 1, "the other one when it is free"
+
+
+@pytest.mark.parametrize("transaction_id", ["t" * 300, "txn\n1"])
+def test_an_id_that_no_caller_could_send_does_not_keep_the_others_waiting(
+    lone_shop: Shop, lone_books: Books, transaction_id: str
+) -> None:
+    """A gateway makes the ids of transactions. We do not validate them."""
+    odd, other = lone_shop.authorized(), lone_shop.authorized()
+    for payment in (odd, other):
+        run_out(lone_books, payment.payment_id)
+    lone_books.query("UPDATE payments SET transaction_id = :txn WHERE payment_id = :id", txn=transaction_id, id=odd.payment_id)
+    assert lone_shop.reconcile().expired == 1
+    assert lone_books.payment(other.payment_id)["status"] == "VOIDED"

@@ -117,7 +117,7 @@ def secret(arn: str) -> dict[str, str]:
     client = boto3.client("secretsmanager", region_name=arn.split(":")[3], config=patience)
     try:
         members: dict[str, str] = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, ValueError, KeyError) as error:
         raise ConnectionError(f"Secrets Manager did not hand over the secret: {type(error).__name__}") from None
     return members
 

@@ -28,9 +28,8 @@ def find(service: Service, caller: Caller, name: PaymentName, value: str) -> Fou
 
     Raises PaymentNotFound, also for a value that no payment can have.
     """
-    payment = None
-    if _can_exist(name, value):
-        payment = store.find_payment(service.db, _visible(caller), name, value)
+    searched = _searched(name, value)
+    payment = store.find_payment(service.db, _visible(caller), name, searched) if searched is not None else None
     if payment is None:
         raise PaymentNotFound(f"You have no payment with this {name}.")
     # Only a captured payment can have refunds, so the others save the second statement.
@@ -56,7 +55,7 @@ def list_payments(service: Service, caller: Caller, which: ListFilter, cursor: s
     """Return a page of payments, newest first. Raises InvalidRequest for a cursor that no page has given out."""
     if cursor is not None:
         which = replace(which, after=_position(cursor))
-    if which.order_id is not None and not _can_exist("order_id", which.order_id):
+    if which.order_id is not None and _searched("order_id", which.order_id) is None:
         return Page([], None)
     rows = store.list_payments(service.db, _visible(caller), which, limit + 1)  # One row more says whether there is a next page.
     page = rows[:limit]
@@ -70,13 +69,14 @@ def _visible(caller: Caller) -> str | None:
     return None if caller.sees_all else caller.owner
 
 
-def _can_exist(name: PaymentName, value: str) -> bool:
-    # We never accept a longer value or one with such characters, and PostgreSQL would refuse the query.
+def _searched(name: PaymentName, value: str) -> UUID | str | None:
+    """Return the value as the database compares it, or None when no payment can have it."""
     if name == "payment_id":
         with suppress(ValueError):
-            return bool(UUID(value))
-        return False
-    return len(value) <= MAX_ID_CHARACTERS and is_plain(value)
+            return UUID(value)
+        return None
+    # We never accept a longer value or one with such characters, and PostgreSQL would refuse the query.
+    return value if len(value) <= MAX_ID_CHARACTERS and is_plain(value) else None
 
 
 def _cursor(payment: Payment) -> str:

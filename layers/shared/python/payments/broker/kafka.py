@@ -80,8 +80,8 @@ class KafkaPublisher:
         for event_id, future in sent:
             try:
                 if future.get(timeout=max(deadline - time.monotonic(), 0.001)).offset < 0:
-                    # The broker says that it has the event already, without an offset. A broker that lost its memory says
-                    # so too when it takes us for another producer. So we send the event again until it has an offset.
+                    # The broker answers that it has the event already, and names no offset. A broker that lost its data may
+                    # also answer this, if it confuses us with another producer. So we send the event until it has an offset.
                     from kafka.errors import DuplicateSequenceNumberError
 
                     raise DuplicateSequenceNumberError

@@ -1,4 +1,4 @@
-"""What we need of a broker: to publish events and to learn which of them it has acknowledged."""
+"""The port to a broker: publish events, and return those that it has acknowledged."""
 
 from __future__ import annotations
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from payments.commands.command import OnPayment, conflict, state_of
+from payments.commands.command import OnPayment
 from payments.commands.fields import Amount, PaymentRequest
 from payments.commands.service import Service
-from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, Refused
-from payments.domain.money import format_amount
+from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
 from payments.domain.payment import Captured, Change, Payment, PaymentStatus
 from payments.domain.scopes import Scope
@@ -33,6 +32,8 @@ class Capture(OnPayment[CaptureRequest]):
     function = "process"
     scope = Scope.WRITE
     request = CaptureRequest
+    statuses = frozenset({PaymentStatus.AUTHORIZED})
+    rule = "Only an AUTHORIZED payment can be captured"
     success = "The authorization was captured"
     declined_code = "capture_declined"
     declined_title = "The capture was declined"
@@ -42,13 +43,8 @@ class Capture(OnPayment[CaptureRequest]):
         draft = replace(draft, amount_minor=request.amount)
         return claims.claim_on_authorization(service.db, draft, request.transaction_id)
 
-    def refusal(self, payment: Payment) -> Refused:
-        if payment.status is not PaymentStatus.AUTHORIZED:
-            return conflict(payment, "Only an AUTHORIZED payment can be captured")
-        return AmountTooLarge(
-            f"At most {format_amount(payment.amount_minor, payment.currency)} is authorized.",
-            extra=state_of(payment) | {"amount_available": payment.amount_minor},
-        )
+    def limit_minor(self, payment: Payment) -> int:
+        return payment.amount_minor
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.capture(request)

@@ -42,19 +42,20 @@ def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service
     claimed = command.claim(request, draft, service)
     if isinstance(claimed, Claimed):
         return claimed
-    # When the first sending of this claim was committed and its answer got lost, its own rows refused the second sending.
+    # If the first sending was committed and its answer was lost, its rows refuse the second one. If our lease has run out since,
+    # reconcile may hold the operation, and we leave it alone.
     if claimed.resent and (ours := claims.state_of(service.db, operation_id)):
-        return ours
+        operation = ours.operation
+        is_first = operation.attempt == 1 and operation.outcome is None
+        return ours if is_first else result_of(command, ours, operation.outcome or Outcome.UNKNOWN)
     # The key comes before the reason: a repeated capture that succeeded gets its success, not "already captured".
     if earlier := _earlier_result(command, draft, service):
         return earlier
     if claimed.resent:
-        # A server that hung may still carry out the first sending, once the reason for the refusal is gone. So the caller must
-        # not read that nothing will happen. (A used key would refuse the first sending too.)
-        raise ServiceUnavailable(
-            "The request may have been started. Repeat it with the same Idempotency-Key, or look the payment up.",
-            retry_after_s=RETRY_AFTER_S,
-        )
+        # A server that hung may still run the first sending, so we must not answer that nothing was done. (A used key would
+        # refuse the first sending too.)
+        detail = "The request may have been started. Repeat it unchanged, or look the payment up."
+        raise ServiceUnavailable(detail, retry_after_s=RETRY_AFTER_S)
     raise command.why_not(claimed, request, call, service)
 
 
@@ -75,10 +76,7 @@ def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Re
 
 
 def request_hash(request: BaseModel) -> str:
-    """Return what tells whether two requests are the same: a digest of the fields with their defaults, in no order.
-
-    An empty field counts as an absent one.
-    """
+    """Return a digest of the fields with their defaults. Equal requests have equal digests; an empty field counts as absent."""
     fields = request.model_dump(mode="json")
     return digest({name: value for name, value in fields.items() if value not in (None, {})})
 

@@ -1,4 +1,4 @@
-"""What a command says about itself. Everything else is the same for all commands: claim.py, phases.py and settle.py."""
+"""The base of the commands: all that one command decides. claim.py, phases.py and settle.py are the same for all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from payments.commands.fields import PaymentRequest, Request
 from payments.commands.service import Call, Service
-from payments.domain.errors import PaymentNotFound, PaymentStateConflict, Refused
+from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, Refused
+from payments.domain.money import format_amount
 from payments.domain.operation import Draft, Outcome
 from payments.domain.payment import Change, Payment, PaymentStatus
 from payments.domain.refund import Refund
@@ -72,32 +73,34 @@ class Command(ABC, Generic[AnyRequest]):
 class OnPayment(Command[OnPaymentRequest]):
     """A command on an existing payment, which the request names by `transaction_id`."""
 
-    @abstractmethod
-    def refusal(self, payment: Payment) -> Refused:
-        """Return the error that tells why a payment in this state refuses the command."""
+    statuses: ClassVar[frozenset[PaymentStatus]]
+    """The payment must have one of these, which `rule` puts into words."""
+    rule: ClassVar[str]
+
+    def limit_minor(self, payment: Payment) -> int:
+        """Return the largest amount that the payment allows, in its minor unit."""
+        return payment.amount_minor
 
     def why_not(self, refused: NotClaimed, request: OnPaymentRequest, call: Call, service: Service) -> Exception:
-        if isinstance(refused, claims.Refused):
-            return self.refusal(refused.payment)
-        payment = lookups.find_payment(service.db, call.owner, "transaction_id", request.transaction_id)
+        if isinstance(refused, claims.NotAllowed):
+            payment: Payment | None = refused.payment
+        else:
+            payment = lookups.find_payment(service.db, call.owner, "transaction_id", request.transaction_id)
         if payment is None:
             return PaymentNotFound("You have no payment with this transaction_id.")
-        if payment.status is not PaymentStatus.AUTHORIZED:
-            return self.refusal(payment)  # The operation that held the payment has ended since.
-        return PaymentStateConflict(
-            f"Another capture or void of this payment is in flight; its status is {payment.status}. Look it up in a moment.",
-            extra=state_of(payment),
-        )
+        if payment.status not in self.statuses:
+            return PaymentStateConflict(f"{self.rule}; this one is {payment.status}.", extra=state_of(payment))
+        if isinstance(refused, claims.NotAllowed):
+            limit_minor = self.limit_minor(payment)
+            detail = f"The amount can be at most {format_amount(limit_minor, payment.currency)}."
+            return AmountTooLarge(detail, extra=state_of(payment) | {"amount_available": limit_minor})
+        detail = "Another command on this payment is in flight; look the payment up in a moment."
+        return PaymentStateConflict(detail, extra=state_of(payment))
 
 
 def state_of(payment: Payment) -> dict[str, object]:
     """Return the members of a problem document that name the payment and its status."""
     return {"payment_id": str(payment.payment_id), "payment_status": payment.status.value}
-
-
-def conflict(payment: Payment, rule: str) -> PaymentStateConflict:
-    """Return the error for a payment whose status breaks the rule."""
-    return PaymentStateConflict(f"{rule}; this one is {payment.status}.", extra=state_of(payment))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

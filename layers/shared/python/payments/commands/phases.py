@@ -23,7 +23,7 @@ GATEWAY_TIMEOUT_S = 10.0
 """Card issuers answer within 2 to 3 s, some only after 8. After that reconcile calls again under the same key."""
 
 SETTLE_RESERVE_S = 4.0
-"""The part of the invocation that is left for settle (at worst 2 s of waiting for a lock) and publish."""
+"""We keep this much of the invocation's time for settle (at most 2 s of waiting for a lock) and publish."""
 
 PUBLISH_TIMEOUT_S = 2.0
 """The caller waits for this. A healthy broker acknowledges in milliseconds; the relay serves a slower one."""
@@ -42,14 +42,16 @@ def perform(command: Command[AnyRequest], request: AnyRequest, call: Call, servi
         raise doubtful from error
 
 
-def move_money(command: Command[Any], begin: Callable[[], Claimed | Result], service: Service, deadline: Deadline) -> Result:
+def move_money(
+    command: Command[Any], claim_operation: Callable[[], Claimed | Result], service: Service, deadline: Deadline
+) -> Result:
     """Carry one command through its phases. No transaction is open during a network call.
 
-    `begin` claims the operation: a new one for a caller, one that is due again for reconcile.
+    `claim_operation` claims a new operation for a caller (claim.py), or one that is due again for reconcile (store/due.py).
     """
     # Claim: one transaction writes the operation, its lease, and what it takes of the payment.
     # Killed after it: the lease runs out, and reconcile claims the operation again.
-    claimed = begin()
+    claimed = claim_operation()
     if isinstance(claimed, Result):
         return claimed  # An earlier request under the same key has done this.
 
@@ -66,8 +68,8 @@ def move_money(command: Command[Any], begin: Callable[[], Claimed | Result], ser
     # Killed after it: the relay sends the event again, with the same event_id.
     acknowledged = publish(settled.event, service)
 
-    # Mark: the outbox notes what Kafka has acknowledged.
-    # Killed before it: the relay sends the event again, with the same event_id.
+    # Mark: we note in the outbox that Kafka has acknowledged the event.
+    # Killed after it: nothing is left to do.
     mark(acknowledged, service)
     return settled.result
 
@@ -109,7 +111,7 @@ def publish(event: Event | None, service: Service) -> set[UUID]:
 
 
 def mark(event_ids: set[UUID], service: Service) -> None:
-    """Note in the outbox what the broker has acknowledged. Never raises: the relay sends what is not marked once more."""
+    """Mark the acknowledged events in the outbox. Never raises: the relay sends an event without a mark again."""
     try:
         outbox.mark_published(service.db, event_ids)
     except Exception:

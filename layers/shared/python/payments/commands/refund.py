@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from payments.commands.command import OnPayment, conflict, state_of
+from payments.commands.command import OnPayment
 from payments.commands.fields import Amount, PaymentRequest, Text500
 from payments.commands.service import Call, Service
-from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict, Refused
-from payments.domain.money import format_amount
+from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
 from payments.domain.payment import REFUNDABLE, Change, Payment, RefundReleased, RefundSucceeded
 from payments.domain.scopes import Scope
@@ -31,6 +30,8 @@ class Refund(OnPayment[RefundRequest]):
     function = "refund"
     scope = Scope.REFUND
     request = RefundRequest
+    statuses = REFUNDABLE
+    rule = "Only a captured payment can be refunded"
     returns_refund = True
     success_status = 201
     success = "The refund succeeded"
@@ -45,13 +46,8 @@ class Refund(OnPayment[RefundRequest]):
         )
         return claims.claim_refund(service.db, draft, request.transaction_id)
 
-    def refusal(self, payment: Payment) -> Refused:
-        if payment.status not in REFUNDABLE:
-            return conflict(payment, "Only a captured payment can be refunded")
-        return AmountTooLarge(
-            f"At most {format_amount(payment.refundable_minor, payment.currency)} is left to refund.",
-            extra=state_of(payment) | {"amount_available": payment.refundable_minor},
-        )
+    def limit_minor(self, payment: Payment) -> int:
+        return payment.refundable_minor
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.refund(request)

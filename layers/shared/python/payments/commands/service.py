@@ -1,4 +1,4 @@
-"""What a command works with, passed to it as arguments: database, gateway, publisher, clock and ids; and its caller."""
+"""The parts that a command uses (database, gateway, publisher, clock, ids), and the circumstances of one call."""
 
 from __future__ import annotations
 

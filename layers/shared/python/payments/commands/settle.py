@@ -29,7 +29,7 @@ SETTLE_TRIES = 10
 """A settle that loses to another change of the same payment, such as an overlapping refund, reads it again and tries again."""
 
 SETTLE_PAUSE_S = 0.01
-"""Times the number of tries, and a random part of that, so that refunds that overlap by the dozen get out of step."""
+"""Before try n we wait a random time of up to n times this, so that overlapping refunds do not collide again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Settled:
 
 
 def settle(command: Command[Any], claimed: Claimed, reply: Reply, service: Service) -> Settled:
-    """Write what the gateway replied, or give the lease back. Never raises for a database that fails now.
+    """Write what the gateway replied, or give the lease back. Does not raise when the database fails.
 
-    The operation is written already and reconcile will finish it, so the caller gets the outcome `unknown`.
+    The operation is written already, and reconcile will finish it. So the caller gets the outcome `unknown`.
     """
     try:
         if isinstance(reply, Unknown):

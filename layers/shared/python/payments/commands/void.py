@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from payments.commands.command import OnPayment, conflict
+from payments.commands.command import OnPayment
 from payments.commands.fields import PaymentRequest, Text500
 from payments.commands.service import Service
-from payments.domain.errors import PaymentNotFound, PaymentStateConflict, Refused
+from payments.domain.errors import PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
-from payments.domain.payment import Change, Payment, Voided
+from payments.domain.payment import Change, PaymentStatus, Voided
 from payments.domain.scopes import Scope
 from payments.gateway.port import Approved, Gateway, GatewayRequest, Reply
 from payments.store import claims
@@ -29,6 +29,8 @@ class Void(OnPayment[VoidRequest]):
     function = "process"
     scope = Scope.WRITE
     request = VoidRequest
+    statuses = frozenset({PaymentStatus.AUTHORIZED})
+    rule = "Only an AUTHORIZED payment can be voided"
     success = "The authorization was voided"
     declined_code = "void_declined"
     declined_title = "The void was declined"
@@ -37,9 +39,6 @@ class Void(OnPayment[VoidRequest]):
     def claim(self, request: VoidRequest, draft: Draft, service: Service) -> Claim:
         draft = replace(draft, reason=request.reason)
         return claims.claim_on_authorization(service.db, draft, request.transaction_id)
-
-    def refusal(self, payment: Payment) -> Refused:
-        return conflict(payment, "Only an AUTHORIZED payment can be voided")
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.void(request)

@@ -33,8 +33,8 @@ from typing import ClassVar
 class PaymentsError(Exception):
     """An error with a stable `code` and the `title` of its kind. `detail` says what happened and what the caller can do.
 
-    `extra` holds further members of the problem document, such as `payment_status` or `amount_available`. What only we may
-    read, such as a SQLSTATE, goes into a note (`add_note`), which reaches the log's traceback and no caller.
+    `extra` holds further members of the problem document, such as `payment_status` or `amount_available`. Details for our log
+    alone, such as a SQLSTATE, go into a note (`add_note`), which the log's traceback shows.
     """
 
     code: ClassVar[str]

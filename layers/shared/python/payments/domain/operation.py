@@ -10,7 +10,7 @@ from uuid import UUID
 
 
 class Outcome(StrEnum):
-    """What became of an operation. UNKNOWN is never stored: the database says it by leaving the outcome empty."""
+    """The outcome of an operation. UNKNOWN is never stored: the column is null."""
 
     SUCCEEDED = "succeeded"
     DECLINED = "declined"

@@ -37,7 +37,7 @@ TRANSITIONS: Mapping[PaymentStatus, frozenset[PaymentStatus]] = {
 """Which status may follow which. The database's trigger holds the same table, and the README's diagram is drawn from it."""
 
 REFUNDABLE = frozenset({S.CAPTURED, S.PARTIALLY_REFUNDED})
-"""A payment can be refunded in these statuses, as far as `Payment.refundable_minor` reaches."""
+"""A payment can be refunded in these statuses, by at most `Payment.refundable_minor`."""
 
 
 class IllegalTransition(Exception):

@@ -1,4 +1,4 @@
-"""A refund: its amount is reserved on the payment at the claim, and given back or released when the gateway has answered."""
+"""A refund. The claim reserves its amount on the payment; an approval refunds the amount, and a decline releases it."""
 
 from __future__ import annotations
 

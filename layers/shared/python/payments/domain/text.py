@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 def is_plain(text: str) -> bool:
-    """Return whether the text holds no control character, NUL or lone surrogate. PostgreSQL or a terminal would choke on one."""
+    """Return whether the text holds no control character, NUL or lone surrogate. PostgreSQL refuses
+    such text, and a terminal may act on it."""
     return not any(
         ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000 for character in text
     )

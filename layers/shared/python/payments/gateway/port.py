@@ -1,4 +1,4 @@
-"""What we need of a payment gateway: four calls, each repeatable under its key, each with one of three answers."""
+"""The port to a payment gateway: four calls, each repeatable under its key, each with one of three answers."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ ONE_OPERATION_S = GATEWAY_TIMEOUT_S + SETTLE_RESERVE_S
 """One operation takes at most this long. A run with less time left begins no further one."""
 
 EXPIRIES_PER_RUN = 500
-"""More than a run has time for at the gateway's usual pace, so that time is the only bound."""
+"""A run has time for fewer than this, so time is the only bound."""
 
 EXPIRY_REASON = "the authorization ran out"
 
@@ -75,8 +75,8 @@ def _void_what_ran_out(service: Service, deadline: Deadline, done: Reconciled) -
     for owner, transaction_id in due.authorizations_run_out(service.db, EXPIRIES_PER_RUN):
         if deadline.remaining_s() <= ONE_OPERATION_S:
             break
-        request = void.request(transaction_id=transaction_id, reason=EXPIRY_REASON)
         try:
+            request = void.request(transaction_id=transaction_id, reason=EXPIRY_REASON)
             result = perform(void, request, Call(owner=owner, deadline=deadline), service)
             done.expired += result.outcome is Outcome.SUCCEEDED
         except Refused:

@@ -1,4 +1,4 @@
-"""Claims, the first phase of every command: write the operation and its lease, and take from the payment what it needs."""
+"""Claims, the first phase of every command: write the operation and its lease, and lock the payment or reserve its amount."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class NotAllowed:
     """The payment, in its present state, does not allow the command. Nothing was written."""
 
     payment: Payment
@@ -44,7 +44,7 @@ class Taken:
     resent: bool
 
 
-NotClaimed = Refused | NotFound | Taken
+NotClaimed = NotAllowed | NotFound | Taken
 """`resent` says that the claim was sent twice, so its own first sending may be the reason; see Database.send."""
 
 Claim = Claimed | NotClaimed
@@ -165,7 +165,7 @@ def _claim_on_payment(db: Database, statement: Bound) -> Claim:
     if not answer.rows[0]:
         return NotFound(answer.resent)
     [row] = answer.rows[0]
-    return claimed_in(row) if row[0] is not None else Refused(payment_of(row[_PAYMENT]), answer.resent)
+    return claimed_in(row) if row[0] is not None else NotAllowed(payment_of(row[_PAYMENT]), answer.resent)
 
 
 ALL_COLUMNS = f"{columns(OPERATION, 'operations')}, {columns(PAYMENT, 'payments')}, {columns(REFUND, 'refunds')}"

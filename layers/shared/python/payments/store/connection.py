@@ -14,7 +14,7 @@ import re
 import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Self
@@ -90,13 +90,13 @@ class Statement:
             self._names.append(name)
         return f"${self._names.index(name) + 1}"
 
-    def __call__(self, record: object = None, /, **values: object) -> Bound:
-        """Bind each parameter to the value of its name, or else to the record's attribute of its name.
+    def __call__(self, record: Any = None, /, **values: object) -> Bound:
+        """Bind each parameter to the value of its name, or else to the field of that name of a dataclass.
 
         Raises TypeError for a value without a parameter and for a parameter without a value.
         """
-        if record is not None:
-            values |= {name: getattr(record, name) for name in self._names if name not in values}
+        own = {field.name for field in fields(record)} if record is not None else set()
+        values |= {name: getattr(record, name) for name in self._names if name in own and name not in values}
         if values.keys() != set(self._names):
             raise TypeError(f"parameters differ: {sorted(values.keys() ^ set(self._names))}")
         return Bound(self.sql, tuple(_parameter(values[name]) for name in self._names))
@@ -283,10 +283,10 @@ SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
     "28": ServiceUnavailable,  # the login was refused: an expired token, a password being rotated
     "3D": ServiceUnavailable,  # the database is not there (yet)
 }
-"""The server's errors as ours, by SQLSTATE or by its class (the first two characters). All others are InternalError."""
+"""Our error for each SQLSTATE, or for its class (the first two characters). All others are InternalError."""
 
 PERMANENT = ("22", "23")
-"""Classes of SQLSTATE that the same request would meet again: a value that the server cannot take, a constraint."""
+"""Classes of SQLSTATE that a repeated request would cause again: a value that the server cannot take, a constraint."""
 
 
 @contextmanager

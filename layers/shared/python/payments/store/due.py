@@ -31,7 +31,7 @@ def claim_due(db: Database, limit: int, lease_s: float) -> list[Claimed]:
     return [claimed_in(row) for row in rows]
 
 
-# Reconcile gives an operation without an outcome up when its schedule has no further moment or when the gateway may have
+# Reconcile gives up an operation without an outcome when its schedule has no further moment or when the gateway may have
 # forgotten its key. It never takes such an operation up again, because CLAIM_DUE excludes both.
 _GIVEN_UP = "(next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s))"
 
@@ -45,7 +45,7 @@ UNKNOWN_OUTCOMES = Statement(f"""
 def unknown_outcomes(db: Database) -> tuple[int, float]:
     """Return how many operations reconcile has given up, and the age in seconds of the oldest operation without an outcome.
 
-    A person has to settle the first kind by hand.
+    A person has to settle the given-up ones by hand.
     """
     exhausted, oldest_s = db.run(UNKNOWN_OUTCOMES(key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0]
     return exhausted, oldest_s
@@ -60,7 +60,7 @@ def is_given_up(db: Database, operation_id: UUID) -> bool:
     return given_up
 
 
-# After a declined void the authorization rests for an hour. Otherwise each tick would call a gateway that does not release it.
+# After a declined void we leave the authorization alone for an hour, so that not each tick calls a gateway that declines it.
 RUN_OUT = Statement("""
     SELECT owner, transaction_id FROM payments
     WHERE status = 'AUTHORIZED' AND capture_before <= now()

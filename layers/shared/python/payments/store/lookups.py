@@ -1,6 +1,6 @@
 """Look-ups. A caller finds the rows of its owner alone; `owner` None, for the admin scope, finds the rows of all owners.
 
-The statements without an owner read rows that belong to a row which such a look-up has found.
+The statements without an owner read rows of a payment that such a look-up has found.
 """
 
 from __future__ import annotations

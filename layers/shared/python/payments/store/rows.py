@@ -26,7 +26,7 @@ REFUND = (
 
 
 def columns(names: Sequence[str], table: str = "") -> str:
-    """Return the names as a column list, each behind the name of its table where two tables share it."""
+    """Return the names as a column list, each prefixed with the table's name, if one is given."""
     return ", ".join(f"{table}.{name}" if table else name for name in names)
 
 

@@ -53,7 +53,7 @@ SETTLE = Statement("""
 # The server's clock alone decides which moment of the schedule is next, so a function whose clock is fast skips none.
 GIVE_BACK = Statement("""
     UPDATE operations
-    SET lease_until = now(), reply = :reply::jsonb,
+    SET lease_until = now(), reply = :recorded::jsonb,
         next_attempt_at = created_at + make_interval(secs => (
             SELECT min(moment_s) FROM unnest(:schedule_s::float8[]) AS moment_s
             WHERE created_at + make_interval(secs => moment_s) > now()))
@@ -101,5 +101,5 @@ def give_back(db: Database, operation: Operation, schedule_s: Sequence[float], r
 
     Returns whether the schedule has no further moment, so that a person has to look.
     """
-    rows = db.run(GIVE_BACK(operation, schedule_s=list(schedule_s), reply=reply))[0]
+    rows = db.run(GIVE_BACK(operation, schedule_s=list(schedule_s), recorded=reply))[0]
     return rows == [[None]]
