@@ -404,7 +404,7 @@ def test_a_repeated_request_is_answered_whatever_became_of_its_first_sending(sho
 
 
 class TakenOverBooks(Database):
-    """The first claim is committed, and its answer is lost. Before it is sent again, its lease runs out, and reconcile takes over."""
+    """The first claim is committed, and its answer lost. Before it is sent again, its lease ends, and reconcile takes over."""
 
     take_over: Callable[[], object] | None = None
 
