@@ -361,8 +361,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/api/direct.py",
-                'f"payload-{digest(payload)}"',
-                "f\"payload-{digest(payload)}-{__import__('time').time_ns()}\"",
+                'f"request-{request_hash(request)}"',
+                "f\"request-{request_hash(request)}-{__import__('time').time_ns()}\"",
             ),
         ),
         _points("process", cold=False),

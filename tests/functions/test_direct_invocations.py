@@ -50,6 +50,27 @@ def test_the_order_of_a_payloads_fields_makes_no_difference(functions: Functions
     assert first["replayed"] is False
 
 
+@pytest.mark.parametrize("token", ["tok_ok", "tok_expired_card"])
+def test_one_request_written_in_several_ways_lands_on_the_same_payment(token: str, functions: Functions) -> None:
+    """Without a key of its own, an invocation is known by its request, and not by what else the payload says."""
+    event = _order(payment_token=token)
+    first = _command("process", functions, event)
+    ways: list[dict[str, object]] = [
+        {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+        {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+        {"traceparent": None},
+        {"operation": "process"},
+        {"capture_method": "automatic"},
+        {"description": None, "customer_id": None, "idempotency_key": None},
+        {"metadata": {}},
+        {"metadata": None},
+    ]
+    for way in ways:
+        again = _command("process", functions, event | way)
+        assert (again["outcome"], again["replayed"]) == (first["outcome"], True), way
+        assert again["body"]["payment_id"] == first["body"]["payment_id"], way
+
+
 def test_another_card_after_a_decline_is_a_new_attempt(functions: Functions) -> None:
     declined = _order(payment_token="tok_expired_card")
     first = _command("process", functions, declined)

@@ -6,15 +6,15 @@ invocation and its on-failure queue receives it. This module does not import Fas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from payments import telemetry
 from payments.api.answers import record, reply_to, reply_to_error
 from payments.api.bodies import check_idempotency_key, check_value, validate
 from payments.commands.catalog import served_by
-from payments.commands.claim import digest
+from payments.commands.claim import request_hash
 from payments.commands.command import Command
+from payments.commands.fields import Request
 from payments.commands.phases import perform
 from payments.commands.service import Call, Deadline, Service
 from payments.domain.card_data import refuse_card_data
@@ -61,13 +61,13 @@ def _read(event: Any, function: str) -> tuple[Command[Any], Any, str, str]:
         raise InvalidRequest("Send an idempotency_key with this operation.", ("idempotency_key", "is missing"))
     if key is not None and not isinstance(key, str):
         raise InvalidRequest("Correct the idempotency_key.", ("idempotency_key", "must be a string"))
-    key = payload_key(event) if key is None else check_idempotency_key(key)
+    key = derived_key(request) if key is None else check_idempotency_key(key)
     return command, request, key, telemetry.traceparent_of(trace if isinstance(trace, str) else None)
 
 
-def payload_key(payload: Mapping[str, Any]) -> str:
-    """Return the idempotency key of a direct invocation that brings none.
+def derived_key(request: Request) -> str:
+    """Return the idempotency key of a direct invocation that brings none: a digest of the validated request.
 
-    It is derived from the whole payload, which Lambda's retries and duplicates carry unchanged, and never from the request id.
+    Lambda's retries and duplicates carry the same request. The request id and the trace context may differ, so they do not count.
     """
-    return f"payload-{digest(payload)}"
+    return f"request-{request_hash(request)}"

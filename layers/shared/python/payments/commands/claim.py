@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -77,10 +76,5 @@ def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Re
 
 def request_hash(request: BaseModel) -> str:
     """Return a digest of the fields with their defaults. Equal requests have equal digests; an empty field counts as absent."""
-    fields = request.model_dump(mode="json")
-    return digest({name: value for name, value in fields.items() if value not in (None, {})})
-
-
-def digest(value: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a JSON object, the same for every order of its members."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    fields = {name: value for name, value in request.model_dump(mode="json").items() if value not in (None, {})}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

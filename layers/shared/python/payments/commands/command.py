@@ -32,7 +32,7 @@ class Command(ABC, Generic[AnyRequest]):
     scope: ClassVar[Scope]
     request: type[AnyRequest]
     needs_key: ClassVar[bool] = True
-    """Whether a direct invocation must carry an idempotency key. Otherwise a key is derived from its payload."""
+    """Whether a direct invocation must carry an idempotency key. Otherwise a key is derived from its request."""
     returns_refund: ClassVar[bool] = False
     """Whether it answers with the refund that it made. Otherwise it answers with the payment."""
     success_status: ClassVar[int] = 200
