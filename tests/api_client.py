@@ -104,7 +104,9 @@ class Api:
         self._lookups = _handler(lookups_router(lambda: service), health)
 
     def send(self, event: Mapping[str, Any], context: Context = Context()) -> Answer:
-        method, path = event["requestContext"]["http"]["method"], event["rawPath"]
+        method, path, parameters = event["requestContext"]["http"]["method"], event["rawPath"], event.get("pathParameters")
+        if parameters is not None:
+            path = event["routeKey"].partition(" ")[2].format(**parameters)
         handler = self._lookups if method == "GET" else self._refund if path == f"{PAYMENTS}/refund" else self._process
         reply = handler(event, context)
         answer = Answer(reply["statusCode"], reply["headers"], reply["body"])

@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -14,7 +15,9 @@ from local.template import Function, load_template
 from payments import wiring
 from payments.api.routes import app_of, commands_router
 from payments.commands.catalog import served_by
+from payments.domain.ids import uuid7
 from payments.settings import settings_from
+from tests.api_client import EVERYTHING, Api, http_event, order
 from tests.contract import documents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,3 +95,35 @@ def test_settings_is_where_the_layer_reads_its_environment() -> None:
     ]
     assert _read_directly(*layer) == set()
     assert not [path for path in layer if "getenv" in path.read_text(encoding="utf-8")]
+
+
+def _behind(prefix: str, method: str, route: str, body: object = None, **parameters: str) -> dict[str, Any]:
+    """The event of a request whose path begins with a stage or with the key of an API mapping."""
+    path = route.format(**parameters)
+    event = http_event(method, f"{prefix}{path}", body, claims={"sub": "shop", "scope": EVERYTHING})
+    return event | {"routeKey": f"{method} {route}", "pathParameters": parameters}
+
+
+@pytest.mark.parametrize("prefix", ["", "/shop", "/prod", "/prod/shop/v2"])
+def test_a_request_reaches_the_route_that_api_gateway_has_matched(prefix: str, api: Api) -> None:
+    payments = "/api/v1/payments"
+    paid = api.send(_behind(prefix, "POST", f"{payments}/process", order(order_id=f"a/b%2F{prefix}{uuid7()}")))
+    assert paid.status == 201
+    refund = {"transaction_id": paid.body["transaction_id"], "amount": 1}
+    assert api.send(_behind(prefix, "POST", f"{payments}/refund", refund)).status == 201
+    for name in ("payment_id", "order_id", "transaction_id"):
+        path = f"{payments}/{name.removesuffix('_id')}/{{{name}}}"
+        found = api.send(_behind(prefix, "GET", path, **{name: paid.body[name]}))
+        assert (found.status, found.body["payment_id"]) == (200, paid.body["payment_id"]), name
+    history = _behind(prefix, "GET", f"{payments}/payment/{{payment_id}}/history", payment_id=paid.body["payment_id"])
+    assert api.send(history).status == 200
+    assert api.send(_behind(prefix, "GET", payments)).status == 200
+    assert api.send(_behind(prefix, "GET", "/health")).status == 200
+
+
+def test_without_a_matched_route_the_clients_path_counts(api: Api) -> None:
+    """A function URL matches nothing: its events have the route `$default`."""
+    event = http_event("POST", "/api/v1/payments/process", order(), claims={"sub": "shop", "scope": EVERYTHING})
+    assert api.send(event | {"routeKey": "$default"}).status == 201
+    trailing = http_event("POST", "/api/v1/payments/process/", order(), claims={"sub": "shop", "scope": EVERYTHING})
+    assert api.send(trailing | {"routeKey": "$default"}).status == 404, "as API Gateway answers a trailing slash"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -68,12 +69,19 @@ async def _as_api_gateway_says_it(request: Request, error: Exception) -> Respons
 
 
 class ApiGatewayHandler(Mangum):
-    """Mangum decodes the path, which API Gateway has decoded already, and so would turn the order "a%2Fb" into "a/b"."""
+    """Serves the route that API Gateway has matched. The client's path may begin with a stage or the key of an API mapping."""
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
-        http = event["requestContext"]["http"]
-        http = http | {"path": http["path"].replace("%", "%25")}
+        # Mangum decodes the path, which API Gateway has decoded already, and so would turn the order "a%2Fb" into "a/b".
+        http = event["requestContext"]["http"] | {"path": _path(event).replace("%", "%25")}
         return super().__call__(event | {"requestContext": event["requestContext"] | {"http": http}}, context)
+
+
+def _path(event: Any) -> str:
+    route, parameters = event["routeKey"].partition(" ")[2], event.get("pathParameters") or {}
+    if not route:  # `$default`: nothing was matched, as at a function URL.
+        return str(event["requestContext"]["http"]["path"])
+    return re.sub(r"\{(\w+)\+?\}", lambda name: parameters.get(name[1], name[0]), route)
 
 
 def handler_of(app: FastAPI) -> ApiGatewayHandler:
