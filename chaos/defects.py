@@ -130,7 +130,7 @@ MUTANTS = (
             Patch(
                 f"{PAYMENTS}/commands/refund.py",
                 "        refund_id = service.new_id()\n",
-                "        seen = lookups.payment_by_transaction(service.db, draft.owner, request.transaction_id)\n"
+                '        seen = lookups.find_payment(service.db, draft.owner, "transaction_id", request.transaction_id)\n'
                 "        if seen and (request.amount or 0) > seen.refundable_minor:\n"
                 "            raise AmountTooLarge('only Python guards')\n"
                 "        refund_id = service.new_id()\n",
@@ -225,7 +225,7 @@ MUTANTS = (
     ),
     Mutant(
         "the connection reused after a time-out",
-        "which no operation has",
+        "was used for different requests",
         (
             Patch(
                 f"{PAYMENTS}/store/connection.py", "self._connection = None  # until", "self._connection = connection  # until"
