@@ -82,8 +82,11 @@ def tools() -> tuple[str, str]:
     return spin, compiler
 
 
-def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3) -> Verdict:
-    """Search all states of a scene. Raises ToolMissing, and CalledProcessError or RuntimeError if the search did not end."""
+def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3, optimization: str = "-O2") -> Verdict:
+    """Search all states of a scene. A search of less than a second takes less time than its optimization (-O0 leaves it out).
+
+    Raises ToolMissing, and CalledProcessError or RuntimeError if the search did not end.
+    """
     spin, compiler = tools()
     compiled_with, called_with = SEARCHES[search]
     defines = [f"-D{scene}", f"-DSENDS={sends}", f"-DATTEMPTS={attempts}"]
@@ -95,7 +98,18 @@ def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3) -
             return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
         run(spin, *defines, "-a", "m.pml")
-        run(compiler, "-O2", "-w", "-DCOLLAPSE", "-DNOREDUCE", f"-DMEMLIM={MEMORY_MIB}", *compiled_with, "-o", "pan", "pan.c")
+        run(
+            compiler,
+            optimization,
+            "-w",
+            "-DCOLLAPSE",
+            "-DNOREDUCE",
+            f"-DMEMLIM={MEMORY_MIB}",
+            *compiled_with,
+            "-o",
+            "pan",
+            "pan.c",
+        )
         report = run(folder / "pan", "-n", f"-m{STEPS}", *called_with)
         found = re.search(r"pan:1: (.+) \(at depth (\d+)\)", report)
         if not found and ("errors: 0" not in report or "Search not completed" in report or "too small" in report):

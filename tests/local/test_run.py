@@ -20,7 +20,7 @@ import psutil
 import pytest
 from botocore.config import Config
 
-from local.__main__ import StartError, data_folder, listen
+from local.__main__ import Runner, StartError, data_folder, listen
 from tests.local.conftest import write_stack
 from tests.servers import Database
 
@@ -207,9 +207,13 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_kafka_that_is_not_there_is_told(data_dir: Path, own_database: Database) -> None:
-    there = {"DATA_DIR": str(data_dir), "DATABASE_URL": own_database.owner_url}
-    assert "the Kafka at 127.0.0.1:1 does not answer" in refused(**there, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+def test_a_kafka_that_is_not_there_is_told(data_dir: Path, own_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"DATA_DIR": str(data_dir), "DATABASE_URL": own_database.owner_url, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    for name, value in (variables | {"PORT": "0"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("local.events.BOOTSTRAP_TIMEOUT_MS", 300)
+    with contextlib.ExitStack() as stack, pytest.raises(StartError, match=r"the Kafka at 127\.0\.0\.1:1 does not answer"):
+        Runner(REPOSITORY / "template.yaml").run(stack)
 
 
 def test_a_database_that_is_not_there_is_told(data_dir: Path) -> None:

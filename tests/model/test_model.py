@@ -27,7 +27,7 @@ def what_is_missing() -> str:
 needs_spin = pytest.mark.skipif(what_is_missing() != "", reason=what_is_missing())
 
 
-SCENES = [("ORDER", "invariants", 2), ("REFUNDS", "invariants", 2), ("ORDER", "progress", 1)]
+SCENES = [("ORDER", "invariants", 2, "-O2"), ("REFUNDS", "invariants", 2, "-O2"), ("ORDER", "progress", 1, "-O0")]
 DEFECT = BY_NAME["refund_guarded_in_python"]
 
 
@@ -35,14 +35,18 @@ DEFECT = BY_NAME["refund_guarded_in_python"]
 def verdicts() -> Iterator[dict[str, Future[Verdict]]]:
     """Return the verdict on each scene and on the defect, by name. The searches run at the same time, each in its own process."""
     with ThreadPoolExecutor(len(SCENES) + 1) as pool:
-        defect = pool.submit(verify, DEFECT.applied_to(MODEL_TEXT), DEFECT.scene, DEFECT.search, DEFECT.sends)
-        scenes = {f"{scene[0]} {scene[1]}": pool.submit(verify, MODEL_TEXT, *scene, attempts=2) for scene in SCENES}
+        scenes = {
+            f"{scene} {search}": pool.submit(verify, MODEL_TEXT, scene, search, sends, attempts=2, optimization=optimization)
+            for scene, search, sends, optimization in SCENES
+        }
+        defective = DEFECT.applied_to(MODEL_TEXT)
+        defect = pool.submit(verify, defective, DEFECT.scene, DEFECT.search, DEFECT.sends, optimization="-O0")
         yield scenes | {DEFECT.name: defect}
 
 
 @pytest.mark.server
 @needs_spin
-@pytest.mark.parametrize("scene", [f"{scene} {search}" for scene, search, _ in SCENES])
+@pytest.mark.parametrize("scene", [f"{scene} {search}" for scene, search, *_ in SCENES])
 def test_every_run_of_two_workers_keeps_the_invariants(scene: str, verdicts: dict[str, Future[Verdict]]) -> None:
     verdict = verdicts[scene].result()
     assert verdict.broken is None, "\n".join([verdict.broken, *verdict.run])
