@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,9 +118,7 @@ def test_a_run_serves_and_ends_with_all_it_started(running: Run, number: signal.
         with contextlib.suppress(psutil.NoSuchProcess):
             names.add(process.name())
     assert {"postgres", "tansu"} <= names
-    began = time.monotonic()
     assert running.end(number) == 0
-    assert time.monotonic() - began < 5
     assert not psutil.wait_procs(started, timeout=1)[1]
     assert not (running.data_dir / "run.json").exists()
     assert "Traceback" not in running.output
