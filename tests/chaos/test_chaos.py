@@ -70,9 +70,9 @@ def _pgbouncer(servers_folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest, _pgbouncer: None, postgres: Postgres, broker: Broker) -> dict[str, Future[Any]]:
-    """The runs of the selected tests, two at a time, each with a database and a topic of its own on the session's servers."""
+    """The runs of the selected tests, three at a time, each with a database and a topic of its own on the session's servers."""
     selected = {each.callspec.params.get("result") for each in request.session.items if hasattr(each, "callspec")}
-    with pytest.MonkeyPatch.context() as environment, ThreadPoolExecutor(2) as pool:
+    with pytest.MonkeyPatch.context() as environment, ThreadPoolExecutor(3) as pool:
         environment.setenv("DATABASE_URL", postgres.owner_url)
         environment.setenv("DATABASE_SERVICE_URL", postgres.service_url)
         environment.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)

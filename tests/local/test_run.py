@@ -226,7 +226,7 @@ def demo(data_dir: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_sees_every_event_of_the_real_service(data_dir: Path) -> None:
-    run = Run(REPOSITORY / "template.yaml", data_dir)
+    run = Run(REPOSITORY / "template.yaml", data_dir, GATEWAY_DELAY_MS="0-0", RETRY_SCHEDULE_S="0.1,1,2,4,8,15")
     run.until("Ready in")
     done = demo(data_dir)
     assert run.end(signal.SIGTERM) == 0
