@@ -1,4 +1,4 @@
-"""The API in this process: the apps that the functions serve, called with the events that API Gateway would send."""
+"""The API in this process: we call the functions' apps with the events that API Gateway would send."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda hands over beside the event."""
+    """The context that Lambda passes with the event."""
 
     aws_request_id: str = "8f507cfc-xmpl-4697-b07a-ac58fc914c95"
     function_name: str = "payments"
@@ -55,7 +55,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The problem's code, or the status where the answer is no problem."""
+        """Return the problem's code, or the status if the answer is no problem."""
         return str(self.body.get("code", self.status))
 
 
@@ -68,7 +68,7 @@ def http_event(
     query: str = "",
     claims: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    """An event of payload format 2.0. `path` is decoded, as API Gateway delivers it; bytes go base64-encoded, text as it is."""
+    """Return an event of payload format 2.0. `path` is decoded, as API Gateway delivers it. A body of bytes is base64-encoded."""
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": f"{method} {path}",
@@ -93,10 +93,10 @@ def http_event(
 
 
 class Api:
-    """Every answer is held against docs/openapi.json on its way to the test."""
+    """Checks every answer against docs/openapi.json before the test gets it."""
 
     def __init__(self, service: Service, publisher: KafkaPublisher | None = None) -> None:
-        """`publisher` is what the deep health check asks, the service's own unless given."""
+        """The deep health check tests `publisher`, by default the service's own."""
         checked = publisher or service.publisher
         commands = [_handler(commands_router(lambda: service, served_by(name).values())) for name in ("process", "refund")]
         health = health_router(lambda: service, lambda: checked)  # type: ignore[arg-type,return-value]
@@ -125,7 +125,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         query: str = "",
     ) -> Answer:
-        """As `owner`, or as nobody (None)."""
+        """Send the request as `owner`, or without any identity (None)."""
         claims = None if owner is None else {"sub": owner, "scope": scopes}
         return self.send(http_event(method, path, body, headers=headers, query=query, claims=claims))
 
@@ -134,11 +134,11 @@ class Api:
         return self.call("POST", f"{PAYMENTS}/{command}", body, headers=headers, **how)
 
     def get(self, path: str, **how: Any) -> Answer:
-        """`path` is what follows /api/v1/payments."""
+        """`path` begins after /api/v1/payments."""
         return self.call("GET", PAYMENTS + path, **how)
 
     def pay(self, token: str | None = "tok_ok", *, owner: str = "shop", **fields: object) -> Any:
-        """The body of a payment that went as its token says."""
+        """Pay, and return the body of the answer. The token decides the outcome."""
         return self.post("process", order(payment_token=token, **fields), owner=owner).body
 
     def authorize(self, token: str | None = "tok_ok", **fields: object) -> Any:
@@ -150,7 +150,7 @@ def _handler(*routers: Any) -> Callable[[Any, Any], Any]:
 
 
 def order(**fields: object) -> dict[str, Any]:
-    """A request to process, of an order that nobody else has. None leaves a field out."""
+    """Return a request to process a new order. A field that is None is left out."""
     request = {"order_id": f"order-{next(_numbers)}", "amount": 1999, "currency": "USD", "payment_method": "credit_card"} | fields
     return {name: value for name, value in request.items() if value is not None}
 

@@ -9,12 +9,12 @@ from payments.broker.kafka import KafkaPublisher
 from payments.commands.service import Service
 from payments.gateway.port import Gateway
 from payments.gateway.simulated import SimulatedGateway
-from payments.store.connection import Database as Books
+from payments.store.connection import Database as StoreDatabase
 from tests.api_client import Api
 from tests.servers import Broker, Database
 
 INSTANT = SimulatedGateway(success_rate=1.0, delay_ms=(0, 0), sleep=lambda seconds: None)
-"""Approves every charge whose token decides nothing else, without a delay."""
+"""Approves every charge without a delay, unless its token decides otherwise."""
 
 
 _LOOP = pytest.StashKey[asyncio.AbstractEventLoop]()
@@ -45,14 +45,14 @@ def publisher(broker: Broker, topic: str) -> Iterator[KafkaPublisher]:
 @pytest.fixture(scope="session")
 def make_service(database: Database, publisher: KafkaPublisher) -> Iterator[Callable[..., Service]]:
     """`make_service(gateway=…, url=…)` returns a service on the shared topic and on the shared database, or on that of `url`."""
-    books: list[Books] = []
+    databases: list[StoreDatabase] = []
 
     def make(gateway: Gateway = INSTANT, url: str | None = None, **parts: object) -> Service:
-        books.append(Books.at(url or database.service_url))
-        return Service(**{"db": books[-1], "gateway": gateway, "publisher": publisher} | parts)  # type: ignore[arg-type]
+        databases.append(StoreDatabase.at(url or database.service_url))
+        return Service(**{"db": databases[-1], "gateway": gateway, "publisher": publisher} | parts)  # type: ignore[arg-type]
 
     yield make
-    for each in books:
+    for each in databases:
         each.close()
 
 

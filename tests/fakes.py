@@ -1,4 +1,4 @@
-"""A gateway and a publisher that do as the test says and write down what they were asked."""
+"""A gateway and a publisher that do as the test says and record their requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Killed(BaseException):
 
 
 def approve(action: str, request: GatewayRequest) -> Reply:
-    """The ids follow from the key, as a gateway's idempotency promises."""
+    """Approve, with ids that follow from the key, as a gateway's idempotency promises."""
     return Approved(
         request.transaction_id or f"txn_{request.key}",
         request.payment_intent_id or f"pi_{request.key}",
@@ -43,18 +43,18 @@ class FakeGateway:
     asked: list[tuple[str, GatewayRequest]] = field(default_factory=list)
 
     def charge(self, request: GatewayRequest) -> Reply:
-        return self._ask("charge", request)
+        return self._call("charge", request)
 
     def capture(self, request: GatewayRequest) -> Reply:
-        return self._ask("capture", request)
+        return self._call("capture", request)
 
     def void(self, request: GatewayRequest) -> Reply:
-        return self._ask("void", request)
+        return self._call("void", request)
 
     def refund(self, request: GatewayRequest) -> Reply:
-        return self._ask("refund", request)
+        return self._call("refund", request)
 
-    def _ask(self, action: str, request: GatewayRequest) -> Reply:
+    def _call(self, action: str, request: GatewayRequest) -> Reply:
         self.asked.append((action, request))
         return self.answer(action, request)
 
@@ -77,7 +77,7 @@ def refuse(event: Event) -> bool:
 
 @dataclass
 class FakePublisher:
-    """`acknowledges` is asked about each event; only what it says True to is published."""
+    """Publishes the events for which `acknowledges` returns True."""
 
     acknowledges: Callable[[Event], bool] = acknowledge
     published: list[Event] = field(default_factory=list)

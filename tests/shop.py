@@ -1,4 +1,4 @@
-"""A shop that pays, captures, voids and refunds through the use cases, and the books as their owner reads and bends them."""
+"""A shop that pays, captures, voids and refunds through the use cases, and the database as its owner reads and changes it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Answered = TypeVar("Answered")
 
 @dataclass(frozen=True, kw_only=True)
 class Shop:
-    """One owner's use of the service, as one invocation after another of one Lambda environment."""
+    """One owner's calls, one invocation after another in one Lambda environment."""
 
     owner: str
     service: Service
@@ -39,7 +39,7 @@ class Shop:
     publisher: FakePublisher
     url: str
     time_s: float = 20.0
-    """What an invocation has left when it begins."""
+    """The seconds that an invocation has left when it begins."""
 
     @classmethod
     def on(cls, database: servers.Database, **changes: Any) -> Shop:
@@ -48,11 +48,11 @@ class Shop:
         return cls(owner=f"shop-{uuid7()}", service=made, gateway=gateway, publisher=publisher, url=url).with_(**changes)
 
     def with_(self, **changes: Any) -> Shop:
-        """The same shop on a service that differs in the fields given."""
+        """Return the same shop on a service that differs in these fields."""
         return replace(self, service=replace(self.service, **changes)) if changes else self
 
     def elsewhere(self, url: str | None = None) -> Shop:
-        """The same shop in another Lambda environment, with a connection of its own."""
+        """Return the same shop in another Lambda environment, with a connection of its own."""
         return self.with_(db=Database.at(url or self.url))
 
     def call(self, key: str | None = None) -> Call:
@@ -83,7 +83,7 @@ class Shop:
         return self.process(capture_method="manual", **fields).payment
 
     def in_status(self, status: PaymentStatus) -> Payment:
-        """A payment that came to the status by the use cases alone; PENDING is none that anybody could meet."""
+        """Return a payment that the use cases alone brought to the status. No payment stays PENDING."""
         answer = self.gateway.answer
         try:
             return self._in_status(status)
@@ -109,14 +109,14 @@ class Shop:
                 return self.refund(self.captured().transaction_id, amount=500).payment
             case PaymentStatus.REFUNDED:
                 return self.refund(self.captured().transaction_id).payment
-        raise AssertionError(f"nothing stays {status}")
+        raise AssertionError(f"no payment stays {status}")
 
     def reconcile(self, time_s: float = 55.0) -> Reconciled:
-        """What was done, but for the age of the oldest unknown outcome, which no test could foretell."""
+        """Return the counts. The age of the oldest unknown outcome is set to 0, because no test can predict it."""
         return replace(reconcile(self.service, Deadline.in_s(time_s)), oldest_unknown_s=0.0)
 
     def hears_later(self, answer: Answer, books: Books) -> Reconciled:
-        """Whatever is in flight falls due, and reconcile hears this from the gateway."""
+        """Make the operations in flight due and reconcile them, with this answer of the gateway."""
         self.gateway.answer = answer
         books.make_due()
         return self.reconcile()
@@ -129,7 +129,7 @@ class Shop:
 
 
 class LateBooks(Database):
-    """The first claim's connection breaks while the claim is on its way: it is sent again, and later it may arrive after all."""
+    """The first claim's connection breaks before the claim arrives, so we send it again. `arrive` delivers the first one late."""
 
     _late: Sequence[Bound] = ()
 
@@ -140,14 +140,14 @@ class LateBooks(Database):
         return super()._flush(statements)
 
     def arrive(self) -> None:
-        """A server that hung carries out what it was sent first."""
+        """Carry the first claim out, as a server that hung would."""
         super()._flush(self._late)
         self.close()
 
 
 @dataclass(frozen=True)
 class Books:
-    """What is really there, past the code under test."""
+    """The database, read and changed without the code under test."""
 
     owner_url: str
 
@@ -156,7 +156,7 @@ class Books:
             return list(connection.run(sql, **values) or [])
 
     def record(self, sql: str, **values: Any) -> list[dict[str, Any]]:
-        """Rows as dictionaries."""
+        """Return the rows as dictionaries."""
         with contextlib.closing(connect(self.owner_url)) as connection:
             rows = connection.run(sql, **values) or []
             names = [column["name"] for column in connection.columns or []]
@@ -180,13 +180,13 @@ class Books:
         return [status for (status,) in rows]
 
     def make_due(self) -> None:
-        """Let the time of every operation's lease and of its next attempt come, if there is to be one."""
+        """End the lease of each operation in flight and make its next attempt due, if the schedule has one."""
         due = "lease_until = now(), next_attempt_at = now()"
         self.query(f"UPDATE operations SET {due} WHERE outcome IS NULL AND next_attempt_at IS NOT NULL")
 
     @contextlib.contextmanager
     def refusing(self, table: str, check: str) -> Iterator[None]:
-        """Meanwhile the table takes no row that fails the check."""
+        """Within the block PostgreSQL refuses every new row of the table that fails the check."""
         self.query(f"ALTER TABLE {table} ADD CONSTRAINT refusing CHECK ({check}) NOT VALID")
         try:
             yield
@@ -198,7 +198,7 @@ class Books:
 
 
 def at_once(count: int, do: Callable[[int], Answered]) -> list[Answered | Exception]:
-    """Run `do` in as many threads, all let go at the same moment; what each returned or raised."""
+    """Run `do` in `count` threads that start at the same moment. Return what each thread returned or raised."""
     start = Barrier(count)
 
     def run(number: int) -> Answered | Exception:

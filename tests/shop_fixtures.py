@@ -10,7 +10,7 @@ from tests.shop import Books, Shop
 
 @pytest.fixture
 def shop(database: Database) -> Iterator[Shop]:
-    """A shop of the test's own in the shared database."""
+    """A shop in the shared database, with an owner of its own."""
     opened = Shop.on(database)
     yield opened
     opened.close()

@@ -1,4 +1,4 @@
-"""docs/architecture.md shows the diff that adds a command. Here it is applied to a copy of the tree and used."""
+"""docs/architecture.md shows the diff that adds a command. A test applies it to a copy of the tree and uses the command."""
 
 from __future__ import annotations
 

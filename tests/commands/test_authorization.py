@@ -1,4 +1,4 @@
-"""Capture and void: what follows an authorization."""
+"""Capture and void, the commands that follow an authorization."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_an_authorization_is_captured_wholly_or_in_part(shop: Shop, books: Books
         None,
     )
     assert books.statuses(payment.payment_id) == ["PENDING", "PROCESSING", "AUTHORIZED", "CAPTURED"]
-    action, asked = shop.gateway.asked[-1]
+    action, request = shop.gateway.asked[-1]
     operation = books.operations(payment.payment_id)[-1]
-    assert (action, asked.key, asked.amount_minor) == ("capture", f"capture-{operation['operation_id']}", captured)
-    assert (asked.transaction_id, asked.payment_intent_id) == (payment.transaction_id, payment.payment_intent_id)
-    assert asked.payment_token == "tok_mine"
+    assert (action, request.key, request.amount_minor) == ("capture", f"capture-{operation['operation_id']}", captured)
+    assert (request.transaction_id, request.payment_intent_id) == (payment.transaction_id, payment.payment_intent_id)
+    assert request.payment_token == "tok_mine"
     event = shop.publisher.published[-1]
     assert (event.type, event.sequence, event.data) == ("payment.successful", 2, payment_body(result.payment))
 
@@ -80,14 +80,14 @@ def test_more_than_was_authorized_is_refused(shop: Shop, books: Books) -> None:
 def test_nothing_but_an_authorization_is_captured_or_voided(shop: Shop, books: Books, command: str, status: S) -> None:
     payment = shop.in_status(status)
     transaction_id = payment.transaction_id
-    if transaction_id is None:  # PROCESSING has none that a caller could know
+    if transaction_id is None:  # a payment in PROCESSING has none yet
         transaction_id = f"txn_{uuid7()}"
         books.query("UPDATE payments SET transaction_id = :txn WHERE payment_id = :id", txn=transaction_id, id=payment.payment_id)
-    asked, operations = len(shop.gateway.asked), len(books.operations(payment.payment_id))
+    requests, operations = len(shop.gateway.asked), len(books.operations(payment.payment_id))
     with pytest.raises(PaymentStateConflict, match=status.value) as refused:
         getattr(shop, command)(transaction_id)
     assert refused.value.extra == {"payment_id": str(payment.payment_id), "payment_status": status.value}
-    assert (len(shop.gateway.asked), len(books.operations(payment.payment_id))) == (asked, operations)
+    assert (len(shop.gateway.asked), len(books.operations(payment.payment_id))) == (requests, operations)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -112,7 +112,7 @@ def test_a_declined_command_leaves_the_authorization_and_the_next_one_has_a_new_
     assert books.payment(payment.payment_id) == before
     operation = books.operations(payment.payment_id)[-1]
     assert (operation["outcome"], operation["reply"]["decline_code"]) == ("declined", "card_declined")
-    assert abs((operation["settled_at"] - operation["created_at"]).total_seconds()) < 20, "settled when it was, not when it began"
+    assert abs((operation["settled_at"] - operation["created_at"]).total_seconds()) < 20, "settled_at is the moment of the settle"
     assert len(books.outbox(payment.payment_id)) == 1
     shop.gateway.answer = approve
     assert getattr(shop, command)(payment.transaction_id).outcome is Outcome.SUCCEEDED
@@ -145,7 +145,7 @@ def test_a_command_whose_outcome_is_unknown_holds_the_authorization_until_it_is_
     assert lone_books.payment(payment.payment_id)["status"] == after
     assert lone_shop.gateway.keys[-1] == lone_shop.gateway.keys[-2]
     if later is decline:
-        assert lone_shop.capture(payment.transaction_id).outcome is Outcome.DECLINED, "the way is free again"
+        assert lone_shop.capture(payment.transaction_id).outcome is Outcome.DECLINED, "the authorization is free again"
 
 
 @pytest.mark.parametrize("mixture", [["capture"] * 8, ["void"] * 8, ["capture", "void"] * 4], ids=lambda m: "-".join(m[:2]))
@@ -203,7 +203,7 @@ def test_a_command_whose_claim_lost_its_reply_is_carried_out(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_whose_settle_lost_its_reply_is_told_as_what_it_was(
+def test_a_command_whose_settle_lost_its_reply_returns_its_outcome(
     database: servers.Database, fault_proxy: Callable[..., FaultProxy], command: str
 ) -> None:
     proxy = fault_proxy(database.service_url)
@@ -222,13 +222,13 @@ def test_a_command_whose_settle_lost_its_reply_is_told_as_what_it_was(
 
 
 @pytest.mark.parametrize(("command", "status"), [("capture", "CAPTURED"), ("void", "VOIDED")])
-def test_a_command_that_may_still_be_begun_is_not_told_as_refused(
+def test_a_command_that_may_still_be_begun_is_not_reported_as_refused(
     lone_shop: Shop, lone_books: Books, command: str, status: str
 ) -> None:
     payment, late = lone_shop.authorized(), LateBooks.at(lone_shop.url)
     lone_shop.gateway.answer = lose_reply
     lone_shop.capture(payment.transaction_id)
-    with pytest.raises(ServiceUnavailable, match="may have been started"):  # sent again, the capture is in the way
+    with pytest.raises(ServiceUnavailable, match="may have been started"):  # the second sending finds the capture in flight
         getattr(lone_shop.with_(db=late), command)(payment.transaction_id)
     lone_shop.hears_later(decline, lone_books)
     late.arrive()

@@ -1,4 +1,4 @@
-"""One key, one command: the same table of situations for all four kinds."""
+"""One key, one command. Most tests run for all four kinds of commands."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Fields = dict[str, Any]
 class Command:
     kind: str
     prepare: Callable[[Shop], Fields]
-    """The fields of a request that will succeed."""
+    """Returns the fields of a request that will succeed."""
     other: Fields
-    """What makes it another request."""
+    """Changed fields, which make it another request."""
     refused: Callable[[Shop], Fields]
-    """The fields of a request that is refused before anything is written."""
+    """Returns the fields of a request that is refused before anything is written."""
     refusal: type[Refused]
     status: PaymentStatus
-    """Where success leads."""
+    """The payment's status after a success."""
 
     def run(self, shop: Shop, key: str | None, fields: Fields) -> Result:
         result: Result = getattr(shop, self.kind)(key=key, **fields)
@@ -100,13 +100,13 @@ def test_the_same_request_again_is_answered_and_not_carried_out_again(shop: Shop
     fields = command.prepare(shop)
     first = command.run(shop, "k", fields)
     assert (first.outcome, first.replayed, first.payment.status) == (Outcome.SUCCEEDED, False, command.status)
-    asked, events = len(shop.gateway.asked), len(shop.publisher.published)
+    requests, events = len(shop.gateway.asked), len(shop.publisher.published)
     row = books.payment(first.payment.payment_id)
     for _ in range(3):
         again = command.run(shop, "k", fields)
         same(first, again)
         assert (again.outcome, again.replayed, again.payment.status) == (Outcome.SUCCEEDED, True, command.status)
-    assert (len(shop.gateway.asked), len(shop.publisher.published)) == (asked, events)
+    assert (len(shop.gateway.asked), len(shop.publisher.published)) == (requests, events)
     assert books.payment(first.payment.payment_id) == row
 
 
@@ -114,12 +114,12 @@ def test_the_same_request_again_is_answered_and_not_carried_out_again(shop: Shop
 def test_another_request_with_the_key_is_refused(shop: Shop, command: Command) -> None:
     fields = command.prepare(shop)
     command.run(shop, "k", fields)
-    asked = len(shop.gateway.asked)
+    requests = len(shop.gateway.asked)
     for other in (fields | command.other, command.prepare(shop)):
-        asked = len(shop.gateway.asked)
+        requests = len(shop.gateway.asked)
         with pytest.raises(IdempotencyKeyReused):
             command.run(shop, "k", other)
-        assert len(shop.gateway.asked) == asked
+        assert len(shop.gateway.asked) == requests
 
 
 @every_kind
@@ -167,12 +167,12 @@ def test_a_key_of_one_kind_is_free_for_another(shop: Shop, second: str) -> None:
 
 
 @every_kind
-def test_after_a_decline_the_decline_is_told_again(shop: Shop, books: Books, command: Command) -> None:
+def test_a_request_that_is_repeated_after_a_decline_gets_the_decline_again(shop: Shop, books: Books, command: Command) -> None:
     fields = command.prepare(shop)
     shop.gateway.answer = decline
     first = command.run(shop, "k", fields)
     shop.gateway.answer = approve
-    asked = len(shop.gateway.asked)
+    requests = len(shop.gateway.asked)
     again = command.run(shop, "k", fields)
     same(first, again)
     for result in (first, again):
@@ -181,8 +181,8 @@ def test_after_a_decline_the_decline_is_told_again(shop: Shop, books: Books, com
             "card_declined",
             "The card was declined.",
         )
-    assert (again.replayed, len(shop.gateway.asked)) == (True, asked)
-    assert not command.run(shop, "k-2", fields).replayed, "a new key is a new attempt"
+    assert (again.replayed, len(shop.gateway.asked)) == (True, requests)
+    assert not command.run(shop, "k-2", fields).replayed, "a new key is a new operation"
 
 
 @every_kind
@@ -203,28 +203,28 @@ def test_while_the_outcome_is_unknown_so_is_the_answer_and_then_it_is_known(
 
 @every_kind
 def test_while_the_first_request_runs_the_key_is_in_use(shop: Shop, command: Command) -> None:
-    fields, other, heard = command.prepare(shop), shop.elsewhere(), list[IdempotencyKeyInUse]()
+    fields, other, errors = command.prepare(shop), shop.elsewhere(), list[IdempotencyKeyInUse]()
 
-    def ask_again_meanwhile(action: str, request: GatewayRequest) -> Reply:
+    def repeat_meanwhile(action: str, request: GatewayRequest) -> Reply:
         for _ in range(2):
             with pytest.raises(IdempotencyKeyInUse) as refused:
                 command.run(other, "k", fields)
-            heard.append(refused.value)
+            errors.append(refused.value)
         with pytest.raises(IdempotencyKeyReused):
             command.run(other, "k", fields | command.other)
         return approve(action, request)
 
-    shop.gateway.answer = ask_again_meanwhile
+    shop.gateway.answer = repeat_meanwhile
     assert command.run(shop, "k", fields).outcome is Outcome.SUCCEEDED
-    assert len(heard) == 2
-    assert all(error.retry_after_s is not None and 1 <= error.retry_after_s <= 5 for error in heard)
+    assert len(errors) == 2
+    assert all(error.retry_after_s is not None and 1 <= error.retry_after_s <= 5 for error in errors)
     other.close()
 
 
 @every_kind
 def test_of_eight_duplicates_at_once_one_is_carried_out(shop: Shop, books: Books, command: Command) -> None:
     fields = command.prepare(shop)
-    asked = len(shop.gateway.asked)
+    requests = len(shop.gateway.asked)
     shops = [shop.elsewhere() for _ in range(8)]
     results = at_once(8, lambda number: command.run(shops[number], "k", fields))
     [first] = [result for result in results if isinstance(result, Result) and not result.replayed]
@@ -233,7 +233,7 @@ def test_of_eight_duplicates_at_once_one_is_carried_out(shop: Shop, books: Books
         if isinstance(other, Result):
             same(first, other)
             assert other.outcome is Outcome.SUCCEEDED
-    assert len(shop.gateway.asked) == asked + 1
+    assert len(shop.gateway.asked) == requests + 1
     operations = [row for row in books.operations(first.payment.payment_id) if row["kind"] == command.kind]
     assert [(row["idempotency_key"], row["outcome"]) for row in operations] == [("k", "succeeded")]
     for one in shops:
@@ -243,11 +243,11 @@ def test_of_eight_duplicates_at_once_one_is_carried_out(shop: Shop, books: Books
 @every_kind
 def test_a_request_that_was_refused_leaves_the_key_free(shop: Shop, command: Command) -> None:
     refused = command.refused(shop)
-    asked = len(shop.gateway.asked)
+    requests = len(shop.gateway.asked)
     for _ in range(2):
         with pytest.raises(command.refusal):
             command.run(shop, "k", refused)
-    assert len(shop.gateway.asked) == asked
+    assert len(shop.gateway.asked) == requests
     result = command.run(shop, "k", command.prepare(shop))
     assert (result.outcome, result.replayed) == (Outcome.SUCCEEDED, False)
 
@@ -299,7 +299,7 @@ def test_an_order_that_was_declined_is_paid_anew_under_a_new_key_only(shop: Shop
     assert shop.process("k-1", order_id="o").payment.payment_id == declined.payment.payment_id
     paid = shop.process("k-2", order_id="o")
     assert paid.payment.status is PaymentStatus.CAPTURED
-    assert shop.process("k-1", order_id="o").outcome is Outcome.DECLINED, "the first request's answer stays what it was"
+    assert shop.process("k-1", order_id="o").outcome is Outcome.DECLINED, "the first request's answer does not change"
 
 
 def test_a_key_of_a_caller_with_little_time_is_held_for_little_time(shop: Shop, books: Books) -> None:

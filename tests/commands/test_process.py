@@ -27,7 +27,7 @@ from tests.shop import TRACEPARENT, Books, LateBooks, Shop, at_once
 S = PaymentStatus
 SUCCEEDED, DECLINED, UNKNOWN = Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.UNKNOWN
 
-# Token, capture method: outcome, decline code, statuses, events. The gateway is the simulated one.
+# The columns: token, capture method, outcome, decline code, statuses, events. The gateway is the simulated one.
 OUTCOMES: list[tuple[str, str, Outcome, str | None, list[S], list[str]]] = [
     ("tok_ok", "automatic", SUCCEEDED, None, [S.CAPTURED], ["payment.successful"]),
     ("tok_ok", "manual", SUCCEEDED, None, [S.AUTHORIZED], ["payment.authorized"]),
@@ -58,7 +58,7 @@ def test_a_payment_ends_as_the_gateway_says(
     assert (row["transaction_id"] is None) == (row["payment_intent_id"] is None) == (outcome is UNKNOWN)
 
 
-def test_a_captured_payment_is_in_the_books_with_all_that_was_said(shop: Shop, books: Books) -> None:
+def test_a_captured_payment_is_stored_with_every_field(shop: Shop, books: Books) -> None:
     result = shop.process(
         order_id="o-full",
         currency="KWD",
@@ -103,28 +103,28 @@ def test_a_captured_payment_is_in_the_books_with_all_that_was_said(shop: Shop, b
     assert (event["traceparent"], operation["traceparent"]) == (TRACEPARENT, TRACEPARENT)
 
 
-def test_what_is_returned_is_what_is_in_the_books(shop: Shop) -> None:
+def test_the_payment_that_is_returned_equals_the_stored_one(shop: Shop) -> None:
     for status in (S.PROCESSING, S.AUTHORIZED, S.CAPTURED, S.FAILED, S.VOIDED, S.PARTIALLY_REFUNDED, S.REFUNDED):
         returned = shop.in_status(status)
         assert returned.status is status
         assert find_payment(shop.service.db, shop.owner, "payment_id", returned.payment_id) == returned
 
 
-def test_the_gateway_is_asked_for_this_payment_under_its_key(shop: Shop) -> None:
+def test_the_gateway_is_called_for_this_payment_under_its_key(shop: Shop) -> None:
     result = shop.process(currency="JPY", payment_method="stripe", payment_token="tok_mine", capture_method="manual")
-    [(action, asked)] = shop.gateway.asked
+    [(action, request)] = shop.gateway.asked
     assert action == "charge"
-    assert asked == GatewayRequest(
+    assert request == GatewayRequest(
         key=f"pay-{result.payment.payment_id}",
         attempt=1,
         amount_minor=1999,
         currency="JPY",
         payment_method="stripe",
         payment_token="tok_mine",
-        timeout_s=asked.timeout_s,
+        timeout_s=request.timeout_s,
         capture=False,
     )
-    assert 9 < asked.timeout_s <= 10
+    assert 9 < request.timeout_s <= 10
 
 
 def test_an_authorization_holds_as_long_as_the_capture_window(shop: Shop) -> None:
@@ -142,7 +142,7 @@ def test_an_authorization_holds_as_long_as_the_capture_window(shop: Shop) -> Non
 def test_one_payment_is_three_round_trips_and_three_commits(
     database: servers.Database, fault_proxy: Callable[..., FaultProxy]
 ) -> None:
-    """Claim, settle and mark."""
+    """They are claim, settle and mark."""
     proxy = fault_proxy(database.service_url)
     shop = Shop.on(database).elsewhere(servers.with_address(database.service_url, "127.0.0.1", proxy.port))
     first = shop.process()
@@ -155,7 +155,7 @@ def test_one_payment_is_three_round_trips_and_three_commits(
     shop.close()
 
 
-def test_no_transaction_is_open_and_the_claim_is_committed_while_the_gateway_is_asked(shop: Shop, books: Books) -> None:
+def test_no_transaction_is_open_and_the_claim_is_committed_while_the_gateway_is_called(shop: Shop, books: Books) -> None:
     open_transactions = (
         "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = current_database()"
     )
@@ -186,7 +186,7 @@ def test_an_event_is_published_after_the_commit_that_wrote_it(shop: Shop, books:
     result = shop.process()
     assert seen == [["CAPTURED", None]]
     [row] = books.outbox(result.payment.payment_id)
-    assert row["published_at"] is not None, "it was marked"
+    assert row["published_at"] is not None, "the event is marked"
     [event] = shop.publisher.published
     assert (event.event_id, event.type, event.sequence) == (row["event_id"], "payment.successful", 1)
     assert event.data == payment_body(result.payment)
@@ -207,7 +207,7 @@ def test_outcome_payment_and_event_are_written_together_or_not_at_all(lone_shop:
     assert [event.sequence for event in lone_shop.publisher.published] == [1]
 
 
-# Whatever the broker does, the payment is the payment
+# A payment does not depend on the broker
 
 
 def broken(event: Event) -> bool:
@@ -235,7 +235,7 @@ def test_an_event_does_not_overtake_an_older_one_that_was_not_published(lone_sho
     payment = lone_shop.captured()
     lone_shop.publisher.acknowledges = lambda event: True
     assert lone_shop.refund(payment.transaction_id, amount=500).outcome is SUCCEEDED
-    assert lone_shop.publisher.published == [], "the second waits for the first"
+    assert lone_shop.publisher.published == [], "the second event waits for the first"
     lone_books.end_event_leases()
     lone_shop.relay()
     assert [(event.sequence, event.type) for event in lone_shop.publisher.published] == [
@@ -243,7 +243,7 @@ def test_an_event_does_not_overtake_an_older_one_that_was_not_published(lone_sho
         (2, "payment.refunded"),
     ]
     lone_shop.refund(payment.transaction_id, amount=500)
-    assert [event.sequence for event in lone_shop.publisher.published] == [1, 2, 3], "and the third is sent at once again"
+    assert [event.sequence for event in lone_shop.publisher.published] == [1, 2, 3], "the third event is sent at once"
 
 
 # One order, one payment
@@ -278,7 +278,7 @@ def test_an_order_can_be_paid_again_only_when_nothing_came_of_it(
     shop: Shop, books: Books, status: S, error: type[OrderInProgress | OrderAlreadyPaid] | None
 ) -> None:
     first = shop.in_status(status)
-    asked = len(shop.gateway.asked)
+    requests = len(shop.gateway.asked)
     if error is None:
         second = shop.captured(order_id=first.order_id)
         assert second.status is S.CAPTURED
@@ -288,7 +288,7 @@ def test_an_order_can_be_paid_again_only_when_nothing_came_of_it(
         shop.process(order_id=first.order_id)
     assert refused.value.extra == {"payment_id": str(first.payment_id), "payment_status": status.value}
     assert (refused.value.retry_after_s is not None) == (error is OrderInProgress)
-    assert len(shop.gateway.asked) == asked
+    assert len(shop.gateway.asked) == requests
     assert books.query("SELECT count(*) FROM payments WHERE owner = :owner", owner=shop.owner) == [[1]], "nothing was written"
 
 
@@ -298,7 +298,7 @@ def test_another_owners_order_of_the_same_name_is_another_order(shop: Shop, data
     other.close()
 
 
-# What is not known
+# Unknown outcomes
 
 
 def test_an_adapter_that_raises_leaves_the_outcome_unknown(shop: Shop, books: Books) -> None:
@@ -314,7 +314,7 @@ def test_an_adapter_that_raises_leaves_the_outcome_unknown(shop: Shop, books: Bo
     assert operation["lease_until"] < operation["next_attempt_at"], "the lease was given back"
 
 
-def test_with_too_little_time_left_the_gateway_is_not_asked(shop: Shop, books: Books) -> None:
+def test_with_too_little_time_left_the_gateway_is_not_called(shop: Shop, books: Books) -> None:
     result = replace(shop, time_s=4.0).process()
     assert (result.outcome, result.payment.status) == (UNKNOWN, S.PROCESSING)
     assert shop.gateway.asked == []
@@ -323,12 +323,12 @@ def test_with_too_little_time_left_the_gateway_is_not_asked(shop: Shop, books: B
 
 def test_the_gateway_is_given_no_more_time_than_there_is(shop: Shop) -> None:
     replace(shop, time_s=9.0).process()
-    [(_, asked)] = shop.gateway.asked
-    assert 0 < asked.timeout_s <= 5, "4 s are kept for what follows"
+    [(_, request)] = shop.gateway.asked
+    assert 0 < request.timeout_s <= 5, "4 s are kept for settle and publish"
 
 
 @pytest.mark.parametrize("answer", [approve, decline])
-def test_books_that_are_lost_after_the_charge_leave_it_to_reconcile(
+def test_a_database_that_is_lost_after_the_charge_leaves_the_outcome_to_reconcile(
     lone_database: servers.Database,
     lone_books: Books,
     fault_proxy: Callable[..., FaultProxy],
@@ -339,13 +339,13 @@ def test_books_that_are_lost_after_the_charge_leave_it_to_reconcile(
     connected = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'payments_service' AND datname = current_database()"
     with contextlib.ExitStack() as outage:
 
-        def lose_books(action: str, request: GatewayRequest) -> Reply:
+        def lose_database(action: str, request: GatewayRequest) -> Reply:
             outage.enter_context(proxy.refusing())
-            while lone_books.query(connected) != [[0]]:  # a connection that was cut may still pass on what comes at that moment
+            while lone_books.query(connected) != [[0]]:  # a connection that was just cut may still pass a request on
                 pass
             return answer(action, request)
 
-        shop.gateway.answer = lose_books
+        shop.gateway.answer = lose_database
         result = shop.process()
         assert (result.outcome, result.payment.status) == (UNKNOWN, S.PROCESSING)
         assert shop.publisher.published == []
@@ -359,7 +359,7 @@ def test_books_that_are_lost_after_the_charge_leave_it_to_reconcile(
     shop.close()
 
 
-# Replies of the database that get lost
+# Lost replies of the database
 
 
 def test_a_claim_whose_reply_was_lost_is_carried_out_once(
@@ -379,13 +379,13 @@ def test_a_claim_whose_reply_was_lost_is_carried_out_once(
 
 
 @pytest.mark.parametrize("key", [None, "k-1"])
-def test_an_order_that_may_still_be_charged_is_not_told_as_paid_already(
+def test_an_order_that_may_still_be_charged_is_not_reported_as_paid_already(
     lone_shop: Shop, lone_books: Books, key: str | None
 ) -> None:
     payment, late = lone_shop.authorized(order_id="o"), LateBooks.at(lone_shop.url)
-    with pytest.raises(ServiceUnavailable, match="may have been started") as told:
+    with pytest.raises(ServiceUnavailable, match="may have been started") as raised:
         lone_shop.with_(db=late).process(key, order_id="o")
-    assert told.value.retryable
+    assert raised.value.retryable
     lone_shop.void(payment.transaction_id)
     late.arrive()
     lone_books.make_due()
@@ -403,8 +403,8 @@ def test_a_repeated_request_is_answered_whatever_became_of_its_first_sending(sho
     late.close()
 
 
-class TakenOverBooks(Database):
-    """The first claim is committed, and its answer lost. Before it is sent again, its lease ends, and reconcile takes over."""
+class TakenOverDatabase(Database):
+    """The first claim is committed, and its reply is lost. Its lease ends and reconcile takes over before we send it again."""
 
     take_over: Callable[[], object] | None = None
 
@@ -420,7 +420,7 @@ class TakenOverBooks(Database):
 def test_a_worker_leaves_an_operation_alone_that_reconcile_took_over_before_it_was_found(
     lone_shop: Shop, lone_books: Books
 ) -> None:
-    slow, taken = TakenOverBooks.at(lone_shop.url), list[dict[str, Any]]()
+    slow, taken = TakenOverDatabase.at(lone_shop.url), list[dict[str, Any]]()
 
     def take_over() -> None:
         lone_books.make_due()
@@ -437,7 +437,7 @@ def test_a_worker_leaves_an_operation_alone_that_reconcile_took_over_before_it_w
 
 
 def test_a_worker_returns_the_outcome_that_reconcile_wrote_before_it_was_found(lone_shop: Shop, lone_books: Books) -> None:
-    slow = TakenOverBooks.at(lone_shop.url)
+    slow = TakenOverDatabase.at(lone_shop.url)
     slow.take_over = lambda: lone_shop.hears_later(approve, lone_books)
     result = lone_shop.with_(db=slow).process()
     assert (result.outcome, result.payment.status) == (Outcome.SUCCEEDED, S.CAPTURED)
@@ -446,7 +446,7 @@ def test_a_worker_returns_the_outcome_that_reconcile_wrote_before_it_was_found(l
 
 
 @pytest.mark.parametrize(("answer", "status"), [(approve, S.CAPTURED), (decline, S.FAILED)])
-def test_a_settle_whose_reply_was_lost_is_told_as_what_it_was(
+def test_a_settle_whose_reply_was_lost_returns_its_outcome(
     lone_database: servers.Database,
     lone_books: Books,
     fault_proxy: Callable[..., FaultProxy],
@@ -505,7 +505,7 @@ def test_a_connection_that_breaks_at_any_write_charges_once_and_ends_well(
     assert broken_at >= 6, "logging in is three writes, and each of the three phases is one"
 
 
-def test_a_lost_reply_of_the_gateway_is_asked_for_again_with_the_same_key(lone_shop: Shop, lone_books: Books) -> None:
+def test_after_a_lost_reply_the_gateway_is_called_again_with_the_same_key(lone_shop: Shop, lone_books: Books) -> None:
     lone_shop.gateway.answer = lose_reply
     result = lone_shop.process()
     assert lone_shop.hears_later(approve, lone_books).settled == 1

@@ -28,12 +28,12 @@ S = PaymentStatus
 
 
 def money(books: Books, payment: Payment) -> tuple[str, int, int, int]:
-    """Status, captured, refunded, reserved."""
+    """Return the status and the amounts captured, refunded and reserved."""
     row = books.payment(payment.payment_id)
     return row["status"], row["captured_minor"], row["refunded_minor"], row["refund_reserved_minor"]
 
 
-def test_a_full_refund_gives_back_all_and_tells_it(shop: Shop, books: Books) -> None:
+def test_a_full_refund_gives_back_all_and_publishes_it(shop: Shop, books: Books) -> None:
     payment = shop.captured()
     result = shop.refund(payment.transaction_id, reason="Too small")
     assert result.outcome is Outcome.SUCCEEDED
@@ -54,28 +54,28 @@ def test_a_full_refund_gives_back_all_and_tells_it(shop: Shop, books: Books) -> 
     assert event.data == payment_body(result.payment) | {"refund": refund_body(refund)}
 
 
-def test_the_gateway_is_asked_under_the_refunds_own_key(shop: Shop, books: Books) -> None:
+def test_the_gateway_is_called_under_the_refunds_own_key(shop: Shop, books: Books) -> None:
     payment = shop.captured(currency="EUR", payment_method="paypal", payment_token="tok_mine")
     result = shop.refund(payment.transaction_id, amount=500)
     assert result.refund is not None
-    action, asked = shop.gateway.asked[-1]
+    action, sent = shop.gateway.asked[-1]
     assert action == "refund"
-    assert asked == GatewayRequest(
+    assert sent == GatewayRequest(
         key=f"ref-{result.refund.refund_id}",
         attempt=1,
         amount_minor=500,
         currency="EUR",
         payment_method="paypal",
         payment_token="tok_mine",
-        timeout_s=asked.timeout_s,
+        timeout_s=sent.timeout_s,
         transaction_id=payment.transaction_id,
         payment_intent_id=payment.payment_intent_id,
     )
     operation = books.operations(payment.payment_id)[-1]
-    assert (operation["kind"], operation["gateway_key"], operation["refund_id"]) == ("refund", asked.key, result.refund.refund_id)
+    assert (operation["kind"], operation["gateway_key"], operation["refund_id"]) == ("refund", sent.key, result.refund.refund_id)
 
 
-def test_a_refund_on_a_machine_whose_clock_is_behind_is_told_after_the_capture(shop: Shop, books: Books) -> None:
+def test_a_refund_on_a_machine_whose_clock_is_behind_comes_after_the_capture(shop: Shop, books: Books) -> None:
     payment = shop.captured()
     behind = shop.with_(clock=lambda: datetime.now(UTC) - timedelta(minutes=5))
     behind.refund(payment.transaction_id, amount=500)
@@ -86,10 +86,10 @@ def test_a_refund_on_a_machine_whose_clock_is_behind_is_told_after_the_capture(s
     times = books.query("SELECT at FROM payment_status_history WHERE payment_id = :id ORDER BY version", id=payment.payment_id)
     assert times == sorted(times)
     events = [event["created_at"] for event in books.outbox(payment.payment_id)]
-    assert events == sorted(events), "a replay goes by this time"
+    assert events == sorted(events), "a replay sends the events in this order"
 
 
-def test_the_amount_is_reserved_while_the_gateway_is_asked(shop: Shop, books: Books) -> None:
+def test_the_amount_is_reserved_while_the_gateway_is_called(shop: Shop, books: Books) -> None:
     payment, seen = shop.captured(), []
 
     def look(action: str, request: GatewayRequest) -> Reply:
@@ -134,7 +134,7 @@ def test_more_than_is_left_is_refused_and_nothing_is_written(
     payment = shop.captured()
     if before:
         shop.refund(payment.transaction_id, amount=before)
-    row, operations, asked = books.payment(payment.payment_id), len(books.operations(payment.payment_id)), len(shop.gateway.asked)
+    row, operations, calls = books.payment(payment.payment_id), len(books.operations(payment.payment_id)), len(shop.gateway.asked)
     with pytest.raises(AmountTooLarge) as refused:
         shop.refund(payment.transaction_id, amount=amount)
     assert refused.value.extra == {
@@ -145,7 +145,7 @@ def test_more_than_is_left_is_refused_and_nothing_is_written(
     assert f"{available / 100:.2f} USD" in refused.value.detail
     assert books.payment(payment.payment_id) == row
     assert len(books.operations(payment.payment_id)) == operations
-    assert len(shop.gateway.asked) == asked
+    assert len(shop.gateway.asked) == calls
 
 
 def test_what_another_refund_has_reserved_is_not_available(shop: Shop, books: Books) -> None:
@@ -162,7 +162,7 @@ def test_what_another_refund_has_reserved_is_not_available(shop: Shop, books: Bo
     assert refused.value.extra["amount_available"] == 499
     rest = shop.refund(payment.transaction_id)
     assert rest.refund is not None
-    assert rest.refund.amount_minor == 499, "by default all that is left and not reserved"
+    assert rest.refund.amount_minor == 499, "the default is all that is left and not reserved"
     with pytest.raises(AmountTooLarge) as refused:
         shop.refund(payment.transaction_id)
     assert refused.value.extra["amount_available"] == 0
@@ -172,7 +172,7 @@ def test_what_another_refund_has_reserved_is_not_available(shop: Shop, books: Bo
 def test_other_statuses_cannot_be_refunded(shop: Shop, books: Books, status: S) -> None:
     payment = shop.in_status(status)
     transaction_id = payment.transaction_id
-    if transaction_id is None:  # PROCESSING has none that a caller could know
+    if transaction_id is None:  # a payment in PROCESSING has none yet
         transaction_id = f"txn_{uuid7()}"
         books.query("UPDATE payments SET transaction_id = :txn WHERE payment_id = :id", txn=transaction_id, id=payment.payment_id)
     with pytest.raises(PaymentStateConflict) as refused:
@@ -192,7 +192,7 @@ def test_a_transaction_that_is_not_there_or_not_ones_own_is_not_found(shop: Shop
     other.close()
 
 
-def test_a_declined_refund_frees_what_it_reserved_and_tells_nobody(shop: Shop, books: Books) -> None:
+def test_a_declined_refund_frees_what_it_reserved_and_publishes_nothing(shop: Shop, books: Books) -> None:
     payment = shop.captured()
     shop.gateway.answer = decline
     result = shop.refund(payment.transaction_id, amount=500)
@@ -204,7 +204,7 @@ def test_a_declined_refund_frees_what_it_reserved_and_tells_nobody(shop: Shop, b
     assert books.statuses(payment.payment_id) == ["PENDING", "PROCESSING", "CAPTURED"]
     shop.gateway.answer = approve
     assert shop.refund(payment.transaction_id).payment.status is S.REFUNDED
-    assert [event.sequence for event in shop.publisher.published] == [1, 2], "the declined one left no gap"
+    assert [event.sequence for event in shop.publisher.published] == [1, 2], "the declined refund left no gap"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_the_simulated_gateways_scenarios(
     assert [row["status"] for row in lone_books.refunds(payment.payment_id)] == ["SUCCEEDED" if status == "PENDING" else status]
 
 
-# Many at once
+# Refunds at the same time
 
 
 @pytest.mark.parametrize(("amount", "at_most"), [(300, 6), (None, 1), (1999, 1), (1000, 1)])
@@ -245,9 +245,9 @@ def test_eight_refunds_at_once_never_give_back_more_than_was_captured(
     for error in results:
         assert isinstance(error, Result | AmountTooLarge | PaymentStateConflict), results
         if isinstance(error, AmountTooLarge):
-            assert error.extra["amount_available"] == 1999 - at_most * (amount or 1999), "what is left now, not what was"
+            assert error.extra["amount_available"] == 1999 - at_most * (amount or 1999), "the amount that is left now"
     assert len(set(lone_shop.gateway.keys)) == 1 + at_most
-    # A settle that lost five times to the others is left to reconcile; under its lease until then.
+    # If a settle loses SETTLE_TRIES times to the others, reconcile settles the refund after its lease.
     lone_books.make_due()
     lone_shop.reconcile()
     refunds = lone_books.refunds(payment.payment_id)
@@ -295,7 +295,7 @@ def test_two_overlapping_refunds_of_all_that_is_left_end_as_refunded(shop: Shop,
     other.close()
 
 
-def test_a_settle_that_is_overtaken_between_two_looks_hears_what_was_written(lone_shop: Shop, lone_books: Books) -> None:
+def test_a_settle_that_is_overtaken_between_two_looks_returns_what_was_written(lone_shop: Shop, lone_books: Books) -> None:
     other = lone_shop.elsewhere()
 
     class OvertakenAfterALook(Database):
@@ -315,7 +315,7 @@ def test_a_settle_that_is_overtaken_between_two_looks_hears_what_was_written(lon
     lone_shop.gateway.answer = refund_in_between
     result = shop.refund(payment.transaction_id, amount=1000)
     assert (result.outcome, result.payment.status) == (Outcome.SUCCEEDED, S.REFUNDED)
-    assert len(lone_shop.gateway.asked) == 4, "the charge, two refunds, and one of them again"
+    assert len(lone_shop.gateway.asked) == 4, "the charge, the two refunds, and a second attempt for one of them"
     other.close()
     shop.close()
 
@@ -325,7 +325,7 @@ def test_a_settle_that_keeps_losing_is_left_to_reconcile(lone_shop: Shop, lone_b
     looked: list[datetime] = []
 
     def change_the_payment() -> datetime:
-        """The flow looks at the clock once for its claim and once for each try to settle."""
+        """Change the payment when the flow reads the clock: once for its claim and once for each try to settle."""
         looked.append(datetime.now(UTC))
         lone_books.query("UPDATE payments SET version = version + 1 WHERE payment_id = :id", id=payment.payment_id)
         return looked[-1]
@@ -340,7 +340,7 @@ def test_a_settle_that_keeps_losing_is_left_to_reconcile(lone_shop: Shop, lone_b
     assert lone_shop.gateway.keys[-2] == lone_shop.gateway.keys[-1]
 
 
-# Replies of the database that get lost
+# Lost replies of the database
 
 
 @pytest.mark.parametrize("key", [None, "k-1"])
@@ -369,23 +369,23 @@ def test_only_a_key_makes_it_safe_to_repeat_a_refund_whose_claim_got_no_answer(
     shop = Shop.on(database).elsewhere(servers.with_address(database.service_url, "127.0.0.1", proxy.port))
     payment = shop.captured()
     proxy.close()
-    with pytest.raises(ServiceUnavailable) as told:
+    with pytest.raises(ServiceUnavailable) as raised:
         shop.refund(payment.transaction_id, key, amount=500)
-    assert (told.value.retryable, told.value.retry_after_s is not None) == (retryable, retryable)
-    assert ("Idempotency-Key" in told.value.detail) is not retryable
+    assert (raised.value.retryable, raised.value.retry_after_s is not None) == (retryable, retryable)
+    assert ("Idempotency-Key" in raised.value.detail) is not retryable
     shop.close()
 
 
 @pytest.mark.parametrize(("key", "retryable"), [(None, False), ("k-1", True)])
-def test_a_refund_that_may_still_be_begun_is_not_told_as_refused(
+def test_a_refund_that_may_still_be_begun_is_not_reported_as_refused(
     lone_shop: Shop, lone_books: Books, key: str | None, retryable: bool
 ) -> None:
     payment, late = lone_shop.captured(), LateBooks.at(lone_shop.url)
     lone_shop.gateway.answer = lose_reply
     lone_shop.refund(payment.transaction_id)
-    with pytest.raises(ServiceUnavailable, match="may have been started") as told:  # sent again, there is nothing left to refund
+    with pytest.raises(ServiceUnavailable, match="may have been started") as raised:  # the second sending finds nothing left
         lone_shop.with_(db=late).refund(payment.transaction_id, key, amount=500)
-    assert told.value.retryable is retryable
+    assert raised.value.retryable is retryable
     lone_shop.hears_later(decline, lone_books)
     late.arrive()
     lone_shop.hears_later(approve, lone_books)
@@ -404,7 +404,7 @@ def test_a_connection_that_breaks_at_any_write_refunds_once(
         frail = shop.elsewhere(servers.with_address(lone_database.service_url, "127.0.0.1", proxy.port))
         broken_at += 1
         proxy.writes.fail(broken_at, answered=answered)
-        frail.refund(payment.transaction_id, f"k-{broken_at}")  # one broken connection is always made good
+        frail.refund(payment.transaction_id, f"k-{broken_at}")  # a refund always survives one broken connection
         broke = proxy.writes.failed
         proxy.writes.fail(0, answered=True)
         lone_books.make_due()
@@ -439,7 +439,7 @@ def test_a_worker_killed_before_or_after_the_gateway_gave_back_leaves_a_refund_t
 
 
 class _Clock:
-    """Kills the flow at its `fatal`-th look: the first is the claim's, the second comes after the gateway's answer."""
+    """Kills the flow at its `fatal`-th look: it looks once for the claim and then after the gateway's answer."""
 
     def __init__(self, fatal: int) -> None:
         self._left = fatal
@@ -453,7 +453,7 @@ class _Clock:
 
 @pytest.mark.parametrize("amount", [1, 1998, 1999, None])
 def test_a_claim_reserves_what_the_domain_says(shop: Shop, amount: int | None) -> None:
-    """The claim's SQL and `apply` say the same thing twice, so each is the witness of the other."""
+    """The claim's SQL and `apply` both state what a reservation changes. The test compares them."""
     before = shop.captured()
     shop.gateway.answer = lose_reply
     assert before.transaction_id is not None

@@ -30,7 +30,7 @@ WITH_AMOUNT = [(model, fields) for model, fields in MODELS if "amount" in model.
 
 
 def wrong_fields(model: type[Any], value: object) -> dict[str, str]:
-    """Location to message of what `validate` finds wrong."""
+    """Return the errors of `validate`: the message of each location."""
     with pytest.raises(InvalidRequest) as refused:
         validate(model, value)
     errors = refused.value.extra["errors"]
@@ -65,7 +65,7 @@ WRONG_AMOUNTS: dict[str, object] = {
 
 
 @pytest.mark.parametrize(("model", "fields"), WITH_AMOUNT)
-def test_anything_else_is_told_what_to_send(model: type[Any], fields: dict[str, Any]) -> None:
+def test_the_refusal_of_another_amount_says_what_to_send(model: type[Any], fields: dict[str, Any]) -> None:
     expected = "must be a JSON integer from 1 to 999999999999 in the currency's minor unit, such as 1999 for 19.99 USD"
     for name, amount in WRONG_AMOUNTS.items():
         with case(name):
@@ -190,7 +190,7 @@ def test_a_body_that_is_no_object_is_refused(model: type[Any], fields: dict[str,
             assert wrong_fields(model, value) == {"body": "must be a JSON object"}
 
 
-def test_the_first_twenty_mistakes_of_a_hostile_body_are_told() -> None:
+def test_only_the_first_twenty_mistakes_of_a_hostile_body_are_listed() -> None:
     assert len(wrong_fields(ProcessRequest, {f"f{n}": 1 for n in range(1000)})) == MAX_ERRORS
 
 
@@ -216,8 +216,8 @@ def test_the_first_twenty_mistakes_of_a_hostile_body_are_told() -> None:
 def test_what_was_sent_is_never_sent_back(value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
         validate(ProcessRequest, value)
-    told = refused.value.detail + json.dumps(refused.value.extra) + repr(refused.value.__cause__)
-    assert "CANARY" not in told
+    shown = refused.value.detail + json.dumps(refused.value.extra) + repr(refused.value.__cause__)
+    assert "CANARY" not in shown
     assert refused.value.__suppress_context__ or refused.value.__context__ is None, (
         "a traceback would show pydantic's error, which holds the input"
     )

@@ -32,7 +32,7 @@ def request(key: str = "pay-1", token: str | None = "tok_ok", **changes: Any) ->
 
 
 def within(count: int, of: int, rate: float) -> bool:
-    """Expect a count within 5 standard deviations of a binomial distribution. One in two million fair draws lies outside."""
+    """Return whether the count is within 5 standard deviations of its mean. One fair draw in two million is not."""
     return abs(count - of * rate) <= 5 * math.sqrt(of * rate * (1 - rate))
 
 
@@ -135,12 +135,12 @@ FOLLOW_UPS: list[tuple[str, str, type[Reply] | str, type[Reply] | str]] = [
 def test_what_follows_a_charge_has_its_own_scenarios(
     action: str, token: str, first: type[Reply] | str, later: type[Reply] | str
 ) -> None:
-    ask = getattr(gateway(success_rate=0.0), action)
+    call = getattr(gateway(success_rate=0.0), action)
     ids = {"transaction_id": "txn_1", "payment_intent_id": "pi_1"}
-    assert is_(ask(request("cap-1", token, **ids)), first)
-    reply = ask(request("cap-1", token, attempt=2, **ids))
+    assert is_(call(request("cap-1", token, **ids)), first)
+    reply = call(request("cap-1", token, attempt=2, **ids))
     assert is_(reply, later)
-    assert (reply.transaction_id, reply.payment_intent_id) == ("txn_1", "pi_1"), "a refund is of the charge's transaction"
+    assert (reply.transaction_id, reply.payment_intent_id) == ("txn_1", "pi_1"), "the reply names the charge's transaction"
 
 
 def test_a_manual_charge_is_authorized_although_its_capture_will_be_declined() -> None:
@@ -153,14 +153,14 @@ def test_replies_are_lost_at_their_rate_and_the_next_attempt_may_get_through() -
     second = [isinstance(lossy.charge(request(key, attempt=2)), Unknown) for key in KEYS]
     assert within(sum(first), len(KEYS), 0.3)
     assert within(sum(second), len(KEYS), 0.3)
-    assert within(sum(a and b for a, b in zip(first, second, strict=True)), len(KEYS), 0.09), "the two are independent"
+    assert within(sum(a and b for a, b in zip(first, second, strict=True)), len(KEYS), 0.09), "the two attempts are independent"
 
 
 def test_a_lost_reply_changes_nothing_about_the_answer() -> None:
     sure, lossy = gateway(success_rate=0.5), gateway(success_rate=0.5, lost_reply_rate=0.5)
     for key in KEYS[:500]:
-        heard = lossy.charge(request(key, None, attempt=2))
-        assert isinstance(heard, Unknown) or heard == sure.charge(request(key, None))
+        reply = lossy.charge(request(key, None, attempt=2))
+        assert isinstance(reply, Unknown) or reply == sure.charge(request(key, None))
 
 
 def test_the_delay_is_drawn_evenly_from_its_range() -> None:
@@ -190,9 +190,9 @@ def test_no_answer_in_time_is_unknown_and_takes_no_longer_than_that() -> None:
     assert waits == [1.5]
 
 
-def test_the_reply_that_the_books_keep_says_what_was_asked() -> None:
+def test_the_raw_reply_names_the_action() -> None:
     simulated = gateway()
-    raws = [ask(request()).raw for ask in (simulated.charge, simulated.capture, simulated.void, simulated.refund)]  # type: ignore[union-attr]
+    raws = [call(request()).raw for call in (simulated.charge, simulated.capture, simulated.void, simulated.refund)]  # type: ignore[union-attr]
     assert [raw["action"] for raw in raws] == ["charge", "capture", "void", "refund"]
     assert len({raw["id"] for raw in raws}) == 4
 

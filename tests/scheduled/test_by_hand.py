@@ -1,4 +1,4 @@
-"""Outcomes that a person looked up at the gateway."""
+"""A person settles an operation with the outcome that the gateway shows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def reply_of(database: Database, operation_id: str) -> Any:
 
 
 def lost(shop: Shop, database: Database) -> str:
-    """A payment whose first attempt got no reply; its operation's id."""
+    """Make a payment whose first attempt gets no reply, and return its operation's id."""
     shop.gateway.answer = lose_reply
     return operation_of(database, shop.process().payment.payment_id, "process")
 
@@ -49,7 +49,7 @@ def make_older(database: Database, operation_id: str, age_s: int) -> None:
 
 
 DAY_S = 25 * 3600
-"""By then no gateway is asked any more."""
+"""Reconcile has given up an operation of this age."""
 
 
 OUTCOMES: dict[str, tuple[dict[str, str], PaymentStatus]] = {
@@ -60,12 +60,12 @@ OUTCOMES: dict[str, tuple[dict[str, str], PaymentStatus]] = {
 
 @pytest.mark.parametrize("case", OUTCOMES)
 def test_a_payment_gets_the_outcome_and_owes_its_event(shop: Shop, database: Database, case: str) -> None:
-    told, status = OUTCOMES[case]
+    found, status = OUTCOMES[case]
     shop.gateway.answer = lose_reply
     payment = shop.process().payment
     operation_id = operation_of(database, payment.payment_id, "process")
     make_older(database, operation_id, DAY_S)
-    settled = settle_by_hand(shop.service, {"operation_id": operation_id, **KIM, **told})
+    settled = settle_by_hand(shop.service, {"operation_id": operation_id, **KIM, **found})
     assert (settled.payment.status, settled.replayed) == (status, False)
     assert reply_of(database, operation_id)["raw"] == {"by_hand": "kim"}
     with contextlib.closing(connect(database.owner_url)) as connection:
@@ -82,15 +82,15 @@ def test_a_declined_refund_frees_what_it_had_reserved(shop: Shop, database: Data
     shop.gateway.answer = approve
     operation_id = operation_of(database, payment.payment_id, "refund")
     make_older(database, operation_id, DAY_S)
-    told = {"operation_id": operation_id, **KIM, "outcome": "declined", "decline_code": "generic_decline"}
-    settled = settle_by_hand(shop.service, told)
+    found = {"operation_id": operation_id, **KIM, "outcome": "declined", "decline_code": "generic_decline"}
+    settled = settle_by_hand(shop.service, found)
     assert settled.refund and settled.refund.status is RefundStatus.FAILED
     assert shop.refund(payment.transaction_id, amount=1999).outcome is Outcome.SUCCEEDED
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no such operation": ({"operation_id": "019c0000-0000-7000-8000-000000000000"}, "no such operation"),
-    "nobody": ({"by": ""}, "who looked"),
+    "no person": ({"by": ""}, "who looked"),
     "no ids": ({"transaction_id": ""}, "must be the gateway's"),
     "no outcome": ({"outcome": "unknown"}, "outcome must be"),
     "no code": ({"outcome": "declined"}, "decline_code of"),
@@ -105,16 +105,16 @@ def test_what_says_too_little_is_refused_and_changes_nothing(shop: Shop, databas
     operation_id = lost(shop, database)
     make_older(database, operation_id, DAY_S)
     before = reply_of(database, operation_id)
-    told = {"operation_id": operation_id, **KIM, "outcome": "succeeded", **IDS} | difference
+    found = {"operation_id": operation_id, **KIM, "outcome": "succeeded", **IDS} | difference
     with pytest.raises(NotSettled, match=reason):
-        settle_by_hand(shop.service, told)
+        settle_by_hand(shop.service, found)
     assert reply_of(database, operation_id) == before
 
 
-def test_an_operation_that_reconcile_still_asks_about_is_left_to_it(shop: Shop, database: Database) -> None:
-    told = {"operation_id": lost(shop, database), **KIM, "outcome": "succeeded", **IDS}
+def test_an_operation_that_reconcile_still_tries_is_left_to_it(shop: Shop, database: Database) -> None:
+    found = {"operation_id": lost(shop, database), **KIM, "outcome": "succeeded", **IDS}
     with pytest.raises(NotSettled, match="still calls"):
-        settle_by_hand(shop.service, told)
+        settle_by_hand(shop.service, found)
 
 
 def test_the_last_attempt_is_waited_for_although_its_moment_has_passed(
@@ -122,23 +122,23 @@ def test_the_last_attempt_is_waited_for_although_its_moment_has_passed(
 ) -> None:
     operation_id = lost(lone_shop, lone_database)
     make_older(lone_database, operation_id, 72_030)
-    told = {"operation_id": operation_id, **KIM, **NEVER_SEEN}
+    found = {"operation_id": operation_id, **KIM, **NEVER_SEEN}
     lone_books.make_due()
     with pytest.raises(NotSettled, match="still calls"):
-        settle_by_hand(lone_shop.service, told)
+        settle_by_hand(lone_shop.service, found)
 
-    def told_meanwhile(action: str, request: GatewayRequest) -> Reply:
+    def settle_meanwhile(action: str, request: GatewayRequest) -> Reply:
         with pytest.raises(NotSettled, match="still calls"):
-            settle_by_hand(lone_shop.service, told | {"attempt": 2})
+            settle_by_hand(lone_shop.service, found | {"attempt": 2})
         return lose_reply(action, request)
 
-    lone_shop.gateway.answer = told_meanwhile
+    lone_shop.gateway.answer = settle_meanwhile
     assert lone_shop.reconcile().exhausted == 1
-    settled = settle_by_hand(lone_shop.service, told | {"attempt": 2})
+    settled = settle_by_hand(lone_shop.service, found | {"attempt": 2})
     assert settled.payment.status is PaymentStatus.FAILED
 
 
-def test_whoever_looked_before_the_last_attempt_does_not_free_an_order_that_it_charged(
+def test_a_look_before_the_last_attempt_does_not_free_an_order_that_the_attempt_charged(
     lone_shop: Shop, lone_database: Database, lone_books: Books
 ) -> None:
     charged: set[str] = set()
@@ -147,7 +147,7 @@ def test_whoever_looked_before_the_last_attempt_does_not_free_an_order_that_it_c
         charged.add(request.key)
         return lose_reply(action, request)
 
-    lone_shop.gateway.answer = lose_reply  # the request itself got lost, so that whoever looks now finds nothing
+    lone_shop.gateway.answer = lose_reply  # the request itself is lost, so a person who looks now finds nothing
     payment = lone_shop.process(order_id="o").payment
     operation_id = operation_of(lone_database, payment.payment_id, "process")
     make_older(lone_database, operation_id, 72_030)

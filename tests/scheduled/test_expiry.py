@@ -17,7 +17,7 @@ TIMES = ("created_at", "updated_at", "authorized_at", "capture_before")
 
 
 def run_out(books: Books, payment_id: UUID) -> None:
-    """Let the authorization have been made eight days ago."""
+    """Make the authorization eight days older."""
     earlier = ", ".join(f"{name} = {name} - interval '8 days'" for name in TIMES)
     books.query(f"UPDATE payments SET {earlier} WHERE payment_id = :id", id=payment_id)
 
@@ -40,7 +40,7 @@ def test_an_authorization_that_ran_out_is_voided(lone_shop: Shop, lone_books: Bo
     assert voided == ["VOIDED", EXPIRY_REASON]
     event = lone_shop.publisher.published[-1]
     assert (event.type, event.payment_id, event.sequence) == ("payment.voided", old.payment_id, 2)
-    assert lone_shop.reconcile() == Reconciled(), "once"
+    assert lone_shop.reconcile() == Reconciled(), "an authorization is voided once"
 
 
 def test_authorizations_of_every_owner_run_out(lone_shop: Shop, lone_books: Books) -> None:
@@ -55,14 +55,14 @@ def test_authorizations_of_every_owner_run_out(lone_shop: Shop, lone_books: Book
 
 
 @pytest.mark.parametrize("command", ["capture", "void"])
-def test_one_that_a_capture_or_void_is_at_work_on_is_left_alone(lone_shop: Shop, lone_books: Books, command: str) -> None:
+def test_one_with_a_capture_or_void_in_flight_is_left_alone(lone_shop: Shop, lone_books: Books, command: str) -> None:
     payment = lone_shop.authorized()
     lone_shop.gateway.answer = lose_reply
     getattr(lone_shop, command)(payment.transaction_id)
     run_out(lone_books, payment.payment_id)
-    asked = len(lone_shop.gateway.asked)
+    requests = len(lone_shop.gateway.asked)
     assert lone_shop.reconcile() == Reconciled()
-    assert len(lone_shop.gateway.asked) == asked
+    assert len(lone_shop.gateway.asked) == requests
 
 
 def test_one_whose_capture_was_declined_is_voided(lone_shop: Shop, lone_books: Books) -> None:
@@ -74,7 +74,7 @@ def test_one_whose_capture_was_declined_is_voided(lone_shop: Shop, lone_books: B
     assert lone_shop.reconcile().expired == 1
 
 
-def test_one_that_the_gateway_will_not_release_is_asked_for_once_an_hour(lone_shop: Shop, lone_books: Books) -> None:
+def test_one_that_the_gateway_will_not_release_is_tried_once_an_hour(lone_shop: Shop, lone_books: Books) -> None:
     payment = lone_shop.authorized()
     run_out(lone_books, payment.payment_id)
     lone_shop.gateway.answer = decline
@@ -85,7 +85,7 @@ def test_one_that_the_gateway_will_not_release_is_asked_for_once_an_hour(lone_sh
     lone_books.query("UPDATE operations SET settled_at = settled_at - interval '61 minutes' WHERE kind = 'void'")
     lone_shop.gateway.answer = approve
     assert lone_shop.reconcile().expired == 1
-    assert len(set(lone_shop.gateway.keys)) == 3, "a new void is a new command with a key of its own"
+    assert len(set(lone_shop.gateway.keys)) == 3, "a new void is a new operation with a key of its own"
 
 
 def test_one_whose_void_gets_no_answer_is_reconciled_as_any_void(lone_shop: Shop, lone_books: Books) -> None:
@@ -114,14 +114,14 @@ def test_one_that_cannot_be_voided_does_not_keep_the_others_waiting(lone_shop: S
         somebody.run("SELECT 1 FROM payments WHERE payment_id = :id FOR UPDATE", id=locked.payment_id)
         assert lone_shop.reconcile().expired == 1
     assert lone_books.payment(other.payment_id)["status"] == "VOIDED"
-    assert lone_shop.reconcile().expired == 1, "the other one when it is free"
+    assert lone_shop.reconcile().expired == 1, "the locked one is voided when it is free"
 
 
 @pytest.mark.parametrize("transaction_id", ["t" * 300, "txn\n1"])
 def test_an_id_that_no_caller_could_send_does_not_keep_the_others_waiting(
     lone_shop: Shop, lone_books: Books, transaction_id: str
 ) -> None:
-    """A gateway makes the ids of transactions. We do not validate them."""
+    """The gateway makes the transaction ids. We do not validate them."""
     odd, other = lone_shop.authorized(), lone_shop.authorized()
     for payment in (odd, other):
         run_out(lone_books, payment.payment_id)

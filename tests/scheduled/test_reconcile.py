@@ -34,7 +34,7 @@ def run(shop: Shop, kind: str, before: Payment | None) -> Any:
 
 
 def killed_at_the_gateway(shop: Shop, kind: str) -> str:
-    """A worker claims and dies while the gateway thinks; the payment's id."""
+    """Kill a worker after its claim, in its call of the gateway. Return the payment's id."""
     before = BEFORE[kind](shop)
     shop.gateway.answer = kill
     with pytest.raises(Killed):
@@ -67,7 +67,7 @@ def test_what_a_killed_worker_left_behind_is_settled_with_the_same_key(
     assert lone_shop.gateway.attempts[-2:] == [1, 2]
     owed = answer is approve or kind == "process"
     assert len(lone_shop.publisher.published) == events + owed, "its event is published at once"
-    assert lone_shop.reconcile() == Reconciled(), "once"
+    assert lone_shop.reconcile() == Reconciled(), "an operation is settled once"
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
@@ -80,11 +80,11 @@ def test_a_worker_that_dies_after_its_settle_leaves_only_the_event(lone_shop: Sh
     lone_shop.publisher.acknowledges = die
     with pytest.raises(Killed):
         run(lone_shop, kind, before)
-    asked = len(lone_shop.gateway.asked)
+    requests = len(lone_shop.gateway.asked)
     lone_shop.publisher.acknowledges = lambda event: True
     lone_books.make_due()
     assert lone_shop.reconcile() == Reconciled()
-    assert len(lone_shop.gateway.asked) == asked
+    assert len(lone_shop.gateway.asked) == requests
     lone_books.end_event_leases()
     assert lone_shop.relay().published == 1
     assert lone_books.query("SELECT status FROM payments") == [[SUCCESS[kind]]]
@@ -103,7 +103,7 @@ def test_each_further_attempt_has_the_same_key_and_the_next_number(lone_shop: Sh
     assert lone_books.statuses(payment.payment_id) == ["PENDING", "PROCESSING", "CAPTURED"]
 
 
-# The schedule: moments in seconds since the claim
+# The schedule, in seconds since the claim
 
 SCHEDULE = (30, 120, 600, 3600, 21600, 72000)
 
@@ -138,7 +138,7 @@ def test_the_next_attempt_is_the_schedules_next_moment(
     [operation] = lone_books.operations(payment.payment_id)
     assert operation["next_attempt_at"] == (operation["created_at"] + timedelta(seconds=next_s) if next_s else None)
     assert operation["outcome"] is None
-    assert lone_shop.reconcile() == Reconciled(exhausted=int(next_s is None)), "not before that moment"
+    assert lone_shop.reconcile() == Reconciled(exhausted=int(next_s is None)), "no attempt comes before that moment"
 
 
 def test_when_the_schedule_is_exhausted_a_person_has_to_look(lone_shop: Shop, lone_books: Books) -> None:
@@ -148,19 +148,19 @@ def test_when_the_schedule_is_exhausted_a_person_has_to_look(lone_shop: Shop, lo
     assert lone_shop.reconcile() == Reconciled(exhausted=1)
     assert len(lone_shop.gateway.asked) == 1
     row = lone_books.payment(payment.payment_id)
-    assert (row["status"], row["captured_minor"]) == ("PROCESSING", 0), "nothing is assumed"
+    assert (row["status"], row["captured_minor"]) == ("PROCESSING", 0), "we assume no outcome"
 
 
 def test_a_key_that_the_gateway_may_have_forgotten_is_never_used_again(lone_shop: Shop, lone_books: Books) -> None:
     killed_at_the_gateway(lone_shop, "process")
     lone_books.make_due()
     lone_books.query(f"UPDATE operations SET created_at = now() - interval '{GATEWAY_KEY_LIFETIME_S + 1} seconds'")
-    asked = len(lone_shop.gateway.asked)
+    requests = len(lone_shop.gateway.asked)
     assert lone_shop.reconcile() == Reconciled(exhausted=1)
-    assert len(lone_shop.gateway.asked) == asked
+    assert len(lone_shop.gateway.asked) == requests
 
 
-def test_the_age_of_the_oldest_unknown_outcome_is_told(lone_shop: Shop, lone_books: Books) -> None:
+def test_the_age_of_the_oldest_unknown_outcome_is_reported(lone_shop: Shop, lone_books: Books) -> None:
     lone_shop.captured()
     assert reconcile(lone_shop.service, Deadline.in_s(55)).oldest_unknown_s == 0
     lone_shop.gateway.answer = lose_reply
@@ -180,11 +180,11 @@ def test_settled_operations_are_never_due(lone_shop: Shop, lone_books: Books) ->
     assert lone_shop.reconcile() == Reconciled()
 
 
-# Workers in each other's way
+# Workers that act on the same operation
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_worker_whose_lease_ran_out_hears_what_reconcile_wrote_and_writes_nothing(
+def test_a_worker_whose_lease_ran_out_returns_what_reconcile_wrote_and_writes_nothing(
     lone_shop: Shop, lone_books: Books, kind: str
 ) -> None:
     before = BEFORE[kind](lone_shop)
@@ -193,7 +193,7 @@ def test_a_worker_whose_lease_ran_out_hears_what_reconcile_wrote_and_writes_noth
     def reconcile_meanwhile(action: str, request: GatewayRequest) -> Reply:
         lone_books.make_due()
         assert reconciler.reconcile() == Reconciled(settled=1)
-        return decline(action, request)  # a stale no must not undo the yes that was written
+        return decline(action, request)  # a late decline must not undo the success that was written
 
     lone_shop.gateway.answer = reconcile_meanwhile
     result = run(lone_shop, kind, before)
@@ -210,7 +210,7 @@ def test_a_worker_whose_lease_ran_out_hears_what_reconcile_wrote_and_writes_noth
 def test_a_worker_whose_attempt_was_taken_over_writes_nothing_even_while_nothing_is_known(
     lone_shop: Shop, lone_books: Books, answer: Callable[[str, GatewayRequest], Reply]
 ) -> None:
-    """The attempt is the fence: the second one is at work, or waits for its next moment."""
+    """The second attempt owns the operation now, while it runs and while it waits for its next moment."""
     reconciler = lone_shop.elsewhere().with_(gateway=FakeGateway(lose_reply))
 
     def reconcile_meanwhile(action: str, request: GatewayRequest) -> Reply:
@@ -244,10 +244,10 @@ def test_a_worker_whose_attempt_was_taken_over_leaves_the_new_ones_lease(
     result = lone_shop.process()
     assert result.outcome is Outcome.UNKNOWN
     assert lone_books.operations(result.payment.payment_id) == taken
-    assert lone_shop.reconcile() == Reconciled(), "whoever took over has the time that was given"
+    assert lone_shop.reconcile() == Reconciled(), "the lease of the worker that took over still runs"
 
 
-def test_reconcilers_at_the_same_time_ask_about_each_operation_once(lone_shop: Shop, lone_books: Books) -> None:
+def test_reconcilers_at_the_same_time_try_each_operation_once(lone_shop: Shop, lone_books: Books) -> None:
     lone_shop.gateway.answer = lose_reply
     for _ in range(20):
         lone_shop.process()
@@ -267,7 +267,7 @@ def test_one_operation_that_cannot_be_settled_does_not_hold_up_the_others(lone_s
     lone_shop.gateway.answer = lose_reply
     poison, *rest = [lone_shop.process().payment for _ in range(4)]
     lone_shop.gateway.answer = approve
-    # Its row is such that no change of it can be written.
+    # PostgreSQL refuses every further change of this payment.
     lone_books.make_due()
     with lone_books.refusing("payments", f"payment_id <> '{poison.payment_id}' OR version <= 2"):
         assert lone_shop.reconcile() == Reconciled(settled=3, unknown=1)

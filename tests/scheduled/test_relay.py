@@ -31,7 +31,7 @@ from tests.topic import Message, messages
 
 
 def with_events(shop: Shop, books: Books, *, payments: int, events: int, published: bool) -> datetime:
-    """Fill the books with more events than a test has time to make by paying, all of one moment; that moment."""
+    """Insert events of one moment, more than a test has time to make by paying. Return the moment."""
     payment = shop.captured()
     books.query("DELETE FROM outbox")
     [[noon]] = books.query("SELECT date_trunc('day', now()) - interval '12 hours'")
@@ -53,11 +53,11 @@ def with_events(shop: Shop, books: Books, *, payments: int, events: int, publish
     return moment
 
 
-# What is sent, and in which order
+# Content and order of the events
 
 
 def story(shop: Shop) -> UUID:
-    """A payment with four events, none of them published."""
+    """Make a payment with four events, none of them published."""
     shop.publisher.acknowledges = refuse
     payment = shop.authorized()
     shop.capture(payment.transaction_id)
@@ -121,9 +121,9 @@ def test_a_broker_that_acknowledges_nothing_is_left_alone_until_the_lease_ends(l
     lone_shop.publisher.acknowledges = refuse
     lone_shop.publisher.batches.clear()
     assert lone_shop.relay().unpublished == 12
-    assert lone_shop.publisher.batches == [3], "one batch, and no more of them"
+    assert lone_shop.publisher.batches == [3], "one batch and no further one"
     lone_shop.publisher.acknowledges = lambda event: True
-    assert lone_shop.relay().published == 0, "it may be on its way still"
+    assert lone_shop.relay().published == 0, "the events may still be on their way"
     [[left_s]] = lone_books.query("SELECT EXTRACT(EPOCH FROM max(lease_until) - now())::float8 FROM outbox")
     assert 5 < left_s <= LEASE_S
     lone_books.end_event_leases()
@@ -165,7 +165,7 @@ def test_while_the_broker_is_left_alone_nothing_is_leased(lone_shop: Shop, lone_
 
 @dataclass
 class Partitions:
-    """A producer on whose topic the partition of one payment is dead."""
+    """A producer whose topic has one dead partition, the one of the payment `dead`."""
 
     dead: UUID
     _sender: Any = field(default_factory=lambda: SimpleNamespace(force_close=lambda: None))
@@ -194,7 +194,7 @@ def test_a_batch_that_is_refused_again_and_again_does_not_starve_the_rest(lone_s
     tried: set[UUID] = set()
 
     def poison(event: Event) -> bool:
-        """The first batch that was ever tried is refused for good."""
+        """Refuse the first batch for good."""
         if len(tried) < BATCH:
             tried.add(event.event_id)
         return event.event_id not in tried
@@ -213,7 +213,7 @@ def test_relays_at_the_same_time_send_each_event_once_and_in_order(lone_shop: Sh
     lone_books.end_event_leases()
     workers = [lone_shop.elsewhere() for _ in range(4)]
     results = at_once(4, lambda number: workers[number].relay())
-    while lone_shop.relay().published:  # what a relay saw leased by another in its last look
+    while lone_shop.relay().published:  # a relay may stop while another one holds leases
         pass
     assert all(isinstance(result, Relayed) for result in results), results
     sent = [(event.payment_id, event.sequence) for event in lone_shop.publisher.published]
@@ -235,7 +235,7 @@ def test_a_mark_that_is_lost_sends_the_event_again_with_the_same_id(lone_shop: S
     assert ids[3] == ids[4]
 
 
-def test_with_too_little_time_nothing_is_sent_but_the_lag_is_told(lone_shop: Shop, lone_books: Books) -> None:
+def test_with_too_little_time_nothing_is_sent_but_the_lag_is_reported(lone_shop: Shop, lone_books: Books) -> None:
     story(lone_shop)
     lone_books.end_event_leases()
     lone_shop.publisher.batches.clear()
@@ -252,7 +252,7 @@ def test_what_was_published_over_seven_days_ago_is_pruned(lone_shop: Shop, lone_
     assert [len(lone_books.outbox(payment_id)) for payment_id in (old, week, waiting)] == [0, 4, 4]
 
 
-def test_whatever_piled_up_is_pruned_in_one_run(lone_shop: Shop, lone_books: Books) -> None:
+def test_a_large_backlog_is_pruned_in_one_run(lone_shop: Shop, lone_books: Books) -> None:
     payment_id = story(lone_shop)
     lone_books.query("""
         INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)
@@ -267,7 +267,7 @@ def test_whatever_piled_up_is_pruned_in_one_run(lone_shop: Shop, lone_books: Boo
 
 
 def published_at_minutes(books: Books, payment_id: UUID, minutes: Sequence[int]) -> datetime:
-    """Spread the payment's events over the given minutes of a past noon, published; that noon."""
+    """Mark the payment's events published, and date them to these minutes after a past noon. Return that noon."""
     [[noon]] = books.query("SELECT date_trunc('day', now()) - interval '12 hours'")
     for row, minute in zip(books.outbox(payment_id), minutes, strict=True):
         books.query(
@@ -301,7 +301,7 @@ def test_what_was_not_published_is_not_replayed(lone_shop: Shop, lone_books: Boo
 
 @pytest.fixture
 def many(lone_shop: Shop, lone_books: Books) -> datetime:
-    """2.25 batches of published events, three a payment and all of one moment; that moment."""
+    """Insert 2.25 batches of published events of one moment, three a payment. Return the moment."""
     return with_events(lone_shop, lone_books, payments=BATCH * 3 // 4, events=3, published=True)
 
 
@@ -340,7 +340,7 @@ def test_an_event_reaches_the_topic_as_a_cloud_event(shop: Shop, books: Books, b
     publisher.close()
     found = of_payment(list(messages(broker.bootstrap_servers, topic)), payment.payment_id)
     rows = books.outbox(payment.payment_id)
-    assert [row["published_at"] is not None for row in rows] == [True, True], "sent inline and marked"
+    assert [row["published_at"] is not None for row in rows] == [True, True], "the invocations published and marked them"
     for message, row in zip(found, rows, strict=True):
         assert message.headers == {
             "ce_specversion": "1.0",
@@ -407,26 +407,26 @@ def test_a_broker_that_is_not_there_is_asked_once_in_a_while_and_no_one_waits_lo
     event = Event(UUID(int=1), UUID(int=2), 1, "payment.successful", {}, datetime.fromisoformat("2026-01-31T12:00:00Z"), None)
     assert publisher.publish([event], 0.5) == set()
     assert publisher._producer is None, "a producer that failed is dropped"
-    assert publisher.publish([event], 60) == set(), "and for a while not even tried again"
+    assert publisher.publish([event], 60) == set(), "we do not try the broker again for a while"
     assert publisher._producer is None
     publisher.warm_up()
-    assert publisher._producer is None, "nor warmed up"
+    assert publisher._producer is None, "warm_up does not try it either"
 
 
 class FakeAdmin:
-    """A cluster of so many brokers; one that `refuses` wants to decide on replicas by itself."""
+    """A cluster of so many brokers. With `refuses` it refuses the first request, because it decides on replicas itself."""
 
     def __init__(self, brokers: int, refuses: type[Exception] | None) -> None:
         self._brokers, self._refuses = brokers, refuses
-        self.asked: list[tuple[int, dict[str, str]]] = []
+        self.requests: list[tuple[int, dict[str, str]]] = []
 
     def describe_cluster(self) -> dict[str, Any]:
         return {"brokers": [{"broker_id": number} for number in range(self._brokers)]}
 
     def create_topics(self, topics: Sequence[Any]) -> None:
         [topic] = topics
-        self.asked.append((topic.replication_factor, topic.topic_configs))
-        if self._refuses and len(self.asked) == 1:
+        self.requests.append((topic.replication_factor, topic.topic_configs))
+        if self._refuses and len(self.requests) == 1:
             raise self._refuses
 
     def close(self) -> None:
@@ -434,7 +434,7 @@ class FakeAdmin:
 
 
 @pytest.mark.parametrize(
-    ("brokers", "refuses", "asked"),
+    ("brokers", "refuses", "requests"),
     [
         (1, None, [(1, {})]),
         (2, None, [(2, DURABLE)]),
@@ -448,12 +448,12 @@ def test_an_acknowledged_event_has_two_copies_where_there_are_brokers_for_them(
     monkeypatch: pytest.MonkeyPatch,
     brokers: int,
     refuses: type[Exception] | None,
-    asked: list[tuple[int, dict[str, str]]],
+    requests: list[tuple[int, dict[str, str]]],
 ) -> None:
     admin = FakeAdmin(brokers, refuses)
     monkeypatch.setattr("kafka.admin.KafkaAdminClient", lambda **_: admin)
     assert create_topic(["broker:9092"], "payments", 12, dict)
-    assert admin.asked == asked
+    assert admin.requests == requests
 
 
 def test_a_topic_is_made_once(broker: Broker) -> None:
@@ -474,7 +474,7 @@ def test_a_broker_that_took_an_event_for_a_duplicate_of_what_it_never_had_has_no
     older = KafkaPublisher([address], "payments")
     assert older.publish([event(1)], 5) == {UUID(int=1)}
     before = outage_broker.restarts
-    servers.kill(outage_broker)  # and with it all that it knew, so that it gives a second producer the first one's id
+    servers.kill(outage_broker)  # it forgets everything, so it gives the second producer the first one's id
     end_s = time.monotonic() + 20
     while outage_broker.restarts == before and time.monotonic() < end_s:
         time.sleep(0.05)
@@ -493,7 +493,7 @@ def test_the_store_leases_only_the_oldest_event_of_a_payment(lone_shop: Shop, lo
     lone_books.end_event_leases()
     [claimed] = outbox.claim_unpublished(lone_shop.service.db, 10, 60)
     assert (claimed.payment_id, claimed.sequence) == (payment_id, 1)
-    assert outbox.claim_unpublished(lone_shop.service.db, 10, 60) == [], "while the first is on its way the second waits"
+    assert outbox.claim_unpublished(lone_shop.service.db, 10, 60) == [], "the second event waits while the first is on its way"
     outbox.mark_published(lone_shop.service.db, [claimed.event_id])
     [claimed] = outbox.claim_unpublished(lone_shop.service.db, 10, 60)
     assert claimed.sequence == 2

@@ -1,4 +1,4 @@
-"""Connections that read and change the database without the service's code."""
+"""Connections to the shared database: the owner's, the service role's, and one through the service's own class."""
 
 from __future__ import annotations
 

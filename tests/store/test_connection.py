@@ -1,4 +1,4 @@
-"""The connection that the store stands on: one flush a phase, and what becomes of a phase when the connection fails."""
+"""The connection to PostgreSQL: one flush a phase, and the fate of a phase when the connection fails."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NOTE = Statement("INSERT INTO notes (number) VALUES (:number)")
 
 @pytest.fixture(scope="module")
 def scratch(postgres: servers.Postgres) -> servers.Database:
-    """A database where the service's role writes to `notes` and counts with `tries`, which counts also what is rolled back."""
+    """A database where the service's role writes to `notes` and counts with `tries`; a rollback does not undo the count."""
     database = postgres.new_database()
     with contextlib.closing(connect(database.owner_url)) as owner:
         owner.run("CREATE TABLE notes (number int CONSTRAINT notes_number_key UNIQUE DEFERRABLE INITIALLY IMMEDIATE)")
@@ -55,7 +55,7 @@ def scratch(postgres: servers.Postgres) -> servers.Database:
 
 @pytest.fixture
 def notes(scratch: servers.Database) -> servers.Database:
-    """The same with `notes` empty and the role's and the database's settings as the migrations made them."""
+    """The same database, with `notes` empty and with the settings that the migrations made."""
     with contextlib.closing(connect(scratch.owner_url)) as owner:
         [[name]] = owner.run("SELECT current_database()")
         owner.run("DELETE FROM notes")
@@ -66,7 +66,7 @@ def notes(scratch: servers.Database) -> servers.Database:
 
 @pytest.fixture
 def proxied(notes: servers.Database, fault_proxy: ProxyBefore) -> Iterator[tuple[Database, FaultProxy]]:
-    """The books through a proxy, connected already."""
+    """The database through a proxy, already connected."""
     proxy = fault_proxy(notes.service_url)
     db = Database.at(servers.with_address(notes.service_url, "127.0.0.1", proxy.port))
     db.run(PID())
@@ -117,7 +117,7 @@ def test_statements_of_one_run_are_one_transaction(notes: servers.Database) -> N
     db.close()
 
 
-def test_an_error_at_the_commit_itself_rolls_back_and_is_told(notes: servers.Database) -> None:
+def test_an_error_at_the_commit_itself_rolls_back_and_is_raised(notes: servers.Database) -> None:
     db = Database.at(notes.service_url)
     later = Statement("SET CONSTRAINTS ALL DEFERRED")
     with pytest.raises(UniqueViolation, match="notes_number_key"):
@@ -184,7 +184,7 @@ def test_nothing_connects_before_the_first_use() -> None:
     db.close()
 
 
-# What is lost, and what of it is sent again
+# Lost connections and replies, and when we send a phase again
 
 
 def test_a_connection_that_died_while_idle_is_made_anew(notes: servers.Database) -> None:
@@ -224,7 +224,7 @@ def test_a_connection_that_was_cut_while_idle_is_made_anew(proxied: tuple[Databa
     before = pid(db)
     proxy.cut()
     with contextlib.closing(connect(notes.owner_url)) as owner:
-        while owner.run("SELECT 1 FROM pg_stat_activity WHERE pid = :pid", pid=before):  # up to then it may pass on what comes
+        while owner.run("SELECT 1 FROM pg_stat_activity WHERE pid = :pid", pid=before):  # until then it may pass a request on
             pass
     db.run(NOTE(number=1))
     assert noted(notes) == [1]
@@ -257,7 +257,7 @@ def test_a_phase_that_was_cut_off_is_sent_once_more(
     db, proxy = proxied
     proxy.writes.fail(1, answered=answered)
     if answered:
-        # The second sending finds the traces of the first: a refusal that tells the flow to look what is there.
+        # The rows of the first sending refuse the second. The flow then looks which rows are there.
         with pytest.raises(UniqueViolation, match="notes_number_key"):
             db.run(NOTE(number=1), NOTE(number=2))
     else:
@@ -322,7 +322,7 @@ def test_an_answer_that_says_ready_and_not_done_is_a_lost_one(notes: servers.Dat
 
     connections: list[Connection] = []
     db = Database(connection)
-    with pytest.raises(UniqueViolation):  # what the first sending wrote refuses the second one
+    with pytest.raises(UniqueViolation):  # the rows of the first sending refuse the second
         db.run(NOTE(number=1))
     assert len(connections) == 2
     db.close()
@@ -355,7 +355,7 @@ def test_a_defect_while_reading_an_answer_is_no_lost_connection(notes: servers.D
 
 
 class Unreadable:
-    """A value whose text cannot be made: pg8000 asks for it before anything is sent."""
+    """A value whose text cannot be made. pg8000 makes the text before it sends anything."""
 
     def __init__(self, error: type[Exception]) -> None:
         self._error = error
@@ -365,7 +365,7 @@ class Unreadable:
 
 
 @pytest.mark.parametrize(
-    "value", ["\ud800", Unreadable(ValueError), Unreadable(AttributeError)], ids=["surrogate", "value", "attr"]
+    "value", ["\ud800", Unreadable(ValueError), Unreadable(AttributeError)], ids=["surrogate", "ValueError", "AttributeError"]
 )
 def test_a_value_that_cannot_be_sent_is_a_defect_and_nothing_leaves(notes: servers.Database, value: object) -> None:
     db = Database.at(notes.service_url)
@@ -382,7 +382,7 @@ def test_a_failed_check_is_a_fault_that_trying_again_does_not_cure(db: Database)
         db.run(INSERT_PAYMENT(row))
     assert not refused.value.retryable
     assert refused.value.detail == "The database refused the statement."
-    assert refused.value.__notes__ == ["SQLSTATE 23514 payments_amount_in_range"], "our log says which constraint it was"
+    assert refused.value.__notes__ == ["SQLSTATE 23514 payments_amount_in_range"], "our log names the constraint"
 
 
 def test_a_claim_whose_reply_was_lost_is_there_once(database: servers.Database, fault_proxy: ProxyBefore) -> None:
@@ -409,7 +409,7 @@ def test_a_claim_whose_reply_was_lost_is_there_once(database: servers.Database, 
     db.close()
 
 
-def test_a_server_that_cannot_be_reached_is_told_with_a_time_to_wait(
+def test_a_server_that_cannot_be_reached_is_an_outage_with_a_time_to_wait(
     proxied: tuple[Database, FaultProxy], notes: servers.Database
 ) -> None:
     db, proxy = proxied
@@ -421,7 +421,7 @@ def test_a_server_that_cannot_be_reached_is_told_with_a_time_to_wait(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "shown"),
     [
         ({"password": "pw-canary"}, "28P01"),
         ({"password": None}, "unavailable"),
@@ -429,12 +429,12 @@ def test_a_server_that_cannot_be_reached_is_told_with_a_time_to_wait(
         ({"database": "canary"}, "3D000"),
         ({"port": 1}, "unavailable"),
         ({"host": "canary.invalid"}, "unavailable"),
-        ({"ssl_context": ssl.create_default_context()}, "unavailable"),  # never in plain text instead
+        ({"ssl_context": ssl.create_default_context()}, "unavailable"),  # we do not fall back to plain text
     ],
 )
-def test_a_login_that_fails_is_an_outage_and_tells_nothing(notes: servers.Database, wrong: dict[str, Any], told: str) -> None:
+def test_a_login_that_fails_is_an_outage_and_quotes_nothing(notes: servers.Database, wrong: dict[str, Any], shown: str) -> None:
     db = Database(lambda: Connection(**connection_options(notes.service_url) | wrong))
-    with pytest.raises(ServiceUnavailable, match=told) as error:
+    with pytest.raises(ServiceUnavailable, match=shown) as error:
         db.run(PID())
     assert "canary" not in "".join(traceback.format_exception(error.value))
 
@@ -450,7 +450,7 @@ def test_a_server_is_used_again_after_a_restart_and_after_a_crash(
     outage_postgres.start()
     before = pid(db)
     servers.kill(outage_postgres)
-    while True:  # its supervisor brings it back; up to then every error is the one that says "later"
+    while True:  # its supervisor restarts it; until then every error is ServiceUnavailable
         with contextlib.suppress(ServiceUnavailable):
             assert pid(db) != before
             break
@@ -470,17 +470,17 @@ def test_a_time_out_is_not_sent_again_and_the_connection_is_not_used_again(notes
         db.run(Bound(slow, (1,)))
     assert error.value.retry_after_s == 2
     with contextlib.closing(connect(notes.owner_url)) as owner:
-        at_it = "SELECT pid FROM pg_stat_activity WHERE query = :query AND state = 'active'"
-        assert owner.run(at_it, query=slow) == [[before]], "the one that was sent, and no other"
+        running = "SELECT pid FROM pg_stat_activity WHERE query = :query AND state = 'active'"
+        assert owner.run(running, query=slow) == [[before]], "the statement was sent once"
         assert pid(db) != before
-        while owner.run(at_it, query=slow):
+        while owner.run(running, query=slow):
             pass
-    assert noted(notes) == [1], "which is why it is not sent again"
+    assert noted(notes) == [1], "the server has carried it out, so we must not send it again"
     db.close()
 
 
 def test_a_connection_is_waited_for_longer_than_the_server_works_on_a_statement(db: Database) -> None:
-    """So that a slow statement ends as the server's error, and not as a torn stream."""
+    """A slow statement then ends with the server's error, and not with a torn stream."""
     db.run(PID())
     assert db._connection is not None
     [[[timeout_s]]] = db.run(Statement("SELECT EXTRACT(EPOCH FROM current_setting('statement_timeout')::interval)::float8")())
@@ -513,10 +513,10 @@ def test_a_statement_that_takes_too_long_is_given_up(notes: servers.Database) ->
     db.close()
 
 
-# What a server's error means
+# The meaning of a server's error
 
 MEANING: dict[str, tuple[type[Exception], int]] = {
-    # SQLSTATE: what the flow hears, and how often the statement was sent
+    # SQLSTATE: the error that the flow gets, and how often we sent the statement
     "57P01": (ServiceUnavailable, 2),
     "57P02": (ServiceUnavailable, 2),
     "57P03": (ServiceUnavailable, 1),
@@ -548,7 +548,7 @@ def test_every_sqlstate_that_means_something_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("state", MEANING)
-def test_a_servers_error_is_told_as_the_table_says(notes: servers.Database, state: str) -> None:
+def test_a_servers_error_becomes_ours_as_the_table_says(notes: servers.Database, state: str) -> None:
     kind, times = MEANING[state]
     with contextlib.closing(connect(notes.owner_url)) as owner:
         owner.run("SELECT setval('tries', 1, false)")
@@ -559,7 +559,7 @@ def test_a_servers_error_is_told_as_the_table_says(notes: servers.Database, stat
             db.run(Bound(failing, ()))
         assert "row-canary" not in "".join(traceback.format_exception(error.value))
         assert owner.run("SELECT last_value FROM tries") == [[times]]
-        # A server that leaves, or is in a state that we did not bring about, is not asked on the same connection again.
+        # If the server leaves, or is in a state that we did not cause, we do not use the connection again.
         assert (pid(db) != before) == (state[:2] in ("57", "08", "25"))
     if isinstance(error.value, ServiceUnavailable):
         assert error.value.retry_after_s == 2
@@ -596,7 +596,7 @@ def test_no_error_quotes_the_row_that_caused_it(db: Database) -> None:
         assert error.value.__suppress_context__
 
 
-# The address
+# The database's address
 
 BASE = {"user": "me", "password": None, "host": "db", "port": 5432, "database": "payments", "timeout": 3.0}
 
@@ -615,7 +615,7 @@ BASE = {"user": "me", "password": None, "host": "db", "port": 5432, "database": 
 )
 def test_a_url_becomes_arguments(url: str, changes: dict[str, Any]) -> None:
     options = connection_options(url)
-    assert isinstance(options.pop("ssl_context"), ssl.SSLContext), "whoever does not ask for less gets TLS"
+    assert isinstance(options.pop("ssl_context"), ssl.SSLContext), "TLS is the default"
     assert options == BASE | changes
 
 
@@ -637,7 +637,7 @@ def test_tls_checks_the_servers_name_or_is_off(url: str, encrypted: bool) -> Non
     if encrypted:
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     else:
-        assert context is False, "None would fall back to plain text where the server has no TLS"
+        assert context is False, "with None pg8000 would fall back to plain text where the server has no TLS"
 
 
 def test_a_token_or_a_secret_does_not_travel_in_plain_text() -> None:

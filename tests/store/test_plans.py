@@ -78,8 +78,8 @@ def in_order(filled: Connection) -> Iterator[Connection]:
 
 
 def _plan(connection: Connection, statement: Bound) -> Nodes:
-    told = connection.execute_unnamed(f"EXPLAIN (FORMAT JSON) {statement.sql}", statement.values).rows[0][0]
-    return list(_nodes((json.loads(told) if isinstance(told, str) else told)[0]["Plan"]))
+    answer = connection.execute_unnamed(f"EXPLAIN (FORMAT JSON) {statement.sql}", statement.values).rows[0][0]
+    return list(_nodes((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]))
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -100,7 +100,7 @@ def test_no_look_up_reads_a_whole_table(filled: Connection, statements: dict[str
     for name, statement in statements.items():
         nodes = _plan(filled, statement)
         scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
-        # PostgreSQL may read the tables that are empty here whole.
+        # PostgreSQL may scan the other tables, which are empty here.
         assert not {"payments", "payment_status_history", "refunds"} & set(scanned), name
 
 
@@ -108,7 +108,7 @@ WITHOUT_ORDER = [name for name, page in PAGES.items() if "order-1" not in page.v
 
 
 def test_a_page_reads_the_rows_it_shows_and_no_more(in_order: Connection) -> None:
-    """An order's page is left out, because an order has few payments and PostgreSQL may filter and sort them."""
+    """We leave an order's pages out: an order has few payments, and PostgreSQL may filter and sort them."""
     faults = {name: _faults(_plan(in_order, PAGES[name])) for name in WITHOUT_ORDER}
     assert {name: found for name, found in faults.items() if found} == {}
 

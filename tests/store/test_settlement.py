@@ -1,4 +1,4 @@
-"""A settle writes once, and only for whoever holds the operation."""
+"""A settle writes once, and only for the worker that holds the operation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def claimed(db: Database) -> tuple[Operation, Payment]:
 
 
 def rows(db: Database, operation: Operation) -> list[Any]:
-    """Everything there is of the operation's payment."""
+    """Return all rows of the operation's payment."""
     return db.run(
         Statement("SELECT * FROM payments WHERE payment_id = :id")(id=operation.payment_id),
         Statement("SELECT * FROM operations WHERE payment_id = :id")(id=operation.payment_id),
@@ -59,7 +59,7 @@ def captured(db: Database, operation: Operation, before: Payment) -> Written:
 
 
 def declined(db: Database, operation: Operation, before: Payment) -> Written:
-    """As a declined capture: it changes nothing about the payment."""
+    """Settle as a declined capture does, which leaves the payment as it was."""
     done = replace(operation, outcome=Outcome.DECLINED, reply={"result": "declined"})
     return settle(db, Claimed(operation, before), Claimed(done, before), None, 6)
 
@@ -96,7 +96,7 @@ def test_an_outcome_is_never_replaced_although_the_payment_is_as_it_was(db: Data
     ],
     ids=["a later attempt", "an earlier attempt", "another operation", "an older payment", "a newer payment"],
 )
-def test_whoever_does_not_hold_the_operation_as_it_is_writes_nothing(
+def test_a_worker_that_does_not_hold_the_operation_as_it_is_writes_nothing(
     db: Database, claimed: tuple[Operation, Payment], stale: Any
 ) -> None:
     written = rows(db, claimed[0])
@@ -113,16 +113,16 @@ def test_the_lease_of_another_attempt_is_not_given_back(db: Database, claimed: t
     give_back(db, operation, [30], {"result": "unknown"})
     assert rows(db, operation) != written
     assert captured(db, operation, before) is not Written.NOTHING, (
-        "its outcome may still be written, until somebody takes it over"
+        "the attempt may write its outcome until another one takes over"
     )
     written = rows(db, operation)
     give_back(db, operation, [30], {"result": "unknown"})
     assert rows(db, operation) == written, "a known outcome stays known"
 
 
-@pytest.mark.parametrize(("published_at", "told"), [("now()", Written.NEXT), ("NULL", Written.BEHIND)])
+@pytest.mark.parametrize(("published_at", "expected"), [("now()", Written.NEXT), ("NULL", Written.BEHIND)])
 def test_an_event_is_next_when_no_older_one_of_its_payment_waits(
-    db: Database, claimed: tuple[Operation, Payment], published_at: str, told: Written
+    db: Database, claimed: tuple[Operation, Payment], published_at: str, expected: Written
 ) -> None:
     operation, before = claimed
     db.run(
@@ -131,4 +131,4 @@ def test_an_event_is_next_when_no_older_one_of_its_payment_waits(
             f" VALUES (:event_id, :id, 0, 't', '{{}}', now(), now(), {published_at})"
         )(event_id=uuid7(), id=operation.payment_id)
     )
-    assert captured(db, operation, before) is told
+    assert captured(db, operation, before) is expected
