@@ -106,10 +106,10 @@ class Crash:
         def recv(sock: socket.socket, *arguments: Any) -> bytes:
             if sock is self._cut:
                 raise ConnectionResetError("cut")
-            if sock is self._stalled:
-                self._recv(sock, *arguments)  # kafka-python reads without blocking: for it, the answer never arrives.
-                raise BlockingIOError
-            return self._recv(sock, *arguments)
+            received = self._recv(sock, *arguments)
+            if received and sock is self._stalled:
+                raise BlockingIOError  # kafka-python reads without blocking: for it, the answer never arrives.
+            return received
 
         def recv_into(sock: socket.socket, *arguments: Any) -> int:
             if sock is self._cut:

@@ -240,7 +240,7 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.CardDataNotAccepted(
         "The request holds something that looks like a card number or a security code. Send a payment_token instead."
     ),
-    errors.AmountTooLarge("The amount can be at most 14.99 USD.", extra=_STATE | {"amount_available": 1499}),
+    errors.AmountTooLarge("At most 14.99 USD is available.", extra=_STATE | {"amount_available": 1499}),
     errors.IdempotencyKeyReused("This Idempotency-Key belongs to another request; use a new one."),
     errors.InternalError(
         "Our log has the error under this request_id. It is safe to repeat the request with the same Idempotency-Key."

@@ -35,8 +35,8 @@ Process, authorize, capture, void, refund and look up payments.
 the first one's result, with `Idempotent-Replayed: true`. An order is paid only once even without a key. Always send a key with a
 refund, because only a key tells a repeated refund from a second one.
 
-**202** means that the gateway has not answered yet. The service sends the same request again until it has the
-answer. Look the payment up, or wait for its event.
+**202** means that the gateway has not answered yet. The service repeats the
+request for up to 20 hours. Look the payment up, or wait for its event.
 
 **Errors** are problem documents (RFC 9457). Your program should read `code` and `retryable`. API Gateway answers some errors
 itself, as `{"message": …}`: 401 without a valid token, 403 without the scope, 404 for an unknown route, 429 when throttled, 500

@@ -121,6 +121,21 @@ def test_a_migration_outside_a_transaction_can_be_repeated(empty_database: str, 
     assert migrate(empty_database, MIGRATIONS) == [path.name]
 
 
+def test_the_old_guard_stays_until_the_new_index_is_whole(empty_database: str, tmp_path: Path) -> None:
+    files = sorted(MIGRATIONS.glob("*.sql"))
+    for path in files[:3]:
+        shutil.copy(path, tmp_path)
+    migrate(empty_database, tmp_path)
+    # An interrupted CREATE INDEX CONCURRENTLY leaves such an index, and `psql -f` goes on with the next file.
+    new, old = "operations_one_in_flight_but_refunds", "operations_one_capture_or_void_in_flight"
+    query(empty_database, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{new}'::regclass")
+    for path in files[3:]:
+        shutil.copy(path, tmp_path)
+    with pytest.raises(MigrationError, match=f"{new} is not valid"):
+        migrate(empty_database, tmp_path)
+    assert query(empty_database, f"SELECT indisvalid FROM pg_index WHERE indexrelid = '{old}'::regclass") == [[True]]
+
+
 def test_an_index_is_made_while_the_tables_serve(empty_database: str, folder: Callable[..., Path]) -> None:
     """Several runners start at the same time. CREATE INDEX CONCURRENTLY must not wait for a runner that waits for its turn."""
     path = folder(

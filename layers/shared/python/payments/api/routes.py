@@ -69,7 +69,7 @@ async def _as_api_gateway_says_it(request: Request, error: Exception) -> Respons
 
 
 class ApiGatewayHandler(Mangum):
-    """Serves the route that API Gateway has matched. The client's path may begin with a stage or the key of an API mapping."""
+    """Serves the path of the route that API Gateway has matched. The client's path may begin with a stage or an API mapping."""
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         # Mangum decodes the path, which API Gateway has decoded already, and so would turn the order "a%2Fb" into "a/b".
@@ -78,7 +78,7 @@ class ApiGatewayHandler(Mangum):
 
 
 def _path(event: Any) -> str:
-    route, parameters = event["routeKey"].partition(" ")[2], event.get("pathParameters") or {}
+    route, parameters = event.get("routeKey", "$default").partition(" ")[2], event.get("pathParameters") or {}
     if not route:  # `$default`: nothing was matched, as at a function URL.
         return str(event["requestContext"]["http"]["path"])
     return re.sub(r"\{(\w+)\+?\}", lambda name: parameters.get(name[1], name[0]), route)

@@ -92,7 +92,7 @@ class OnPayment(Command[OnPaymentRequest]):
             return PaymentStateConflict(f"{self.rule}; this one is {payment.status}.", extra=state_of(payment))
         if isinstance(refused, claims.NotAllowed):
             limit_minor = self.limit_minor(payment)
-            detail = f"The amount can be at most {format_amount(limit_minor, payment.currency)}."
+            detail = f"At most {format_amount(limit_minor, payment.currency)} is available."
             return AmountTooLarge(detail, extra=state_of(payment) | {"amount_available": limit_minor})
         detail = "Another command on this payment is in flight; look the payment up in a moment."
         return PaymentStateConflict(detail, extra=state_of(payment))
