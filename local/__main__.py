@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -273,7 +274,14 @@ def usable_service_url(owner_url: str) -> str:
 
 def _show_events(bootstrap_servers: str, topic: str, stop: threading.Event, broker: EmbeddedBroker | None) -> None:
     restarts = (lambda: broker.restarts) if broker else (lambda: 0)
-    for event in events.read(bootstrap_servers, topic, stop, from_beginning=broker is not None, restarts=restarts):
+    skipped = itertools.count(1)
+
+    def on_skip() -> None:
+        say(f"(skipped a record that is no payment event, {next(skipped)} so far)")
+
+    for event in events.read(
+        bootstrap_servers, topic, stop, from_beginning=broker is not None, restarts=restarts, on_skip=on_skip
+    ):
         say(event.line())
 
 

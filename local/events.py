@@ -43,8 +43,9 @@ def read(
     from_beginning: bool,
     on_ready: Callable[[], None] = lambda: None,
     restarts: Callable[[], int] = lambda: 0,
+    on_skip: Callable[[], None] = lambda: None,
 ) -> Iterator[Event]:
-    """Yield every event of the topic until `stop` is set.
+    """Yield every event of the topic until `stop` is set. `on_skip` is called for each record that is no event of ours.
 
     `restarts` counts the broker's restarts. After a restart the topic is empty, and we read it from its beginning.
     """
@@ -60,7 +61,11 @@ def read(
             on_ready()
             while partitions and not stop.is_set() and restarts() == seen_restarts:
                 for records in consumer.poll(POLL_MS).values():
-                    yield from filter(None, map(_event, records))
+                    for record in records:
+                        if event := _event(record):
+                            yield event
+                        else:
+                            on_skip()
         from_beginning = from_beginning or restarts() != seen_restarts
         stop.wait(POLL_MS / 1000)
 
@@ -83,7 +88,9 @@ def _consumer(bootstrap_servers: str) -> Any:
 
 def _event(record: Any) -> Event | None:
     """Return the record's event, or None if another program wrote the record."""
-    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        return Event(headers["ce_type"], int(headers["ce_sequence"]), headers["ce_id"], json.loads(record.value))
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+        event = Event(headers["ce_type"], int(headers["ce_sequence"]), headers["ce_id"], json.loads(record.value))
+        event.line()  # fails for a record that has an event's headers and another value
+        return event
     return None

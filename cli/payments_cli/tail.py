@@ -4,6 +4,7 @@ import heapq
 import json
 import logging
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 from payments_cli.api import Exit, Failed
@@ -61,11 +62,15 @@ def events(
             consumer.position(partition)  # fetches the offset now, so that we miss no event after the next line
         say(f"Events of the topic {topic}. Press Ctrl-C to end.")
         seen: dict[str, None] = {}
+        skipped = 0
         while True:
             batches = consumer.poll(POLL_MS).values()
             for record in heapq.merge(*batches, key=lambda record: record.timestamp):  # keeps the order of each partition
                 event = _event(record)
-                if event:
+                if event is None:
+                    skipped += 1
+                    say(f"Skipped a record that is no payment event, {skipped} so far.")
+                else:
                     event["duplicate"] = event["id"] in seen
                     seen[event["id"]] = None
                     if len(seen) > REMEMBERED_IDS:
@@ -90,13 +95,19 @@ class _Reason(logging.Handler):
 
 def _event(record: Any) -> dict[str, Any] | None:
     """Return the message as a CloudEvent, or None if it is not a payment event: other programs may write to the topic."""
-    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    attributes = {name.removeprefix("ce_"): value for name, value in headers.items() if name.startswith("ce_")}
     try:
+        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+        attributes = {name.removeprefix("ce_"): value for name, value in headers.items() if name.startswith("ce_")}
         data = json.loads(record.value)
-    except (ValueError, TypeError):
+        datetime.fromisoformat(attributes["time"])
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
     if not (attributes.keys() >= ATTRIBUTES and isinstance(data, dict) and data.keys() >= FIELDS):
+        return None
+    refund = data.get("refund", {"amount": 0, "currency": ""})
+    numbers = [data["amount"], data.get("amount_captured", 0), refund.get("amount") if isinstance(refund, dict) else None]
+    texts = [data[name] for name in FIELDS - {"amount"}] + [refund.get("currency") if isinstance(refund, dict) else None]
+    if not (all(isinstance(number, int) for number in numbers) and all(isinstance(text, str) for text in texts)):
         return None
     traceparent = {"traceparent": headers["traceparent"]} if "traceparent" in headers else {}
     return attributes | traceparent | {"datacontenttype": headers.get("content-type"), "data": data}

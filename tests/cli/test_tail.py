@@ -12,6 +12,7 @@ import pytest
 from kafka import KafkaProducer
 
 from tests.cli.terminal import Payments, new_order
+from tests.foreign_records import SENDABLE, UNKNOWN_CURRENCY
 from tests.servers import Broker
 
 
@@ -93,14 +94,24 @@ def test_a_duplicate_is_marked_and_what_is_no_event_is_passed_over(payments: Pay
     event = json.dumps(value).encode(), [(name, text.encode()) for name, text in headers.items()]
     last = event[0], [("ce_id", b"e2"), *(header for header in event[1] if header[0] != "ce_id")]
     with contextlib.closing(KafkaProducer(bootstrap_servers=elsewhere.bootstrap_servers)) as producer:
-        for message, attributes in (event, (b"not JSON", event[1]), (b"{}", []), (b"[1]", event[1]), event, last):
-            producer.send(topic, message, key=b"p", headers=attributes).get(10)
+        for message, attributes in (event, *SENDABLE, event, last):
+            producer.send(topic, message, key=b"p", headers=list(attributes)).get(10)
     there = ("tail", "--bootstrap-servers", elsewhere.bootstrap_servers, "--topic", topic, "--from-beginning", "--limit", "3")
     seen = payments(*there, "--json")
     assert [(line["id"], line["duplicate"]) for line in seen.lines] == [("e1", False), ("e1", True), ("e2", False)]
+    assert seen.err.count("Skipped a record") == len(SENDABLE)
+    assert f"{len(SENDABLE)} so far" in seen.err
     shown = payments(*there).out.splitlines()
     assert [line.endswith("duplicate") for line in shown] == [False, True, False]
     assert shown[0].split() == ["12:00:00", "successful", "19.99", "USD", "CAPTURED", "p", "o"]
+
+
+def test_a_currency_that_is_no_longer_listed_is_shown_in_minor_units(payments: Payments, elsewhere: Broker) -> None:
+    topic = elsewhere.new_topic()
+    with contextlib.closing(KafkaProducer(bootstrap_servers=elsewhere.bootstrap_servers)) as producer:
+        producer.send(topic, UNKNOWN_CURRENCY[0], key=b"p", headers=list(UNKNOWN_CURRENCY[1])).get(10)
+    there = ("tail", "--bootstrap-servers", elsewhere.bootstrap_servers, "--topic", topic, "--from-beginning", "--limit", "1")
+    assert "1999 minor units of BGN" in payments(*there).out
 
 
 def test_options_of_the_consumer_come_from_a_file(payments: Payments, tmp_path: Path) -> None:

@@ -461,3 +461,15 @@ def test_a_claim_reserves_what_the_domain_says(shop: Shop, amount: int | None) -
     change = RefundReserved(before.refundable_minor if amount is None else amount)
     assert claimed == apply(before, change, claimed.updated_at)
     assert claimed.refundable_minor == 1999 - change.amount_minor
+
+
+def test_a_payment_in_a_currency_of_yesterday_is_refused_like_any_other(shop: Shop, books: Books) -> None:
+    captured, authorized = shop.captured(), shop.authorized()
+    for payment in (captured, authorized):
+        books.query("UPDATE payments SET currency = 'BGN' WHERE payment_id = :id", id=payment.payment_id)
+    with pytest.raises(AmountTooLarge, match="1999 minor units of BGN"):
+        shop.refund(captured.transaction_id, amount=2000)
+    with pytest.raises(AmountTooLarge, match="1999 minor units of BGN"):
+        shop.capture(authorized.transaction_id, amount=2000)
+    assert shop.refund(captured.transaction_id).outcome is Outcome.SUCCEEDED
+    assert shop.capture(authorized.transaction_id).outcome is Outcome.SUCCEEDED

@@ -242,7 +242,7 @@ def test_an_order_is_paid_asynchronously_and_a_consumer_group_hears_of_it_once(c
         consumer.kill()
         consumer.wait()
     told = sorted(line for line in heard.read_text().splitlines() if line.startswith("order 300"))
-    assert told == [f"order {number}: thank you for 1999 USD" for number in (3001, 3002)]
+    assert told == [f"order {number}: thank you for 19.99 USD" for number in (3001, 3002)]
     with contextlib.closing(connect(containers.owner_url)) as connection:
         assert connection.run("SELECT count(*) FROM payments WHERE order_id = '3001'") == [[1]]
 

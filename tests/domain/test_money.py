@@ -23,6 +23,7 @@ from payments.domain.money import MAX_AMOUNT_MINOR, format_amount
         (7, "KWD", "0.007 KWD"),
         (12345, "CLF", "1.2345 CLF"),
         (MAX_AMOUNT_MINOR, "USD", "9999999999.99 USD"),
+        (1001, "BGN", "1001 minor units of BGN"),  # Bulgaria has the euro since 2026
     ],
 )
 def test_an_amount_is_shown_with_the_currencys_own_decimals(amount_minor: int, currency: str, shown: str) -> None:

@@ -1,0 +1,36 @@
+"""What `make run` shows of the topic: our events, and that it skipped the others."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from types import SimpleNamespace
+
+from kafka import KafkaProducer
+
+from local import events
+from tests.cases import case
+from tests.foreign_records import FOREIGN, SENDABLE, UNKNOWN_CURRENCY, headers, value
+from tests.servers import Broker
+
+
+def test_a_record_of_another_program_is_skipped_and_the_next_event_is_shown(broker: Broker, own_topic: str) -> None:
+    records = [*SENDABLE, UNKNOWN_CURRENCY, (value(), headers(id="last"))]
+    with contextlib.closing(KafkaProducer(bootstrap_servers=broker.bootstrap_servers)) as producer:
+        for message, attributes in records:
+            producer.send(own_topic, message, key=b"p", headers=list(attributes)).get(10)
+    stop, skipped, lines = threading.Event(), list[None](), list[str]()
+    read = events.read(broker.bootstrap_servers, own_topic, stop, from_beginning=True, on_skip=lambda: skipped.append(None))
+    for event in read:
+        lines.append(event.line())
+        if event.event_id == "last":
+            stop.set()
+    assert len(skipped) >= len(FOREIGN) - 1
+    assert len(skipped) + len(lines) == len(records)
+    assert "1999 minor units of BGN" in lines[-2]
+
+
+def test_every_foreign_record_is_none_of_our_events() -> None:
+    for name, (message, attributes) in FOREIGN.items():
+        with case(name):
+            assert events._event(SimpleNamespace(value=message, headers=attributes)) is None

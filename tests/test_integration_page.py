@@ -1,0 +1,53 @@
+"""The consumer on docs/integration.md reads what the topic may hold. tests/docker runs it against Apache Kafka."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.cases import case
+from tests.foreign_records import FOREIGN, PAYMENT, headers, value
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs/integration.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def consumer() -> dict[str, Any]:
+    found = re.search(r"```python\n(# notification_service\.py\n.*?)```", PAGE, re.DOTALL)
+    assert found
+    names: dict[str, Any] = {"__name__": "notification_service"}
+    exec(compile(found[1], "notification_service.py", "exec"), names)
+    return names
+
+
+def test_the_consumer_skips_records_that_are_no_events(consumer: dict[str, Any]) -> None:
+    for name, (message, attributes) in FOREIGN.items():
+        with case(name):
+            assert consumer["event_in"](SimpleNamespace(value=message, headers=attributes)) is None
+
+
+def test_the_consumer_reads_an_event(consumer: dict[str, Any]) -> None:
+    read = consumer["event_in"](SimpleNamespace(value=value(), headers=headers()))
+    assert read == ("e1", "payment.successful", PAYMENT)
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "currency", "text"),
+    [
+        (100, "USD", "1.00 USD"),
+        (1999, "JPY", "1999 JPY"),
+        (1999, "KWD", "1.999 KWD"),
+        (5, "EUR", "0.05 EUR"),
+        (999_999_999_999, "USD", "9999999999.99 USD"),
+        (100, "BGN", "100 minor units of BGN"),
+    ],
+)
+def test_the_consumer_thanks_for_the_amount_that_people_paid(
+    consumer: dict[str, Any], capsys: pytest.CaptureFixture[str], amount_minor: int, currency: str, text: str
+) -> None:
+    consumer["notify"]("payment.successful", PAYMENT | {"amount_captured": amount_minor, "currency": currency})
+    assert capsys.readouterr().out == f"order o: thank you for {text}\n"
