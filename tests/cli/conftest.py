@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -42,10 +40,7 @@ def data_dir(servers_folder: Path) -> Iterator[Path]:
             time.sleep(0.05)
         yield folder
     finally:
-        runner.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            runner.wait(20)
-        runner.kill()
+        runner.kill()  # its servers and workers end with it (tests/local/test_run.py)
         runner.wait()
 
 

@@ -10,6 +10,7 @@ from local.servers import connect
 from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
 from payments.scheduled.reconcile import EXPIRY_REASON, Reconciled
+from payments.store.connection import Statement
 from tests.fakes import approve, decline, lose_reply
 from tests.shop import Books, Shop
 
@@ -109,10 +110,16 @@ def test_one_that_cannot_be_voided_does_not_keep_the_others_waiting(lone_shop: S
     locked, other = lone_shop.authorized(), lone_shop.authorized()
     for payment in (locked, other):
         run_out(lone_books, payment.payment_id)
+    impatient = lone_shop.elsewhere()
     with contextlib.closing(connect(lone_books.owner_url)) as somebody:
+        [[name]] = somebody.run("SELECT current_database()")
+        somebody.run(f"ALTER ROLE payments_service IN DATABASE {name} SET lock_timeout = '100ms'")
+        impatient.service.db.run(Statement("SELECT 1")())  # connects with that time-out
+        somebody.run(f"ALTER ROLE payments_service IN DATABASE {name} RESET lock_timeout")
         somebody.run("BEGIN")
         somebody.run("SELECT 1 FROM payments WHERE payment_id = :id FOR UPDATE", id=locked.payment_id)
-        assert lone_shop.reconcile().expired == 1
+        assert impatient.reconcile().expired == 1
+    impatient.close()
     assert lone_books.payment(other.payment_id)["status"] == "VOIDED"
     assert lone_shop.reconcile().expired == 1, "the locked one is voided when it is free"
 
