@@ -240,6 +240,7 @@ def test_the_demo_says_when_the_service_does_not_run(data_dir: Path) -> None:
     assert "make run" in done.stdout
 
 
+@pytest.mark.server
 def test_an_answer_on_a_kept_connection_waits_for_no_acknowledgement() -> None:
     """Asyncio sets TCP_NODELAY on an accepted socket only if its protocol is TCP by name."""
     with listen("0") as listener:
