@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -261,9 +262,13 @@ def ending_with_us(*command: str | Path) -> list[str | Path]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free port below those that the kernel gives to outgoing connections. One of these could take the port before its
+    server does."""
+    while True:
+        port = random.randint(15_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for_port(port: int, timeout_s: float, process: subprocess.Popen[bytes] | psutil.Popen, log: Path) -> None:
