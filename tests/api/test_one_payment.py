@@ -16,21 +16,22 @@ import pytest
 
 from payments import wiring
 from payments.commands.service import Service
-from tests.api_client import EVERYTHING, http_event, order
+from tests.api_client import EVERYTHING, Context, http_event, order
 from tests.test_size import ROOT, SHIPPED, lines_of
 
 PACKAGE_ROOT = ROOT / "layers/shared/python"
 LINES_OF_ONE_PAYMENT = 2000
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONTEXT = SimpleNamespace(
-    aws_request_id="request",
-    function_name="process",
-    memory_limit_in_mb=512,
-    invoked_function_arn="arn",
-    function_version="1",
-    get_remaining_time_in_millis=lambda: 20_000,
-)
+
+
+def profiled(run: Callable[[], object], note: Callable[[FrameType, str, object], None]) -> None:
+    """Run under a profiler that calls `note` at each call and return."""
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
 
 
 def filtered_in(run: Callable[[], object], text: str) -> int:
@@ -41,11 +42,7 @@ def filtered_in(run: Callable[[], object], text: str) -> int:
         if event == "call" and frame.f_code.co_name == "contains_card_number":
             looks.append(frame.f_locals["text"])
 
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
+    profiled(run, note)
     return looks.count(text)
 
 
@@ -56,11 +53,7 @@ def passed_by(run: Callable[[], object]) -> set[Path]:
     def note(frame: FrameType, event: str, argument: object) -> None:
         names.add(frame.f_code.co_filename)
 
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
+    profiled(run, note)
     return {file for file in SHIPPED if str(file) in names}
 
 
@@ -74,7 +67,7 @@ def handle(make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
     handler = importlib.import_module("functions.process.handler").lambda_handler
 
     def answer(event: object) -> dict[str, Any]:
-        answered: dict[str, Any] = handler(event, CONTEXT)
+        answered: dict[str, Any] = handler(event, Context())
         return answered
 
     answer(over_http(order()))

@@ -9,7 +9,7 @@ from payments.commands.fields import Amount, PaymentRequest
 from payments.commands.service import Service
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
-from payments.domain.payment import Captured, Change, Payment, PaymentStatus
+from payments.domain.payment import Captured, Change, PaymentStatus
 from payments.domain.scopes import Scope
 from payments.gateway.port import Approved, Gateway, GatewayRequest, Reply
 from payments.store import claims
@@ -42,9 +42,6 @@ class Capture(OnPayment[CaptureRequest]):
     def claim(self, request: CaptureRequest, draft: Draft, service: Service) -> Claim:
         draft = replace(draft, amount_minor=request.amount)
         return claims.claim_on_authorization(service.db, draft, request.transaction_id)
-
-    def limit_minor(self, payment: Payment) -> int:
-        return payment.amount_minor
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.capture(request)
