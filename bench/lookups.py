@@ -17,10 +17,10 @@ from typing import Any
 from bench.fill import OWNERS, fill
 from local.servers import EmbeddedPostgres, connect
 from migrations.apply import migrate
-from payments.domain.payment import PaymentStatus
+from payments.domain.payment import PaymentName, PaymentStatus
 from payments.store import lookups
 from payments.store.connection import Database
-from payments.store.lookups import ListFilter, PaymentName
+from payments.store.lookups import ListFilter
 
 SMALL_ROWS = 20_000
 CALLS = 2_000

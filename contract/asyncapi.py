@@ -1,10 +1,11 @@
-"""docs/asyncapi.yaml: the topic, its five messages and their CloudEvents headers. `python -m contract.asyncapi` writes it."""
+"""docs/asyncapi.yaml: the topic, its messages and their CloudEvents headers. `python -m contract.asyncapi` writes it."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from contract import schemas
 from contract.examples import EVENTS
@@ -17,10 +18,12 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
 
 INTRODUCTION = """\
 The events of payments, for other services. Each message is a CloudEvent 1.0 in Kafka's binary mode: its attributes are headers,
-and its value is the payment as it was right after the change.
+and its value is the payment as it was right after the change. Every outcome of a command is told, those that leave the payment's
+status alone too.
 
 **At least once**: a message may come again with the same `ce_id`. Ignore a message whose `ce_id` you have seen. A payment's
-messages share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps.
+messages share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps. A `payment.refused` is
+no message of a payment: it stands alone under its own id, and its value is a problem document.
 """
 
 SUMMARIES = {
@@ -29,7 +32,18 @@ SUMMARIES = {
     "payment.refunded": "Some or all of the money was given back; `refund` is the refund that did it",
     "payment.authorized": "The money is held until `capture_before`",
     "payment.voided": "The authorization was released, on request or because it ran out",
+    "payment.refund_failed": "The gateway declined a refund; `refund` is that refund, and its amount is free again",
+    "payment.capture_failed": "The gateway declined a capture; the payment is still authorized, and `decline_code` says why",
+    "payment.void_failed": "The gateway declined a void; the payment is still authorized, and `decline_code` says why",
+    "payment.refused": "A direct invocation was refused for good, and nothing was written; `code` says why",
 }
+
+MODELS: dict[str, type[BaseModel]] = {
+    "payment.refunded": schemas.PaymentWithRefund,
+    "payment.refund_failed": schemas.PaymentWithRefund,
+    "payment.refused": schemas.RequestRefused,
+}
+"""All others are the payment alone."""
 
 TEXT: dict[str, Any] = {"type": "string"}
 HEADERS: dict[str, dict[str, Any]] = {
@@ -38,7 +52,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "ce_source": TEXT | {"const": SOURCE},
     "ce_type": TEXT,
     "ce_time": TEXT | {"format": "date-time", "description": "When the payment changed"},
-    "ce_subject": TEXT | {"format": "uuid", "description": "The payment's id, and the message's key"},
+    "ce_subject": TEXT | {"format": "uuid", "description": "The payment's id (of a refusal its own id), and the message's key"},
     "ce_sequence": TEXT | {"pattern": "^[1-9][0-9]*$", "description": "Counts the payment's events from 1 without gaps"},
     "content-type": TEXT | {"const": "application/json"},
     "traceparent": TEXT | {"pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "description": "W3C trace context"},
@@ -71,13 +85,13 @@ def document() -> dict[str, Any]:
         },
         "components": {
             "messages": {name: _message(EVENTS[type_]) for type_, name in names.items()},
-            "schemas": dict(sorted(schemas_of(schemas.Payment, schemas.PaymentRefunded).items())),
+            "schemas": dict(sorted(schemas_of(schemas.Payment, schemas.PaymentWithRefund, schemas.RequestRefused).items())),
         },
     }
 
 
 def _message(event: Event) -> dict[str, Any]:
-    model = schemas.PaymentRefunded if event.type == "payment.refunded" else schemas.Payment
+    model = MODELS.get(event.type, schemas.Payment)
     sent = message_of(event)
     headers = {name: value.decode() for name, value in sent["headers"]}
     return {

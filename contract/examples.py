@@ -12,19 +12,22 @@ from payments.commands.catalog import COMMANDS
 from payments.commands.command import Result
 from payments.domain import errors
 from payments.domain.declines import DECLINE_MESSAGES
-from payments.domain.events import Event, event_for, payment_body, rfc3339
+from payments.domain.events import Event, event_for, payment_body, refusal_event, rfc3339
 from payments.domain.operation import Outcome
 from payments.domain.payment import (
     Authorized,
     Captured,
-    Change,
+    CaptureFailed,
+    Ended,
     Failed,
     Payment,
     PaymentStatus,
     ProcessingStarted,
+    RefundFailed,
     RefundReserved,
     RefundSucceeded,
     Voided,
+    VoidFailed,
     apply,
 )
 from payments.domain.refund import Refund, RefundStatus
@@ -82,6 +85,9 @@ def _refund(amount_minor: int, status: RefundStatus) -> Refund:
 _CAPTURE = Captured(1999, TRANSACTION_ID, _INTENT_ID)
 _FAILURE = Failed("insufficient_funds", DECLINE_MESSAGES["insufficient_funds"], TRANSACTION_ID, _INTENT_ID)
 _AUTHORIZATION = Authorized(TRANSACTION_ID, _INTENT_ID, _at(7 * 86400))
+_CAPTURE_FAILURE = CaptureFailed("card_declined", DECLINE_MESSAGES["card_declined"])
+_VOID_FAILURE = VoidFailed("card_declined", DECLINE_MESSAGES["card_declined"])
+_REFUND_FAILURE = RefundFailed(500, "card_declined")
 
 _processing = apply(_requested("automatic"), ProcessingStarted(), _BEGAN)
 _captured = apply(_processing, _CAPTURE, _at(0.12))
@@ -91,10 +97,14 @@ _captured_later = apply(_authorized, replace(_CAPTURE, captured_minor=1500), _at
 _voided = apply(_authorized, Voided("the customer cancelled"), _at(3600))
 _reserved = apply(_captured, RefundReserved(500), _at(90))
 _partly_refunded = apply(_reserved, RefundSucceeded(500), _at(90.2))
+_refund_failed = apply(_reserved, _REFUND_FAILURE, _at(90.2))
+_capture_failed = apply(_authorized, _CAPTURE_FAILURE, _at(3600))
+_void_failed = apply(_authorized, _VOID_FAILURE, _at(3600))
 _refunded = apply(apply(_captured, RefundReserved(1999), _at(90)), RefundSucceeded(1999), _at(90.2))
 
 _refund_done, _refund_pending = _refund(500, RefundStatus.SUCCEEDED), _refund(500, RefundStatus.PENDING)
 _refund_of_all = _refund(1999, RefundStatus.SUCCEEDED)
+_refund_declined = replace(_refund(500, RefundStatus.FAILED), decline_code=_REFUND_FAILURE.decline_code)
 
 
 def _answer(kind: str, payment: Payment, outcome: Outcome = Outcome.SUCCEEDED, refund: Refund | None = None) -> dict[str, Any]:
@@ -131,12 +141,12 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
     },
     "capture": {
         "all": {"transaction_id": TRANSACTION_ID},
-        "part": {"transaction_id": TRANSACTION_ID, "amount": 1500},
+        "part": {"order_id": "order-1001", "amount": 1500},
     },
     "void": {"void": {"transaction_id": TRANSACTION_ID, "reason": "the customer cancelled"}},
     "refund": {
         "all": {"transaction_id": TRANSACTION_ID},
-        "part": {"transaction_id": TRANSACTION_ID, "amount": 500, "reason": "one notebook came back"},
+        "part": {"payment_id": str(_PAYMENT_ID), "amount": 500, "reason": "one notebook came back"},
     },
 }
 """By operation id and a name."""
@@ -202,7 +212,7 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
 }
 """By operation id and status, then by a name."""
 
-_STATE = {"payment_id": str(_PAYMENT_ID), "payment_status": "CAPTURED"}
+_STATE = {"payment_id": str(_PAYMENT_ID), "order_id": "order-1001", "payment_status": "CAPTURED"}
 _BAD_FIELD = ("body.amount", "must be a JSON integer from 1 to 999999999999 in the currency's minor unit")
 
 
@@ -250,9 +260,10 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
 
 _DECLINES: Mapping[str, tuple[Payment, str, Refund | None]] = {
     "process": (_failed, "processing_error", None),
-    "refund": (_captured, "card_declined", replace(_refund_done, status=RefundStatus.FAILED)),
+    "capture": (_capture_failed, _CAPTURE_FAILURE.decline_code, None),
+    "void": (_void_failed, _VOID_FAILURE.decline_code, None),
+    "refund": (_refund_failed, _REFUND_FAILURE.decline_code, _refund_declined),
 }
-"""The declines of the other commands leave an authorization as it is."""
 
 PROBLEMS: Mapping[str, dict[str, Any]] = {error.code: reply_to_error(error, REQUEST_ID).body for error in _ERRORS} | {
     command.declined_code: _declined(kind, *_DECLINES.get(kind, (_authorized, "card_declined", None)))
@@ -261,11 +272,11 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {error.code: reply_to_error(error, REQU
 """A problem document for every code that the service knows."""
 
 
-def _event(change: Change, after: Payment, refund: Refund | None = None) -> Event:
-    event = event_for(change, after, refund, _EVENT_ID, _TRACEPARENT)
-    assert event is not None, "the change owes no event"
-    return event
+def _event(change: Ended, after: Payment, refund: Refund | None = None) -> Event:
+    return event_for(change, after, refund, _EVENT_ID, _TRACEPARENT)
 
+
+_REFUSED = {"operation": "capture", "order_id": "order-1001", "idempotency_key": "capture-of-order-1001"}
 
 EVENTS: Mapping[str, Event] = {
     event.type: event
@@ -275,6 +286,10 @@ EVENTS: Mapping[str, Event] = {
         _event(RefundSucceeded(500), _partly_refunded, _refund_done),
         _event(_AUTHORIZATION, _authorized),
         _event(Voided(_voided.status_reason), _voided),
+        _event(_REFUND_FAILURE, _refund_failed, _refund_declined),
+        _event(_CAPTURE_FAILURE, _capture_failed),
+        _event(_VOID_FAILURE, _void_failed),
+        refusal_event(_EVENT_ID, _REFUSED | PROBLEMS["payment_state_conflict"], _at(3600)),
     )
 }
 """An event of each type."""

@@ -68,8 +68,8 @@ class PaymentWithRefunds(Payment):
     refunds: list[Refund]
 
 
-class PaymentRefunded(Payment):
-    """The value of a payment.refunded event."""
+class PaymentWithRefund(Payment):
+    """The value of a payment.refunded or payment.refund_failed event."""
 
     refund: Refund
 
@@ -123,6 +123,7 @@ class Problem(BaseModel):
     request_id: str
     retryable: bool
     payment_id: UUID | None = None
+    order_id: str | None = None
     payment_status: PaymentStatus | None = None
     transaction_id: str | None = None
     payment_intent_id: str | None = None
@@ -131,3 +132,11 @@ class Problem(BaseModel):
     advice_code: Literal["try_again_later"] | None = None
     amount_available: AmountMinor | None = None
     errors: list[FieldError] | None = None
+
+
+class RequestRefused(Problem):
+    """The value of a payment.refused event: the problem, and what named the request, as far as that was valid."""
+
+    operation: str | None
+    order_id: str | None
+    idempotency_key: str | None

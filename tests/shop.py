@@ -179,6 +179,11 @@ class Books:
         rows = self.query("SELECT to_status FROM payment_status_history WHERE payment_id = :id ORDER BY version", id=payment_id)
         return [status for (status,) in rows]
 
+    def history(self, payment_id: UUID) -> list[tuple[str | None, str, str]]:
+        """Return (from, to, reason) of each entry, oldest first."""
+        sql = "SELECT from_status, to_status, reason FROM payment_status_history WHERE payment_id = :id ORDER BY version"
+        return [(before, to, reason) for before, to, reason in self.query(sql, id=payment_id)]
+
     def make_due(self) -> None:
         """End the lease of each operation in flight and make its next attempt due, if the schedule has one."""
         due = "lease_until = now(), next_attempt_at = now()"

@@ -249,7 +249,11 @@ def test_every_missing_field_is_named(api: Api) -> None:
     errors = api.post("process", {}).body["errors"]
     assert [error["location"] for error in errors] == ["body.order_id", "body.amount", "body.currency", "body.payment_method"]
     for command in ("capture", "void", "refund"):
-        assert [error["location"] for error in api.post(command, {}).body["errors"]] == ["body.transaction_id"]
+        [error] = api.post(command, {}).body["errors"]
+        assert (error["location"], error["message"]) == (
+            "body",
+            "must name the payment by exactly one of transaction_id, payment_id, order_id",
+        )
 
 
 def test_errors_never_repeat_the_input_and_are_at_most_twenty(api: Api) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from payments.commands.command import Result
+from payments.commands.command import Result, state_of
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, ServiceUnavailable
 from payments.domain.events import payment_body
 from payments.domain.ids import uuid7
@@ -68,6 +68,7 @@ def test_more_than_was_authorized_is_refused(shop: Shop, books: Books) -> None:
         shop.capture(payment.transaction_id, amount=2000)
     assert refused.value.extra == {
         "payment_id": str(payment.payment_id),
+        "order_id": payment.order_id,
         "payment_status": "AUTHORIZED",
         "amount_available": 1999,
     }
@@ -86,7 +87,8 @@ def test_nothing_but_an_authorization_is_captured_or_voided(shop: Shop, books: B
     requests, operations = len(shop.gateway.asked), len(books.operations(payment.payment_id))
     with pytest.raises(PaymentStateConflict, match=status.value) as refused:
         getattr(shop, command)(transaction_id)
-    assert refused.value.extra == {"payment_id": str(payment.payment_id), "payment_status": status.value}
+    assert refused.value.extra == state_of(payment)
+    assert refused.value.retryable == (status is S.PROCESSING), "only what is in flight may still become an authorization"
     assert (len(shop.gateway.asked), len(books.operations(payment.payment_id))) == (requests, operations)
 
 
@@ -105,19 +107,23 @@ def test_a_declined_command_leaves_the_authorization_and_the_next_one_has_a_new_
     shop: Shop, books: Books, command: str
 ) -> None:
     payment = shop.authorized()
-    before = books.payment(payment.payment_id)
     shop.gateway.answer = decline
     result = getattr(shop, command)(payment.transaction_id)
     assert (result.outcome, result.decline_code, result.payment.status) == (Outcome.DECLINED, "card_declined", S.AUTHORIZED)
-    assert books.payment(payment.payment_id) == before
+    row = books.payment(payment.payment_id)
+    assert (row["status"], row["decline_code"], row["captured_minor"]) == ("AUTHORIZED", "card_declined", 0)
     operation = books.operations(payment.payment_id)[-1]
     assert (operation["outcome"], operation["reply"]["decline_code"]) == ("declined", "card_declined")
     assert abs((operation["settled_at"] - operation["created_at"]).total_seconds()) < 20, "settled_at is the moment of the settle"
-    assert len(books.outbox(payment.payment_id)) == 1
+    event = shop.publisher.published[-1]
+    assert (event.type, event.sequence, event.data) == (f"payment.{command}_failed", 2, payment_body(result.payment))
+    assert event.data["decline_code"] == "card_declined"
+    assert books.history(payment.payment_id)[-1] == ("AUTHORIZED", "AUTHORIZED", f"{command} declined: card_declined")
     shop.gateway.answer = approve
     assert getattr(shop, command)(payment.transaction_id).outcome is Outcome.SUCCEEDED
     assert len(set(shop.gateway.keys)) == 3
-    assert [event.sequence for event in shop.publisher.published] == [1, 2]
+    assert [event.sequence for event in shop.publisher.published] == [1, 2, 3]
+    assert books.payment(payment.payment_id)["decline_code"] is None, "it is the reason of no failure any more"
 
 
 def test_the_simulated_gateway_declines_the_capture_of_its_scenario(shop: Shop) -> None:
@@ -139,7 +145,7 @@ def test_a_command_whose_outcome_is_unknown_holds_the_authorization_until_it_is_
     for other in COMMANDS:
         with pytest.raises(PaymentStateConflict, match="in flight") as refused:
             getattr(lone_shop, other)(payment.transaction_id)
-        assert refused.value.extra == {"payment_id": str(payment.payment_id), "payment_status": "AUTHORIZED"}
+        assert (refused.value.extra, refused.value.retryable) == (state_of(payment), True)
     assert lone_shop.hears_later(later, lone_books).settled == 1
     after = "AUTHORIZED" if later is decline else {"capture": "CAPTURED", "void": "VOIDED"}[command]
     assert lone_books.payment(payment.payment_id)["status"] == after

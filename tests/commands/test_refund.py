@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from payments.commands.command import Result
+from payments.commands.command import Result, state_of
 from payments.commands.settle import SETTLE_TRIES
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, ServiceUnavailable
 from payments.domain.events import payment_body, refund_body
@@ -139,6 +139,7 @@ def test_more_than_is_left_is_refused_and_nothing_is_written(
         shop.refund(payment.transaction_id, amount=amount)
     assert refused.value.extra == {
         "payment_id": str(payment.payment_id),
+        "order_id": payment.order_id,
         "payment_status": row["status"],
         "amount_available": available,
     }
@@ -177,7 +178,8 @@ def test_other_statuses_cannot_be_refunded(shop: Shop, books: Books, status: S) 
         books.query("UPDATE payments SET transaction_id = :txn WHERE payment_id = :id", txn=transaction_id, id=payment.payment_id)
     with pytest.raises(PaymentStateConflict) as refused:
         shop.refund(transaction_id, amount=1)
-    assert refused.value.extra == {"payment_id": str(payment.payment_id), "payment_status": status.value}
+    assert refused.value.extra == state_of(payment)
+    assert refused.value.retryable == (status is S.PROCESSING), "only what is in flight may still become a captured payment"
     assert status.value in refused.value.detail
     assert "refund" not in [operation["kind"] for operation in books.operations(payment.payment_id)][-1:] or status is S.REFUNDED
 
@@ -192,7 +194,7 @@ def test_a_transaction_that_is_not_there_or_not_ones_own_is_not_found(shop: Shop
     other.close()
 
 
-def test_a_declined_refund_frees_what_it_reserved_and_publishes_nothing(shop: Shop, books: Books) -> None:
+def test_a_declined_refund_frees_what_it_reserved_and_is_told(shop: Shop, books: Books) -> None:
     payment = shop.captured()
     shop.gateway.answer = decline
     result = shop.refund(payment.transaction_id, amount=500)
@@ -200,11 +202,15 @@ def test_a_declined_refund_frees_what_it_reserved_and_publishes_nothing(shop: Sh
     assert result.refund is not None
     assert (result.refund.status, result.refund.decline_code) == (RefundStatus.FAILED, "card_declined")
     assert money(books, payment) == ("CAPTURED", 1999, 0, 0)
-    assert [row["type"] for row in books.outbox(payment.payment_id)] == ["payment.successful"]
-    assert books.statuses(payment.payment_id) == ["PENDING", "PROCESSING", "CAPTURED"]
+    event = shop.publisher.published[-1]
+    told = payment_body(result.payment) | {"refund": refund_body(result.refund)}
+    assert (event.type, event.sequence, event.data) == ("payment.refund_failed", 2, told)
+    assert (event.data["refund"]["status"], event.data["refund"]["decline_code"]) == ("FAILED", "card_declined")
+    assert event.data["decline_code"] is None, "the payment itself was not declined"
+    assert books.history(payment.payment_id)[-1] == ("CAPTURED", "CAPTURED", "refund declined: card_declined")
     shop.gateway.answer = approve
     assert shop.refund(payment.transaction_id).payment.status is S.REFUNDED
-    assert [event.sequence for event in shop.publisher.published] == [1, 2], "the declined refund left no gap"
+    assert [event.sequence for event in shop.publisher.published] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ import jsonschema
 import pytest
 
 from contract import asyncapi
+from payments.api import direct
 from payments.broker.kafka import KafkaPublisher
 from payments.commands.service import Deadline, Service
 from payments.domain.payment import EVENT_TYPES
 from payments.scheduled.reconcile import reconcile
 from payments.scheduled.relay import relay
-from tests.api_client import Api, order
+from tests.api_client import Api, Context, order
 from tests.contract import documents
 from tests.servers import Broker, Database
 from tests.shop import Books
@@ -32,19 +33,21 @@ def test_the_document_is_up_to_date() -> None:
 
 
 def test_it_documents_every_type_of_event_on_the_topic() -> None:
-    assert {message["name"] for message in MESSAGES.values()} == set(EVENT_TYPES.values())
+    types = {*EVENT_TYPES.values(), "payment.refused"}
+    assert {message["name"] for message in MESSAGES.values()} == types
     (channel,) = documents.asyncapi()["channels"].values()
     (operation,) = documents.asyncapi()["operations"].values()
     on_the_channel = {documents.resolve(documents.asyncapi(), message)["name"] for message in channel["messages"].values()}
     sent = {documents.resolve(documents.asyncapi(), message)["name"] for message in operation["messages"]}
-    assert on_the_channel == sent == set(EVENT_TYPES.values())
+    assert on_the_channel == sent == types
 
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_its_examples_are_valid(name: str) -> None:
     for example in MESSAGES[name]["examples"]:
         documents.check_message(example["headers"], example["payload"])
-        assert example["headers"]["ce_subject"] == example["payload"]["payment_id"]
+        subject = example["headers"]["ce_id"] if name == "PaymentRefused" else example["payload"]["payment_id"]
+        assert example["headers"]["ce_subject"] == subject
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -63,7 +66,7 @@ def test_its_schemas_refuse_what_is_never_sent(name: str) -> None:
     for missing in ("ce_id", "ce_source", "ce_subject", "ce_time"):
         with pytest.raises(jsonschema.ValidationError):
             documents.check_message({key: value for key, value in headers.items() if key != missing}, payload)
-    for wrong_value in ({"amount": "1999"}, {"payment_token": "tok_ok"}, {"status": "PAID"}):
+    for wrong_value in ({"amount": "1999"}, {"payment_token": "tok_ok"}, {"status": "PAID"}, {"payment_id": "1"}):
         with pytest.raises(jsonschema.ValidationError):
             documents.check_message(headers, payload | wrong_value)
 
@@ -88,6 +91,10 @@ def test_what_is_really_produced_is_what_it_says(
     held = api.authorize()
     api.post("capture", {"transaction_id": held["transaction_id"], "amount": 1000})
     api.post("void", {"transaction_id": api.authorize()["transaction_id"]})
+    for command, token in (("capture", "tok_capture_declined"), ("void", "tok_void_declined")):
+        assert api.post(command, {"payment_id": api.authorize(token)["payment_id"]}).status == 402
+    assert api.post("refund", {"payment_id": api.pay("tok_refund_declined")["payment_id"]}).status == 402
+    refused = direct.invoke(order(currency="usd"), Context(), service, "order-service", "process")
     api.post("process", order(payment_token="tok_timeout_then_captured"))
     expiring = Api(
         make_service(publisher=own_publisher, url=own_database.service_url, capture_window=timedelta(seconds=-1))
@@ -103,13 +110,21 @@ def test_what_is_really_produced_is_what_it_says(
     assert (reconciled.settled, reconciled.expired) == (1, 1)
     types = [tuple(message.headers["ce_type"] for message in each) for each in by_payment.values()]
     assert sorted(types) == [
+        ("payment.authorized", "payment.capture_failed"),
         ("payment.authorized", "payment.successful"),
+        ("payment.authorized", "payment.void_failed"),
         ("payment.authorized", "payment.voided"),
         ("payment.authorized", "payment.voided"),
         ("payment.failed",),
+        ("payment.refused",),
         ("payment.successful",),
+        ("payment.successful", "payment.refund_failed"),
         ("payment.successful", "payment.refunded", "payment.refunded"),
     ]
+    [(event_id, [refusal])] = [(key, each) for key, each in by_payment.items() if "refused" in each[0].headers["ce_type"]]
+    assert event_id == refusal.headers["ce_id"] == refusal.headers["ce_subject"]
+    assert refusal.value.items() >= refused["body"].items()
+    del by_payment[event_id]
     for payment_id, each in by_payment.items():
         assert [message.headers["ce_sequence"] for message in each] == [str(number + 1) for number in range(len(each))]
         for message in each:
@@ -117,7 +132,7 @@ def test_what_is_really_produced_is_what_it_says(
             assert message.headers["ce_time"] == message.value["updated_at"]
             assert UUID(message.headers["ce_id"]).version == 7
     ids = [message.headers["ce_id"] for each in by_payment.values() for message in each]
-    assert len(set(ids)) == len(ids) == 11
+    assert len(set(ids)) == len(ids) == 17
 
     first, second, third = by_payment[paid["payment_id"]]
     assert first.value == paid

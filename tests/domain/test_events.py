@@ -9,16 +9,20 @@ import pytest
 from payments.domain.declines import CONFIDENTIAL_DECLINES, DECLINE_MESSAGES, advice_code, public_decline_code
 from payments.domain.events import event_for, payment_body, refund_body, rfc3339
 from payments.domain.payment import (
+    EVENT_TYPES,
     Authorized,
     Captured,
-    Change,
+    CaptureFailed,
+    Ended,
     Failed,
     PaymentStatus,
     ProcessingStarted,
-    RefundReleased,
+    RefundFailed,
     RefundReserved,
     RefundSucceeded,
+    Started,
     Voided,
+    VoidFailed,
     apply,
 )
 from tests.domain.examples import NOON, PAYMENT_ID, payment, refund
@@ -28,51 +32,52 @@ EVENT_ID = UUID("019c1234-5678-7abc-8def-0123456789ad")
 LATER = NOON + timedelta(seconds=1)
 UNTIL = NOON + timedelta(days=7)
 
-OWED: list[tuple[PaymentStatus, Change, str | None]] = [
-    (S.PENDING, ProcessingStarted(), None),
+OWED: list[tuple[PaymentStatus, Ended, str]] = [
     (S.PROCESSING, Captured(1999, "txn_1", "pi_1"), "payment.successful"),
     (S.PROCESSING, Authorized("txn_1", "pi_1", UNTIL), "payment.authorized"),
     (S.PROCESSING, Failed("card_declined", "The card was declined.", "txn_1", "pi_1"), "payment.failed"),
     (S.AUTHORIZED, Captured(500, "txn_1", "pi_1"), "payment.successful"),
     (S.AUTHORIZED, Voided("asked for"), "payment.voided"),
-    (S.CAPTURED, RefundReserved(500), None),
+    (S.AUTHORIZED, CaptureFailed("card_declined", "The card was declined."), "payment.capture_failed"),
+    (S.AUTHORIZED, VoidFailed("card_declined", "The card was declined."), "payment.void_failed"),
     (S.CAPTURED, RefundSucceeded(500), "payment.refunded"),
-    (S.CAPTURED, RefundReleased(500), None),
+    (S.CAPTURED, RefundFailed(500, "card_declined"), "payment.refund_failed"),
 ]
 
 
 @pytest.mark.parametrize(("before", "change", "type_"), OWED, ids=lambda value: str(value)[:20])
-def test_a_change_owes_the_event_that_the_table_says(before: S, change: Change, type_: str | None) -> None:
+def test_every_outcome_owes_the_event_that_the_table_says(before: S, change: Ended, type_: str) -> None:
     after = apply(payment(before, refund_reserved_minor=500 if before is S.CAPTURED else 0), change, LATER)
     event = event_for(change, after, None, EVENT_ID, "00-trace")
-    if type_ is None:
-        assert event is None
-        assert after.event_sequence == 0, "a sequence number without an event is a gap"
-        return
-    assert event is not None
     assert (event.event_id, event.payment_id, event.type, event.sequence) == (EVENT_ID, PAYMENT_ID, type_, 1)
     assert (event.data, event.created_at, event.traceparent) == (payment_body(after), LATER, "00-trace")
 
 
-def test_every_kind_of_change_is_in_the_table_above() -> None:
-    assert {type(change) for _, change, _ in OWED} == set(get_args(Change))
+def test_every_outcome_is_in_the_table_above() -> None:
+    assert {type(change) for _, change, _ in OWED} == set(get_args(Ended)) == set(EVENT_TYPES)
+
+
+@pytest.mark.parametrize(("before", "change"), [(S.PENDING, ProcessingStarted()), (S.CAPTURED, RefundReserved(500))])
+def test_the_beginning_of_a_command_takes_no_number_of_an_event(before: S, change: Started) -> None:
+    assert apply(payment(before), change, LATER).event_sequence == 0, "a sequence number without an event is a gap"
 
 
 def test_a_payments_events_are_numbered_from_1_without_gaps() -> None:
     current, numbers = payment(), []
-    story: list[Change] = [
-        ProcessingStarted(),
+    current = apply(current, ProcessingStarted(), LATER)
+    story: list[Ended] = [
         Authorized("txn_1", "pi_1", UNTIL),
+        CaptureFailed("card_declined", "The card was declined."),
+        VoidFailed("card_declined", "The card was declined."),
         Captured(1999, "txn_1", "pi_1"),
         RefundSucceeded(500),
-        RefundReleased(300),
+        RefundFailed(300, "card_declined"),
         RefundSucceeded(1499),
     ]
     for change in story:
         current = apply(current, change, LATER)
-        event = event_for(change, current, None, EVENT_ID, None)
-        numbers += [event.sequence] if event else []
-    assert numbers == [1, 2, 3, 4]
+        numbers.append(event_for(change, current, None, EVENT_ID, None).sequence)
+    assert numbers == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_payment_as_others_see_it() -> None:

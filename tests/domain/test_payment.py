@@ -11,16 +11,18 @@ from payments.domain.payment import (
     TRANSITIONS,
     Authorized,
     Captured,
+    CaptureFailed,
     Change,
     Failed,
     IllegalTransition,
     Payment,
     PaymentStatus,
     ProcessingStarted,
-    RefundReleased,
+    RefundFailed,
     RefundReserved,
     RefundSucceeded,
     Voided,
+    VoidFailed,
     apply,
 )
 from tests.cases import case
@@ -145,8 +147,33 @@ def test_refunds_use_up_their_reservations_until_nothing_is_left() -> None:
 @pytest.mark.parametrize("status", sorted(REFUNDABLE))
 def test_a_declined_refund_frees_what_was_reserved_and_nothing_else(status: S) -> None:
     before = payment(status, refund_reserved_minor=500)
-    after = apply(before, RefundReleased(500), LATER)
-    assert after == replace(before, refund_reserved_minor=0, version=before.version + 1, updated_at=LATER)
+    after = apply(before, RefundFailed(500, "expired_card"), LATER)
+    assert after == replace(
+        before,
+        refund_reserved_minor=0,
+        status_reason="refund declined: expired_card",
+        event_sequence=before.event_sequence + 1,
+        version=before.version + 1,
+        updated_at=LATER,
+    )
+
+
+@pytest.mark.parametrize(("change", "what"), [(CaptureFailed, "capture"), (VoidFailed, "void")])
+def test_an_authorization_shows_why_its_capture_or_void_was_declined(change: type[CaptureFailed | VoidFailed], what: str) -> None:
+    before = payment(S.AUTHORIZED)
+    after = apply(before, change("stolen_card", "Ask the bank."), LATER)
+    assert (after.status, after.status_reason) == (S.AUTHORIZED, f"{what} declined: generic_decline")
+    assert (after.decline_code, after.error_message) == ("stolen_card", "Ask the bank."), "support staff see the real one"
+    assert (after.version, after.event_sequence, after.updated_at) == (before.version + 1, before.event_sequence + 1, LATER)
+    for ended in (apply(after, Captured(1999, "txn_1", "pi_1"), LATER), apply(after, Voided("asked for"), LATER)):
+        assert (ended.decline_code, ended.error_message) == (None, None)
+
+
+@pytest.mark.parametrize("status", [status for status in S if status is not S.AUTHORIZED])
+def test_only_an_authorization_has_a_capture_or_void_that_fails(status: S) -> None:
+    for change in (CaptureFailed("card_declined", "No."), VoidFailed("card_declined", "No.")):
+        with pytest.raises(IllegalTransition):
+            apply(payment(status), change, LATER)
 
 
 def test_a_payments_story_never_goes_backwards_on_a_machine_whose_clock_is_slow() -> None:

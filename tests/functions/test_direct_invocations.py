@@ -95,25 +95,33 @@ def test_every_outcome_returns(functions: Functions) -> None:
     paid = _command("process", functions, event)
     already = _command("process", functions, event | {"amount": 2000})
     unknown = _command("process", functions, _order(payment_token="tok_timeout_then_captured"))
-    in_progress = _command(
-        "process", functions, {"order_id": unknown["body"]["order_id"]} | _order(order_id=unknown["body"]["order_id"])
-    )
     held = _command("process", functions, _order(capture_method="manual"))
     about = {"transaction_id": held["body"]["transaction_id"], "idempotency_key": str(uuid4())}
     too_much = _command("capture", functions, about | {"operation": "capture", "amount": 2000})
     voided = _command("void", functions, about | {"operation": "void"})
     conflict = _command("capture", functions, about | {"operation": "capture"})
-    told = [paid, already, unknown, in_progress, too_much, voided, conflict]
+    told = [paid, already, unknown, too_much, voided, conflict]
     assert [(answer["outcome"], answer["status"], answer["body"].get("code")) for answer in told] == [
         ("succeeded", 201, None),
         ("refused", 409, "order_already_paid"),
         ("unknown", 202, None),
-        ("refused", 409, "order_in_progress"),
         ("refused", 422, "amount_too_large"),
         ("succeeded", 200, None),
         ("refused", 409, "payment_state_conflict"),
     ]
     assert already["body"]["payment_id"] == paid["body"]["payment_id"]
+
+
+def test_a_refusal_that_waiting_may_cure_raises_so_that_lambda_invokes_again(functions: Functions) -> None:
+    unknown = _command("process", functions, _order(payment_token="tok_timeout_then_captured"))
+    event = _order(order_id=unknown["body"]["order_id"], idempotency_key=str(uuid4()))
+    invocation = functions("process").invoke(event)
+    assert invocation.function_error
+    assert invocation.payload["errorType"] == "InvocationFailed"
+    assert invocation.payload["errorMessage"].startswith("order_in_progress: ")
+    for named in ("order_in_progress", event["order_id"], event["idempotency_key"]):
+        assert named in invocation.logs
+    assert "tok_ok" not in invocation.logs + json.dumps(invocation.payload)
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

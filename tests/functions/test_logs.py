@@ -150,9 +150,10 @@ def test_tokens_and_personal_data_are_not_logged(start: Callable[..., LambdaRunt
     for token in ("tok_ok", "tok_expired_card", "tok_timeout_then_captured", "tok_hush"):
         function.invoke(_process(**private | {"order_id": f"hush-{token}"}, payment_token=token))
         function.invoke(
-            {"order_id": "hush-six", "amount": 1, "currency": "USD", "payment_method": "paypal", "payment_token": token}
+            {"order_id": "order-six", "amount": 1, "currency": "USD", "payment_method": "paypal", "payment_token": token}
         )
     assert "operation" in function.logs()
+    assert "order-six" in function.logs(), "a direct invocation that is refused is logged with its order"
     assert "hush" not in function.logs().lower()
     assert "tok_" not in function.logs()
 

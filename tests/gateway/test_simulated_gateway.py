@@ -85,6 +85,7 @@ CHARGES: list[tuple[str, type[Reply] | str, type[Reply] | str]] = [
     ("tok_timeout_then_captured", Unknown, Approved),
     ("tok_timeout_then_declined", Unknown, "card_declined"),
     ("tok_capture_declined", "card_declined", "card_declined"),
+    ("tok_void_declined", Approved, Approved),
     ("tok_refund_declined", Approved, Approved),
     ("tok_refund_timeout", Approved, Approved),
     ("tok_slow", Approved, Approved),

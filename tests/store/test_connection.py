@@ -21,7 +21,7 @@ from payments.domain.ids import uuid7
 from payments.domain.operation import Draft
 from payments.domain.payment import PaymentStatus, ProcessingStarted, apply
 from payments.store.address import connection_options, logged_in
-from payments.store.claims import INSERT_PAYMENT, Taken, claim_process
+from payments.store.claims import INSERT_PAYMENT, NotClaimed, claim_process
 from payments.store.connection import (
     READ_TIMEOUT_S,
     SQLSTATE_ERRORS,
@@ -401,7 +401,7 @@ def test_a_claim_whose_reply_was_lost_is_there_once(database: servers.Database, 
         lease_s=60,
     )
     proxy.lose_reply()
-    assert claim_process(db, operation, pending, apply(pending, ProcessingStarted(), NOON)) == Taken(resent=True)
+    assert claim_process(db, operation, pending, apply(pending, ProcessingStarted(), NOON)) == NotClaimed(resent=True)
     read = Statement("SELECT status, version FROM payments WHERE payment_id = :id")
     assert db.run(read(id=payment_id)) == [[[PaymentStatus.PROCESSING, 2]]]
     read = Statement("SELECT operation_id, attempt FROM operations WHERE payment_id = :id")

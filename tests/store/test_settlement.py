@@ -11,7 +11,7 @@ import pytest
 from payments.domain.events import event_for
 from payments.domain.ids import uuid7
 from payments.domain.operation import Draft, Operation, Outcome
-from payments.domain.payment import Captured, Payment, PaymentStatus, ProcessingStarted, apply
+from payments.domain.payment import Captured, Failed, Payment, PaymentStatus, ProcessingStarted, apply
 from payments.store.claims import Claimed, claim_process
 from payments.store.connection import Database, Statement
 from payments.store.settlement import Written, give_back, settle
@@ -59,9 +59,11 @@ def captured(db: Database, operation: Operation, before: Payment) -> Written:
 
 
 def declined(db: Database, operation: Operation, before: Payment) -> Written:
-    """Settle as a declined capture does, which leaves the payment as it was."""
+    """Settle with a decline, but leave the payment's version as it was, so that only the operation's outcome guards."""
     done = replace(operation, outcome=Outcome.DECLINED, reply={"result": "declined"})
-    return settle(db, Claimed(operation, before), Claimed(done, before), None, 6)
+    change = Failed("card_declined", "The card was declined.", None, None)
+    event = event_for(change, before, None, uuid7(), None)
+    return settle(db, Claimed(operation, before), Claimed(done, before), event, 6)
 
 
 def test_a_settle_writes_all_and_a_second_one_nothing(db: Database, claimed: tuple[Operation, Payment]) -> None:

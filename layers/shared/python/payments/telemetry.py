@@ -101,10 +101,10 @@ def count(name: str, **dimensions: str) -> None:
         pass
 
 
-def record_refusal(code: str) -> None:
-    """Count a request that was refused before any money moved, by problem code."""
+def record_refusal(code: str, **named: str | None) -> None:
+    """Count a request that was refused before any money moved, by problem code. `named` says in the log which request it was."""
     count("Refusals", code=code)
-    logger.info("refused", extra={"code": code})
+    logger.info("refused", extra={"code": code, **named})
 
 
 def measure(counts: Mapping[str, int], seconds: Mapping[str, float]) -> None:

@@ -21,9 +21,9 @@ from payments.broker.kafka import KafkaPublisher
 from payments.commands.fields import Text64
 from payments.commands.service import Service
 from payments.domain.events import payment_body, rfc3339
-from payments.domain.payment import PaymentStatus
+from payments.domain.payment import PaymentName, PaymentStatus
 from payments.domain.scopes import Scope
-from payments.store.lookups import ListFilter, PaymentName
+from payments.store.lookups import ListFilter
 
 
 class Anything(PathConvertor):

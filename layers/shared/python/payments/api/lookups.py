@@ -12,11 +12,11 @@ from uuid import UUID
 from payments.api.callers import Caller
 from payments.commands.service import Service
 from payments.domain.errors import InvalidRequest, PaymentNotFound
-from payments.domain.payment import Payment
+from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
 from payments.domain.text import is_plain
 from payments.store import lookups as store
-from payments.store.lookups import ListFilter, PaymentName, StatusChange
+from payments.store.lookups import ListFilter, StatusChange
 
 MAX_ID_CHARACTERS = 255
 

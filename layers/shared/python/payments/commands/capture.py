@@ -9,9 +9,9 @@ from payments.commands.fields import Amount, PaymentRequest
 from payments.commands.service import Service
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
-from payments.domain.payment import Captured, Change, PaymentStatus
+from payments.domain.payment import Captured, CaptureFailed, Ended, PaymentStatus
 from payments.domain.scopes import Scope
-from payments.gateway.port import Approved, Gateway, GatewayRequest, Reply
+from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
 from payments.store import claims
 from payments.store.claims import Claim, Claimed
 
@@ -41,13 +41,16 @@ class Capture(OnPayment[CaptureRequest]):
 
     def claim(self, request: CaptureRequest, draft: Draft, service: Service) -> Claim:
         draft = replace(draft, amount_minor=request.amount)
-        return claims.claim_on_authorization(service.db, draft, request.transaction_id)
+        return claims.claim_on_authorization(service.db, draft, *request.payment)
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.capture(request)
 
-    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Ended:
         # The payment keeps the ids that the gateway gave its authorization.
         transaction_id = claimed.payment.transaction_id or reply.transaction_id
         payment_intent_id = claimed.payment.payment_intent_id or reply.payment_intent_id
         return Captured(claimed.operation.amount_minor, transaction_id, payment_intent_id)
+
+    def declined(self, reply: Declined, claimed: Claimed) -> Ended:
+        return CaptureFailed(reply.decline_code, reply.message)

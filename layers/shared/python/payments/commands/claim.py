@@ -76,5 +76,8 @@ def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Re
 
 def request_hash(request: BaseModel) -> str:
     """Return a digest of the fields with their defaults. Equal requests have equal digests; an empty field counts as absent."""
-    fields = {name: value for name, value in request.model_dump(mode="json").items() if value not in (None, {})}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return digest({name: value for name, value in request.model_dump(mode="json").items() if value not in (None, {})})
+
+
+def digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

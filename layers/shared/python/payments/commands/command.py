@@ -11,11 +11,11 @@ from payments.commands.service import Call, Service
 from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, Refused
 from payments.domain.money import format_amount
 from payments.domain.operation import Draft, Outcome
-from payments.domain.payment import Change, Payment, PaymentStatus
+from payments.domain.payment import Ended, Payment, PaymentStatus
 from payments.domain.refund import Refund
 from payments.domain.scopes import Scope
 from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
-from payments.store import claims, lookups
+from payments.store import lookups
 from payments.store.claims import Claim, Claimed, NotClaimed
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
@@ -55,12 +55,12 @@ class Command(ABC, Generic[AnyRequest]):
         """Make the gateway call of this command."""
 
     @abstractmethod
-    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Ended:
         """Return what the gateway's approval does to the payment."""
 
-    def declined(self, reply: Declined, claimed: Claimed) -> Change | None:
-        """Return what the gateway's decline does to the payment; None when the payment stays as it is."""
-        return None
+    @abstractmethod
+    def declined(self, reply: Declined, claimed: Claimed) -> Ended:
+        """Return what the gateway's decline does to the payment."""
 
     def in_doubt(self, error: Exception, call: Call) -> Exception:
         """Return the error for a caller whose claim may have been written although it failed.
@@ -71,7 +71,7 @@ class Command(ABC, Generic[AnyRequest]):
 
 
 class OnPayment(Command[OnPaymentRequest]):
-    """A command on an existing payment, which the request names by `transaction_id`."""
+    """A command on an existing payment."""
 
     statuses: ClassVar[frozenset[PaymentStatus]]
     """The payment must have one of these, which `rule` puts into words."""
@@ -82,25 +82,25 @@ class OnPayment(Command[OnPaymentRequest]):
         return payment.amount_minor
 
     def why_not(self, refused: NotClaimed, request: OnPaymentRequest, call: Call, service: Service) -> Exception:
-        if isinstance(refused, claims.NotAllowed):
-            payment: Payment | None = refused.payment
-        else:
-            payment = lookups.find_payment(service.db, call.owner, "transaction_id", request.transaction_id)
+        name, value = request.payment
+        payment, in_flight = lookups.standing(service.db, call.owner, name, value) or (None, False)
         if payment is None:
-            return PaymentNotFound("You have no payment with this transaction_id.")
+            return PaymentNotFound(f"You have no payment with this {name}.")
         if payment.status not in self.statuses:
-            return PaymentStateConflict(f"{self.rule}; this one is {payment.status}.", extra=state_of(payment))
-        if isinstance(refused, claims.NotAllowed):
-            limit_minor = self.limit_minor(payment)
+            detail = f"{self.rule}; this one is {payment.status}."
+            return PaymentStateConflict(detail, retryable=in_flight, extra=state_of(payment))
+        limit_minor, asked_minor = self.limit_minor(payment), getattr(request, "amount", None) or 1
+        if asked_minor > limit_minor:
             detail = f"At most {format_amount(limit_minor, payment.currency)} is available."
-            return AmountTooLarge(detail, extra=state_of(payment) | {"amount_available": limit_minor})
-        detail = "Another command on this payment is in flight; look the payment up in a moment."
-        return PaymentStateConflict(detail, extra=state_of(payment))
+            retryable = asked_minor <= limit_minor + payment.refund_reserved_minor
+            return AmountTooLarge(detail, retryable=retryable, extra=state_of(payment) | {"amount_available": limit_minor})
+        detail = "Another command on this payment is in flight; try again in a moment."
+        return PaymentStateConflict(detail, retryable=True, extra=state_of(payment))
 
 
 def state_of(payment: Payment) -> dict[str, object]:
-    """Return the members of a problem document that name the payment and its status."""
-    return {"payment_id": str(payment.payment_id), "payment_status": payment.status.value}
+    """Return the members of a problem document that name the payment, its order and its status."""
+    return {"payment_id": str(payment.payment_id), "order_id": payment.order_id, "payment_status": payment.status.value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
+from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from payments.domain.currencies import MINOR_UNIT_DIGITS
+from payments.domain.errors import PaymentNotFound
 from payments.domain.money import MAX_AMOUNT_MINOR
+from payments.domain.payment import PaymentName
 from payments.domain.text import is_plain
 
 MAX_METADATA_PAIRS = 20
@@ -51,7 +54,32 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
-class PaymentRequest(Request):
-    """A request that names an existing payment."""
+PAYMENT_NAMES: tuple[PaymentName, ...] = ("transaction_id", "payment_id", "order_id")
 
-    transaction_id: Text255
+
+class PaymentRequest(Request):
+    """A request that names an existing payment by exactly one of three ids. An order stands for its live payment."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in PAYMENT_NAMES]}
+    )
+
+    transaction_id: Text255 | None = None
+    payment_id: Text255 | None = None
+    order_id: Text255 | None = None
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if sum(getattr(self, name) is not None for name in PAYMENT_NAMES) != 1:
+            raise PydanticCustomError("one_name", "must name the payment by exactly one of transaction_id, payment_id, order_id")
+        return self
+
+    @property
+    def payment(self) -> tuple[PaymentName, UUID | str]:
+        """The name by which the request calls the payment, and its value. Raises PaymentNotFound when no payment can have it."""
+        if self.payment_id is None:
+            return ("order_id", self.order_id) if self.order_id is not None else ("transaction_id", str(self.transaction_id))
+        try:
+            return "payment_id", UUID(self.payment_id)
+        except ValueError:
+            raise PaymentNotFound("You have no payment with this payment_id.") from None

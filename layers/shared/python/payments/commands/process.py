@@ -12,7 +12,7 @@ from payments.commands.fields import Amount, Currency, Metadata, Request, Text64
 from payments.commands.service import Call, Service
 from payments.domain.errors import OrderAlreadyPaid, OrderInProgress
 from payments.domain.operation import Draft
-from payments.domain.payment import Authorized, Captured, Change, Failed, Payment, PaymentStatus, ProcessingStarted, apply
+from payments.domain.payment import Authorized, Captured, Ended, Failed, Payment, PaymentStatus, ProcessingStarted, apply
 from payments.domain.scopes import Scope
 from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
 from payments.store import claims, lookups
@@ -65,22 +65,22 @@ class Process(Command[ProcessRequest]):
         return claims.claim_process(service.db, draft, pending, apply(pending, ProcessingStarted(), draft.created_at))
 
     def why_not(self, refused: NotClaimed, request: ProcessRequest, call: Call, service: Service) -> Exception:
-        other = lookups.find_payment(service.db, call.owner, "order_id", request.order_id)
+        other, in_flight = lookups.standing(service.db, call.owner, "order_id", request.order_id) or (None, False)
         extra = state_of(other) if other else {}
-        match other.status if other else None:
-            case PaymentStatus.AUTHORIZED | PaymentStatus.CAPTURED | PaymentStatus.PARTIALLY_REFUNDED | PaymentStatus.REFUNDED:
-                return OrderAlreadyPaid("The order is already paid; look its payment up instead of paying again.", extra=extra)
-        # FAILED or VOIDED: the other payment has ended since the claim, so the same request may succeed now.
-        return OrderInProgress("Another payment for this order is in progress; try again.", retry_after_s=1, extra=extra)
+        # FAILED or VOIDED: the other payment has ended since the claim, so the same request may succeed now. An authorization
+        # may be about to be voided.
+        if other is None or in_flight or other.status in (PaymentStatus.FAILED, PaymentStatus.VOIDED):
+            return OrderInProgress("Another payment for this order is in progress; try again.", retry_after_s=1, extra=extra)
+        return OrderAlreadyPaid("The order is already paid; look its payment up instead of paying again.", extra=extra)
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.charge(request)
 
-    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Ended:
         if claimed.payment.capture_method == "manual":
             capture_before = claimed.operation.created_at + service.capture_window
             return Authorized(reply.transaction_id, reply.payment_intent_id, capture_before)
         return Captured(claimed.operation.amount_minor, reply.transaction_id, reply.payment_intent_id)
 
-    def declined(self, reply: Declined, claimed: Claimed) -> Change:
+    def declined(self, reply: Declined, claimed: Claimed) -> Ended:
         return Failed(reply.decline_code, reply.message, reply.transaction_id, reply.payment_intent_id)

@@ -9,7 +9,7 @@ from payments.commands.fields import Amount, PaymentRequest, Text500
 from payments.commands.service import Call, Service
 from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
-from payments.domain.payment import REFUNDABLE, Change, Payment, RefundReleased, RefundSucceeded
+from payments.domain.payment import REFUNDABLE, Ended, Payment, RefundFailed, RefundSucceeded
 from payments.domain.scopes import Scope
 from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
 from payments.store import claims
@@ -44,7 +44,7 @@ class Refund(OnPayment[RefundRequest]):
         draft = replace(
             draft, refund_id=refund_id, gateway_key=f"ref-{refund_id}", amount_minor=request.amount, reason=request.reason
         )
-        return claims.claim_refund(service.db, draft, request.transaction_id)
+        return claims.claim_refund(service.db, draft, *request.payment)
 
     def limit_minor(self, payment: Payment) -> int:
         return payment.refundable_minor
@@ -52,11 +52,11 @@ class Refund(OnPayment[RefundRequest]):
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.refund(request)
 
-    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Ended:
         return RefundSucceeded(claimed.operation.amount_minor)
 
-    def declined(self, reply: Declined, claimed: Claimed) -> Change:
-        return RefundReleased(claimed.operation.amount_minor)
+    def declined(self, reply: Declined, claimed: Claimed) -> Ended:
+        return RefundFailed(claimed.operation.amount_minor, reply.decline_code)
 
     def in_doubt(self, error: Exception, call: Call) -> Exception:
         # Two equal refunds are both legitimate. Without a key we cannot tell a repeated request from a second refund, so we do

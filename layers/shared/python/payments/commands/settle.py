@@ -74,12 +74,12 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
         time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # nosec B311 - no secret
         operation, before, refund = claimed.operation, claimed.payment, claimed.refund
         change = command.approved(reply, claimed, service) if isinstance(reply, Approved) else command.declined(reply, claimed)
-        after = apply(before, change, service.clock()) if change is not None else before
+        after = apply(before, change, service.clock())
         if refund is not None:
             status = RefundStatus.SUCCEEDED if isinstance(reply, Approved) else RefundStatus.FAILED
             decline_code = None if isinstance(reply, Approved) else reply.decline_code
             refund = replace(refund, status=status, decline_code=decline_code, updated_at=after.updated_at)
-        event = event_for(change, after, refund, service.new_id(), operation.traceparent) if change is not None else None
+        event = event_for(change, after, refund, service.new_id(), operation.traceparent)
         state = Claimed(replace(operation, outcome=outcome, reply=recorded), after, refund)
         written = settlement.settle(service.db, claimed, state, event, PUBLISH_LEASE_S)
         if written is not Written.NOTHING:

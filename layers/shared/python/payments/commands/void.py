@@ -9,9 +9,9 @@ from payments.commands.fields import PaymentRequest, Text500
 from payments.commands.service import Service
 from payments.domain.errors import PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
-from payments.domain.payment import Change, PaymentStatus, Voided
+from payments.domain.payment import Ended, PaymentStatus, Voided, VoidFailed
 from payments.domain.scopes import Scope
-from payments.gateway.port import Approved, Gateway, GatewayRequest, Reply
+from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
 from payments.store import claims
 from payments.store.claims import Claim, Claimed
 
@@ -38,10 +38,13 @@ class Void(OnPayment[VoidRequest]):
 
     def claim(self, request: VoidRequest, draft: Draft, service: Service) -> Claim:
         draft = replace(draft, reason=request.reason)
-        return claims.claim_on_authorization(service.db, draft, request.transaction_id)
+        return claims.claim_on_authorization(service.db, draft, *request.payment)
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.void(request)
 
-    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Change:
+    def approved(self, reply: Approved, claimed: Claimed, service: Service) -> Ended:
         return Voided(claimed.operation.reason or "voided on request")
+
+    def declined(self, reply: Declined, claimed: Claimed) -> Ended:
+        return VoidFailed(reply.decline_code, reply.message)

@@ -33,17 +33,26 @@ from typing import ClassVar
 class PaymentsError(Exception):
     """An error with a stable `code` and the `title` of its kind. `detail` says what happened and what the caller can do.
 
-    `extra` holds further members of the problem document, such as `payment_status` or `amount_available`. Details for our log
-    alone, such as a SQLSTATE, go into a note (`add_note`), which the log's traceback shows.
+    `retryable` says that the same request may succeed later; the class says what is usual. `extra` holds further members of the
+    problem document, such as `payment_status` or `amount_available`. Details for our log alone, such as a SQLSTATE, go into a
+    note (`add_note`), which the log's traceback shows.
     """
 
     code: ClassVar[str]
     title: ClassVar[str]
     retryable: bool = False
 
-    def __init__(self, detail: str, *, retry_after_s: int | None = None, extra: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retryable: bool | None = None,
+        retry_after_s: int | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.retryable = type(self).retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
         self.extra = dict(extra or {})
 
@@ -82,6 +91,8 @@ class OrderInProgress(Refused):
 
 
 class PaymentStateConflict(Refused):
+    """`retryable` is true while an operation is in flight whose outcome may change the status to one that allows the command."""
+
     code, title = "payment_state_conflict", "The payment's status does not allow this"
 
 
@@ -112,6 +123,8 @@ class CardDataNotAccepted(Refused):
 
 
 class AmountTooLarge(Refused):
+    """`retryable` is true while a refund in flight holds what is missing: a decline would free it again."""
+
     code, title = "amount_too_large", "The amount is larger than what is available"
 
 
@@ -131,7 +144,3 @@ class InternalError(Fault):
     """`retryable` is false where the same request would fail again, such as a constraint that the database refused."""
 
     code, title = "internal_error", "Internal error"
-
-    def __init__(self, detail: str, *, retryable: bool = True) -> None:
-        super().__init__(detail)
-        self.retryable = retryable

@@ -9,13 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from payments.domain.declines import public_decline_code, public_decline_message
-from payments.domain.payment import EVENT_TYPES, Change, Payment
+from payments.domain.payment import EVENT_TYPES, Ended, Payment
 from payments.domain.refund import Refund
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A CloudEvent as the outbox keeps it. `sequence` counts a payment's events from 1 without gaps."""
+    """A CloudEvent as the outbox keeps it. `sequence` counts a payment's events from 1 without gaps. A refusal is alone under its
+    own id, which stands in `payment_id`."""
 
     event_id: UUID
     payment_id: UUID
@@ -26,13 +27,15 @@ class Event:
     traceparent: str | None
 
 
-def event_for(change: Change, after: Payment, refund: Refund | None, event_id: UUID, traceparent: str | None) -> Event | None:
-    """Return the event of a change, with the payment as it is after the change; None when the change has no event."""
-    event_type = EVENT_TYPES.get(type(change))
-    if event_type is None:
-        return None
+def event_for(change: Ended, after: Payment, refund: Refund | None, event_id: UUID, traceparent: str | None) -> Event:
+    """Return the event of a change, with the payment as it is after the change."""
     data = payment_body(after) | ({"refund": refund_body(refund)} if refund else {})
-    return Event(event_id, after.payment_id, after.event_sequence, event_type, data, after.updated_at, traceparent)
+    return Event(event_id, after.payment_id, after.event_sequence, EVENT_TYPES[type(change)], data, after.updated_at, traceparent)
+
+
+def refusal_event(event_id: UUID, data: dict[str, Any], at: datetime) -> Event:
+    """Return the event of a direct invocation that was refused for good. No payment has changed, so its subject is its own id."""
+    return Event(event_id, event_id, 1, "payment.refused", data, at, None)
 
 
 TIMES = ("created_at", "updated_at", "authorized_at", "captured_at", "failed_at", "voided_at", "capture_before")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from payments.domain.declines import public_decline_code
@@ -38,6 +38,10 @@ TRANSITIONS: Mapping[PaymentStatus, frozenset[PaymentStatus]] = {
 
 REFUNDABLE = frozenset({S.CAPTURED, S.PARTIALLY_REFUNDED})
 """A payment can be refunded in these statuses, by at most `Payment.refundable_minor`."""
+
+
+PaymentName = Literal["transaction_id", "payment_id", "order_id"]
+"""What names a payment for its owner. An order names its live payment, else its latest."""
 
 
 class IllegalTransition(Exception):
@@ -136,22 +140,49 @@ class RefundSucceeded:
 
 
 @dataclass(frozen=True, slots=True)
-class RefundReleased:
+class RefundFailed:
     """The gateway declined the refund, so its amount is no longer reserved."""
 
     amount_minor: int
+    decline_code: str
 
 
-Change = ProcessingStarted | Authorized | Captured | Failed | Voided | RefundReserved | RefundSucceeded | RefundReleased
+# The last two leave the payment AUTHORIZED. It shows why, until a later capture or void succeeds.
 
-EVENT_TYPES: Mapping[type[Change], str] = {
+
+@dataclass(frozen=True, slots=True)
+class CaptureFailed:
+    decline_code: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class VoidFailed:
+    decline_code: str
+    error_message: str
+
+
+Started = ProcessingStarted | RefundReserved
+"""The changes of a claim, which nobody waits for."""
+
+Ended = Authorized | Captured | Failed | Voided | RefundSucceeded | RefundFailed | CaptureFailed | VoidFailed
+"""The changes of a settle. Each is an outcome that somebody waits for, so each has its event and its entry in the history."""
+
+Change = Started | Ended
+
+EVENT_TYPES: Mapping[type[Ended], str] = {
     Authorized: "payment.authorized",
     Captured: "payment.successful",
     Failed: "payment.failed",
     Voided: "payment.voided",
     RefundSucceeded: "payment.refunded",
+    RefundFailed: "payment.refund_failed",
+    CaptureFailed: "payment.capture_failed",
+    VoidFailed: "payment.void_failed",
 }
-"""We publish an event for each of these changes, and none for the others."""
+"""A test fails when one is missing."""
+
+NOT_DECLINED = {"decline_code": None, "error_message": None}
 
 
 def apply(payment: Payment, change: Change, at: datetime) -> Payment:
@@ -164,12 +195,12 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
         case Authorized():
             after = _move(payment, S.AUTHORIZED, "authorized by the gateway", authorized_at=at, **asdict(change))
         case Captured():
-            after = _move(payment, S.CAPTURED, "captured by the gateway", captured_at=at, capture_before=None, **asdict(change))
+            taken = asdict(change) | NOT_DECLINED
+            after = _move(payment, S.CAPTURED, "captured by the gateway", captured_at=at, capture_before=None, **taken)
         case Failed():
-            reason = f"declined: {public_decline_code(change.decline_code)}"
-            after = _move(payment, S.FAILED, reason, failed_at=at, **asdict(change))
+            after = _move(payment, S.FAILED, _declined("", change.decline_code), failed_at=at, **asdict(change))
         case Voided(reason):
-            after = _move(payment, S.VOIDED, reason, voided_at=at, capture_before=None)
+            after = _move(payment, S.VOIDED, reason, voided_at=at, capture_before=None, **NOT_DECLINED)
         case RefundReserved(amount_minor):
             if not 1 <= amount_minor <= payment.refundable_minor:
                 raise IllegalTransition(f"{amount_minor} is not between 1 and the refundable {payment.refundable_minor}")
@@ -179,10 +210,21 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
             to = S.REFUNDED if refunded_minor == payment.captured_minor else S.PARTIALLY_REFUNDED
             released = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)
             after = _move(released, to, "refunded by the gateway", refunded_minor=refunded_minor)
-        case RefundReleased(amount_minor):
-            after = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)
-    owes_event = type(change) in EVENT_TYPES
+        case RefundFailed(amount_minor, decline_code):
+            released = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)
+            after = replace(released, status_reason=_declined("refund ", decline_code))
+        case CaptureFailed() | VoidFailed():
+            if payment.status is not S.AUTHORIZED:
+                raise IllegalTransition(f"a payment that is {payment.status} has no authorization to capture or void")
+            what = "capture " if isinstance(change, CaptureFailed) else "void "
+            after = replace(payment, status_reason=_declined(what, change.decline_code), **asdict(change))
+    owes_event = isinstance(change, Ended)
     return replace(after, updated_at=at, version=payment.version + 1, event_sequence=payment.event_sequence + owes_event)
+
+
+def _declined(what: str, decline_code: str) -> str:
+    """Return the reason for the history, which the payment's owner reads."""
+    return f"{what}declined: {public_decline_code(decline_code)}"
 
 
 def _move(payment: Payment, to: PaymentStatus, reason: str, **changes: Any) -> Payment:

@@ -5,7 +5,7 @@ answer in every process, as a real gateway's idempotency promises. A lost reply 
 may get through where the first did not.
 
 Scenario tokens override the rates: `tok_ok`, `tok_<decline code>` for each decline, `tok_timeout_then_captured`,
-`tok_timeout_then_declined`, `tok_capture_declined`, `tok_refund_declined`, `tok_refund_timeout`, `tok_slow`.
+`tok_timeout_then_declined`, `tok_capture_declined`, `tok_void_declined`, `tok_refund_declined`, `tok_refund_timeout`, `tok_slow`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class SimulatedGateway:
         return self._answer(request, "capture", "card_declined" if declined else None, lost=False)
 
     def void(self, request: GatewayRequest) -> Reply:
-        return self._answer(request, "void", None, lost=False)
+        declined = request.payment_token == "tok_void_declined"
+        return self._answer(request, "void", "card_declined" if declined else None, lost=False)
 
     def refund(self, request: GatewayRequest) -> Reply:
         declined = request.payment_token == "tok_refund_declined"
@@ -96,5 +97,5 @@ class SimulatedGateway:
 SCENARIO_TOKENS = frozenset(
     {f"tok_{code}" for code in DECLINE_CODES}
     | {"tok_ok", "tok_slow", "tok_timeout_then_captured", "tok_timeout_then_declined"}
-    | {"tok_capture_declined", "tok_refund_declined", "tok_refund_timeout"}
+    | {"tok_capture_declined", "tok_void_declined", "tok_refund_declined", "tok_refund_timeout"}
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from payments.domain.operation import Draft, Operation
-from payments.domain.payment import Payment
+from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
 from payments.store.connection import Bound, Database, Row, Statement, UniqueViolation
 from payments.store.rows import OPERATION, PAYMENT, REFUND, columns, nulls, operation_of, payment_of, refund_of
@@ -22,30 +23,15 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class NotAllowed:
-    """The payment, in its present state, does not allow the command. Nothing was written."""
+class NotClaimed:
+    """Nothing was written: the owner has no such payment, it does not allow the command, another operation of it is in flight,
+    the order has a live payment, or the key is used.
 
-    payment: Payment
-    resent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NotFound:
-    """The owner has no such payment. Nothing was written."""
+    `resent` says that the claim was sent twice, so its own first sending may be the reason; see Database.send.
+    """
 
     resent: bool
 
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A unique constraint refused the claim: the key is used, the order has a live payment, or another operation of the payment
-    is in flight. Nothing was written."""
-
-    resent: bool
-
-
-NotClaimed = NotAllowed | NotFound | Taken
-"""`resent` says that the claim was sent twice, so its own first sending may be the reason; see Database.send."""
 
 Claim = Claimed | NotClaimed
 
@@ -67,57 +53,69 @@ START_PROCESSING = Statement("""
     WHERE payment_id = :payment_id
 """)
 
+_INSERT_OPERATION = """
+    INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
+                            request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
+"""
+_OF_DRAFT = f""":reason::text, :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text, {_TIMES}"""
+
 INSERT_OPERATION = Statement(f"""
-    INSERT INTO operations (operation_id, owner, kind, payment_id, amount_minor, idempotency_key, request_hash, gateway_key,
-                            attempt, traceparent, created_at, lease_until, next_attempt_at)
-    VALUES (:operation_id, :owner, :kind, :payment_id, :amount_minor, :idempotency_key, :request_hash, :gateway_key,
-            1, :traceparent, {_TIMES})
+    {_INSERT_OPERATION}
+    VALUES (:operation_id, :owner, :kind, :payment_id, NULL, :amount_minor, {_OF_DRAFT})
     RETURNING {columns(OPERATION)}
 """)
 
 
-def claim_process(db: Database, draft: Draft, pending: Payment, processing: Payment) -> Claimed | Taken:
+def claim_process(db: Database, draft: Draft, pending: Payment, processing: Payment) -> Claim:
     """Write a new payment, PENDING and then PROCESSING, and its operation."""
     operation = INSERT_OPERATION(draft, payment_id=pending.payment_id, amount_minor=pending.amount_minor)
     try:
         rows = db.run(INSERT_PAYMENT(pending), START_PROCESSING(processing), operation)
     except UniqueViolation as violation:
-        return Taken(violation.resent)
+        return NotClaimed(violation.resent)
     return Claimed(operation_of(rows[2][0]), processing)
+
+
+_WHICH: Mapping[PaymentName, str] = {
+    "transaction_id": "transaction_id = :id",
+    "payment_id": "payment_id = :id",
+    "order_id": "order_id = :id AND status NOT IN ('FAILED', 'VOIDED')",  # The order's live payment, of which there is one.
+}
+
+
+def _by_name(sql: str) -> Mapping[PaymentName, Statement]:
+    """Return the statement for each way to name the payment."""
+    return {name: Statement(sql.replace("{which}", which)) for name, which in _WHICH.items()}
 
 
 # The statement locks the payment first, so it acts on the state that it has checked. The index
 # operations_one_in_flight_but_refunds refuses a second capture or void while one is in flight.
-CLAIM_ON_AUTHORIZATION = Statement(f"""
+CLAIM_ON_AUTHORIZATION = _by_name(f"""
     WITH payment AS (
-        SELECT {columns(PAYMENT)} FROM payments WHERE owner = :owner AND transaction_id = :transaction_id FOR UPDATE
+        SELECT {columns(PAYMENT)} FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
     ), operation AS (
-        INSERT INTO operations (operation_id, owner, kind, payment_id, amount_minor, reason, idempotency_key, request_hash,
-                                gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, COALESCE(:amount_minor::bigint, amount_minor),
-               :reason::text, :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text,
-               {_TIMES}
+        {_INSERT_OPERATION}
+        SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, NULL, COALESCE(:amount_minor::bigint, amount_minor),
+               {_OF_DRAFT}
         FROM payment
         WHERE status = 'AUTHORIZED' AND COALESCE(:amount_minor::bigint, amount_minor) <= amount_minor
         RETURNING {columns(OPERATION)}
     )
-    SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {nulls(REFUND)}
-    FROM payment LEFT JOIN operation ON true
+    SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {nulls(REFUND)} FROM operation, payment
 """)
 
 
-def claim_on_authorization(db: Database, draft: Draft, transaction_id: str) -> Claim:
+def claim_on_authorization(db: Database, draft: Draft, name: PaymentName, value: object) -> Claim:
     """Claim a capture or a void of an AUTHORIZED payment, of at most its amount. The payment itself stays as it is."""
-    return _claim_on_payment(db, CLAIM_ON_AUTHORIZATION(draft, transaction_id=transaction_id))
+    return _claim_on_payment(db, CLAIM_ON_AUTHORIZATION[name](draft, id=value))
 
 
 # One UPDATE checks and reserves the amount, so overlapping refunds never reserve more than was captured. `payment` locks the
 # newest version of the row. When the row has changed since the statement's snapshot, the UPDATE checks it again.
-CLAIM_REFUND = Statement(f"""
+CLAIM_REFUND = _by_name(f"""
     WITH payment AS (
-        SELECT {columns(PAYMENT)},
-               COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor
-        FROM payments WHERE owner = :owner AND transaction_id = :transaction_id FOR UPDATE
+        SELECT payment_id, COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor
+        FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
     ), reserved AS (
         UPDATE payments
         SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor,
@@ -137,35 +135,27 @@ CLAIM_REFUND = Statement(f"""
         FROM reserved
         RETURNING {columns(REFUND)}
     ), operation AS (
-        INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT :operation_id::uuid, reserved.owner, :kind::text, reserved.payment_id, refund.refund_id, take_minor,
-               :reason::text, :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text,
-               {_TIMES}
-        FROM reserved, refund
+        {_INSERT_OPERATION}
+        SELECT :operation_id::uuid, owner, :kind::text, payment_id, :refund_id::uuid, take_minor, {_OF_DRAFT}
+        FROM reserved
         RETURNING {columns(OPERATION)}
     )
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "reserved")}, {columns(REFUND, "refund")}
     FROM operation, reserved, refund
-    UNION ALL
-    SELECT {nulls(OPERATION)}, {columns(PAYMENT)}, {nulls(REFUND)} FROM payment WHERE NOT EXISTS (SELECT FROM reserved)
 """)
 
 
-def claim_refund(db: Database, draft: Draft, transaction_id: str) -> Claim:
+def claim_refund(db: Database, draft: Draft, name: PaymentName, value: object) -> Claim:
     """Claim a refund: reserve its amount on the payment and write the refund and its operation."""
-    return _claim_on_payment(db, CLAIM_REFUND(draft, transaction_id=transaction_id))
+    return _claim_on_payment(db, CLAIM_REFUND[name](draft, id=value))
 
 
 def _claim_on_payment(db: Database, statement: Bound) -> Claim:
     try:
         answer = db.send(statement)
     except UniqueViolation as violation:
-        return Taken(violation.resent)
-    if not answer.rows[0]:
-        return NotFound(answer.resent)
-    [row] = answer.rows[0]
-    return claimed_in(row) if row[0] is not None else NotAllowed(payment_of(row[_PAYMENT]), answer.resent)
+        return NotClaimed(violation.resent)
+    return claimed_in(answer.rows[0][0]) if answer.rows[0] else NotClaimed(answer.resent)
 
 
 ALL_COLUMNS = f"{columns(OPERATION, 'operations')}, {columns(PAYMENT, 'payments')}, {columns(REFUND, 'refunds')}"

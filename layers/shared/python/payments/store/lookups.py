@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
-from payments.domain.payment import Payment, PaymentStatus
+from payments.domain.payment import Payment, PaymentName, PaymentStatus
 from payments.domain.refund import Refund
 from payments.store.connection import Bound, Database, Statement
 from payments.store.rows import PAYMENT, REFUND, columns, payment_of, refund_of
 
 PAYMENT_COLUMNS, REFUND_COLUMNS = columns(PAYMENT), columns(REFUND)
-
-PaymentName = Literal["payment_id", "transaction_id", "order_id"]
 
 _WHICH: Mapping[PaymentName, str] = {
     "payment_id": "payment_id = :id",
@@ -29,6 +26,15 @@ _WHICH: Mapping[PaymentName, str] = {
 ANYBODYS = {name: Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE {sql}") for name, sql in _WHICH.items()}
 THE_OWNERS = {
     name: Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE owner = :owner AND {sql}") for name, sql in _WHICH.items()
+}
+# The caller whose claim was refused learns from one moment's state why, and whether waiting may help.
+STANDING = {
+    name: Statement(f"""
+        SELECT EXISTS (SELECT FROM operations o
+                       WHERE o.payment_id = payments.payment_id AND o.kind <> 'refund' AND o.outcome IS NULL), {PAYMENT_COLUMNS}
+        FROM payments WHERE owner = :owner AND {sql}
+    """)
+    for name, sql in _WHICH.items()
 }
 REFUNDS_OF = Statement(
     f"SELECT {REFUND_COLUMNS} FROM refunds WHERE payment_id = ANY(:payment_ids::uuid[]) ORDER BY created_at, refund_id"
@@ -42,6 +48,12 @@ def find_payment(db: Database, owner: str | None, name: PaymentName, value: obje
     """Return the payment whose id, transaction or order (the live payment, else the latest) has this value."""
     rows = db.run(ANYBODYS[name](id=value) if owner is None else THE_OWNERS[name](id=value, owner=owner))[0]
     return payment_of(rows[0]) if rows else None
+
+
+def standing(db: Database, owner: str, name: PaymentName, value: object) -> tuple[Payment, bool] | None:
+    """Return the payment, and whether an operation is in flight that may change its status."""
+    rows = db.run(STANDING[name](id=value, owner=owner))[0]
+    return (payment_of(rows[0][1:]), rows[0][0]) if rows else None
 
 
 def refunds_of(db: Database, payment_ids: list[UUID]) -> dict[UUID, list[Refund]]:

@@ -14,6 +14,14 @@ from payments.store.rows import columns
 EVENT = ("event_id", "payment_id", "sequence", "type", "data", "created_at", "traceparent")
 EVENT_COLUMNS = columns(EVENT, "outbox")
 
+WRITE = Statement("""
+    INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
+    VALUES (:event_id, :payment_id, :sequence, :type, :data, :traceparent, :created_at,
+            now() + make_interval(secs => :publish_lease_s))
+    ON CONFLICT (event_id) DO NOTHING
+    RETURNING event_id
+""")
+
 MARK_PUBLISHED = Statement(
     "UPDATE outbox SET published_at = now() WHERE event_id = ANY(:event_ids::uuid[]) AND published_at IS NULL"
 )
@@ -53,6 +61,11 @@ PRUNE = Statement("""
     )
     SELECT count(*) FROM gone
 """)
+
+
+def write(db: Database, event: Event, publish_lease_s: float) -> bool:
+    """Write an event that no settle writes. Returns False when the outbox has its id already, so that it is told once."""
+    return bool(db.run(WRITE(event, publish_lease_s=publish_lease_s))[0])
 
 
 def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:

@@ -40,9 +40,8 @@ SETTLE = Statement("""
     ), owed AS (
         INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
         SELECT :event_id::uuid, payment_id, :event_sequence, :event_type::text, :event_data::text, :traceparent::text,
-        :updated_at,
-               now() + make_interval(secs => :publish_lease_s)
-        FROM paid WHERE :event_id::uuid IS NOT NULL
+               :updated_at, now() + make_interval(secs => :publish_lease_s)
+        FROM paid
         RETURNING event_id
     )
     SELECT EXISTS (SELECT FROM settled),
@@ -70,7 +69,7 @@ class Written(Enum):
     BEHIND = "the outcome is written, and its event waits behind an older one of the payment"
 
 
-def settle(db: Database, before: Claimed, after: Claimed, event: Event | None, publish_lease_s: float) -> Written:
+def settle(db: Database, before: Claimed, after: Claimed, event: Event, publish_lease_s: float) -> Written:
     """Write outcome, payment, refund and event in one transaction, or nothing at all.
 
     `before` holds the attempt and the version that must still be there.
@@ -86,9 +85,9 @@ def settle(db: Database, before: Claimed, after: Claimed, event: Event | None, p
         refund_id=refund.refund_id if refund else None,
         refund_status=refund.status if refund else None,
         refund_decline_code=refund.decline_code if refund else None,
-        event_id=event.event_id if event else None,
-        event_type=event.type if event else None,
-        event_data=event.data if event else None,
+        event_id=event.event_id,
+        event_type=event.type,
+        event_data=event.data,
         traceparent=before.operation.traceparent,
         publish_lease_s=publish_lease_s,
     )
