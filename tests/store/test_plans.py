@@ -15,7 +15,8 @@ from pg8000.native import Connection
 
 from bench.fill import fill
 from local.servers import connect
-from payments.domain.payment import PaymentStatus
+from payments.domain.operation import Draft
+from payments.domain.payment import PaymentName, PaymentStatus
 from payments.store import claims, due, lookups, outbox
 from payments.store.connection import Bound
 from payments.store.lookups import ListFilter, list_statement
@@ -40,6 +41,20 @@ LOOKUPS: dict[str, Bound] = {
     "events to replay": outbox.PUBLISHED_BETWEEN(
         from_time=MONTHS_AGO, to_time=NOW, after_time=MONTHS_AGO, after_id=ID, after_sequence=0, limit=10
     ),
+}
+
+NAMED: dict[PaymentName, object] = {"transaction_id": "txn_1", "payment_id": ID, "order_id": "order-1"}
+DRAFT = Draft(
+    operation_id=ID, owner="owner-1", kind="refund", refund_id=ID, request_hash="h", gateway_key="k", created_at=NOW, lease_s=30.0
+)
+COMMANDS = {
+    f"{what} by {name}": statement
+    for name, value in NAMED.items()
+    for what, statement in {
+        "why not": lookups.STANDING[name](owner="owner-1", id=value),
+        "capture or void": claims.CLAIM_ON_AUTHORIZATION[name](DRAFT, id=value),
+        "refund": claims.CLAIM_REFUND[name](DRAFT, id=value),
+    }.items()
 }
 
 PAGES = {
@@ -95,7 +110,7 @@ def _faults(nodes: Nodes) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("statements", [LOOKUPS, PAGES], ids=["look-ups", "pages"])
+@pytest.mark.parametrize("statements", [LOOKUPS, COMMANDS, PAGES], ids=["look-ups", "commands", "pages"])
 def test_no_look_up_reads_a_whole_table(filled: Connection, statements: dict[str, Bound]) -> None:
     for name, statement in statements.items():
         nodes = _plan(filled, statement)
