@@ -33,19 +33,17 @@ def commands_router(service: Callable[[], Service], commands: Iterable[Command[A
     return router
 
 
-def _command_endpoint(
-    command: Command[Any], service: Callable[[], Service]
-) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         caller = caller_with(request, command.scope)
         key = idempotency_key_of(request)
         body = validate(command.request, await json_of(request))
-        call = Call(
-            owner=caller.owner,
-            deadline=Deadline.in_s(request.scope["aws.context"].get_remaining_time_in_millis() / 1000),
-            idempotency_key=key,
-            traceparent=telemetry.traceparent_of(request.headers.get("traceparent")),
-        )
+        deadline = Deadline.in_s(request.scope["aws.context"].get_remaining_time_in_millis() / 1000)
+        traceparent = telemetry.traceparent_of(request.headers.get("traceparent"))
+        call = Call(owner=caller.owner, deadline=deadline, idempotency_key=key, traceparent=traceparent)
         result = perform(command, body, call, service())
         record(result)
         return response_of(reply_to(result, request_id(request)))
