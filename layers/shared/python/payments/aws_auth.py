@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import http
 import http.client
 import json
 import os
@@ -56,7 +55,7 @@ def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
         path = f"{url.path}?{url.query}" if url.query else url.path
         connection.request("GET", path, headers={"Authorization": token})
         response = connection.getresponse()
-        if response.status != http.HTTPStatus.OK:
+        if response.status != http.client.OK:
             raise ConnectionError(f"the credentials endpoint answered {response.status}")
         answer = json.load(response)
         return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])

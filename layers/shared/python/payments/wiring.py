@@ -10,13 +10,10 @@ from payments.broker.kafka import KafkaPublisher
 from payments.broker.login import security_by
 from payments.commands.service import Service
 from payments.gateway.simulated import SimulatedGateway
-from payments.settings import Settings, settings_from
+from payments.settings import settings_from
 from payments.store.connection import Database
 
-
-@cache
-def settings() -> Settings:
-    return settings_from()
+settings = cache(settings_from)
 
 
 @cache
