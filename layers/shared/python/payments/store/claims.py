@@ -49,16 +49,23 @@ NotClaimed = NotAllowed | NotFound | Taken
 
 Claim = Claimed | NotClaimed
 
-# The retry schedule and the lifetime of the gateway key count from `created_at`. The server's clock bounds it, because a
-# function whose clock is fast must not stretch them.
-_TIMES = """LEAST(:created_at::timestamptz, now()), now() + make_interval(secs => :lease_s),
-               now() + make_interval(secs => :lease_s)"""
 
-INSERT_PAYMENT = Statement("""
-    INSERT INTO payments (payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method,
-                          payment_token, capture_method, customer_id, description, metadata, created_at, updated_at, version)
-    VALUES (:payment_id, :owner, :order_id, :status, :status_reason, :amount_minor, :currency, :payment_method,
-            :payment_token, :capture_method, :customer_id, :description, :metadata, :created_at, :updated_at, :version)
+def _insert_operation(amount_minor: str, source: str) -> str:
+    """Return the SQL that writes a draft as the operation of the payment in `source`, for the amount in `amount_minor`."""
+    # The retry schedule and the lifetime of the gateway key count from `created_at`. The server's clock bounds it, because a
+    # function whose clock is fast must not stretch them.
+    return f"""
+        INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
+        SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, :refund_id::uuid, {amount_minor}, :reason::text,
+               :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text,
+               LEAST(:created_at::timestamptz, now()), now() + make_interval(secs => :lease_s),
+               now() + make_interval(secs => :lease_s)
+        FROM {source} RETURNING {columns(OPERATION)}"""
+
+
+INSERT_PAYMENT = Statement(f"""
+    INSERT INTO payments ({columns(PAYMENT)}) VALUES ({", ".join(f":{name}" for name in PAYMENT)})
 """)
 
 # The history shows PENDING -> PROCESSING as two facts, so the payment is written in two statements.
@@ -67,18 +74,12 @@ START_PROCESSING = Statement("""
     WHERE payment_id = :payment_id
 """)
 
-INSERT_OPERATION = Statement(f"""
-    INSERT INTO operations (operation_id, owner, kind, payment_id, amount_minor, idempotency_key, request_hash, gateway_key,
-                            attempt, traceparent, created_at, lease_until, next_attempt_at)
-    VALUES (:operation_id, :owner, :kind, :payment_id, :amount_minor, :idempotency_key, :request_hash, :gateway_key,
-            1, :traceparent, {_TIMES})
-    RETURNING {columns(OPERATION)}
-""")
+INSERT_OPERATION = Statement(_insert_operation("amount_minor", "payments WHERE payment_id = :payment_id"))
 
 
 def claim_process(db: Database, draft: Draft, pending: Payment, processing: Payment) -> Claimed | Taken:
     """Write a new payment, PENDING and then PROCESSING, and its operation."""
-    operation = INSERT_OPERATION(draft, payment_id=pending.payment_id, amount_minor=pending.amount_minor)
+    operation = INSERT_OPERATION(draft, payment_id=pending.payment_id)
     try:
         rows = db.run(INSERT_PAYMENT(pending), START_PROCESSING(processing), operation)
     except UniqueViolation as violation:
@@ -90,17 +91,9 @@ def claim_process(db: Database, draft: Draft, pending: Payment, processing: Paym
 # operations_one_in_flight_but_refunds refuses a second capture or void while one is in flight.
 CLAIM_ON_AUTHORIZATION = Statement(f"""
     WITH payment AS (
-        SELECT {columns(PAYMENT)} FROM payments WHERE owner = :owner AND transaction_id = :transaction_id FOR UPDATE
-    ), operation AS (
-        INSERT INTO operations (operation_id, owner, kind, payment_id, amount_minor, reason, idempotency_key, request_hash,
-                                gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, COALESCE(:amount_minor::bigint, amount_minor),
-               :reason::text, :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text,
-               {_TIMES}
-        FROM payment
-        WHERE status = 'AUTHORIZED' AND COALESCE(:amount_minor::bigint, amount_minor) <= amount_minor
-        RETURNING {columns(OPERATION)}
-    )
+        SELECT {columns(PAYMENT)}, COALESCE(:amount_minor::bigint, amount_minor) AS take_minor
+        FROM payments WHERE owner = :owner AND transaction_id = :transaction_id FOR UPDATE
+    ), operation AS ({_insert_operation("take_minor", "payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor")})
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {nulls(REFUND)}
     FROM payment LEFT JOIN operation ON true
 """)
@@ -134,17 +127,8 @@ CLAIM_REFUND = Statement(f"""
                              updated_at)
         SELECT :refund_id::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', :reason::text,
                :created_at::timestamptz, :created_at::timestamptz
-        FROM reserved
-        RETURNING {columns(REFUND)}
-    ), operation AS (
-        INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT :operation_id::uuid, reserved.owner, :kind::text, reserved.payment_id, refund.refund_id, take_minor,
-               :reason::text, :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text,
-               {_TIMES}
-        FROM reserved, refund
-        RETURNING {columns(OPERATION)}
-    )
+        FROM reserved RETURNING {columns(REFUND)}
+    ), operation AS ({_insert_operation("take_minor", "reserved")})
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "reserved")}, {columns(REFUND, "refund")}
     FROM operation, reserved, refund
     UNION ALL

@@ -75,13 +75,14 @@ class Statement:
             self._names.append(name)
         return f"${self._names.index(name) + 1}"
 
-    def __call__(self, record: Any = None, /, **values: object) -> Bound:
-        """Bind each parameter to the value of its name, or else to the field of that name of a dataclass.
+    def __call__(self, *records: Any, **values: object) -> Bound:
+        """Bind each parameter to the value of its name, or else to the field of that name of the first dataclass that has it.
 
         Raises TypeError for a value without a parameter and for a parameter without a value.
         """
-        own = {field.name for field in fields(record)} if record is not None else set()
-        values |= {name: getattr(record, name) for name in self._names if name in own and name not in values}
+        for record in records:
+            own = {field.name for field in fields(record)}.intersection(self._names)
+            values = {name: getattr(record, name) for name in own} | values
         if values.keys() != set(self._names):
             raise TypeError(f"parameters differ: {sorted(values.keys() ^ set(self._names))}")
         return Bound(self.sql, tuple(_parameter(values[name]) for name in self._names))
