@@ -10,15 +10,7 @@ from payments.commands.process import Process
 from payments.commands.refund import Refund
 from payments.commands.void import Void
 
-COMMANDS: dict[str, Command[Any]] = {
-    command.kind: command
-    for command in (
-        Process(),
-        Capture(),
-        Void(),
-        Refund(),
-    )
-}
+COMMANDS: dict[str, Command[Any]] = {command.kind: command for command in (Process(), Capture(), Void(), Refund())}
 
 
 def served_by(function: str) -> dict[str, Command[Any]]:
