@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from mangum import Mangum
 from starlette.exceptions import HTTPException
 
-from payments import __version__, telemetry
+from payments import telemetry
 from payments.api.answers import PROBLEM_TYPE, record, reply_to
 from payments.api.bodies import validate
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
@@ -52,9 +52,7 @@ def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> 
 
 
 def app_of(*routers: APIRouter) -> FastAPI:
-    app = FastAPI(
-        title="Payments on Lambda", version=__version__, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
-    )
+    app = FastAPI(openapi_url=None, redirect_slashes=False)  # Without its OpenAPI document FastAPI serves no pages about it.
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _as_api_gateway_says_it)
