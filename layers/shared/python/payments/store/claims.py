@@ -113,12 +113,10 @@ CLAIM_REFUND = Statement(f"""
         FROM payments WHERE owner = :owner AND transaction_id = :transaction_id FOR UPDATE
     ), reserved AS (
         UPDATE payments
-        SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor,
-            version = payments.version + 1,
+        SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor, version = payments.version + 1,
             updated_at = GREATEST(payments.updated_at, :created_at::timestamptz)
         FROM payment
-        WHERE payments.payment_id = payment.payment_id
-          AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
+        WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
           AND payment.take_minor > 0
           AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
         RETURNING payment.take_minor, {columns(PAYMENT, "payments")}

@@ -66,14 +66,9 @@ class Statement:
     """SQL with `:name` parameters, which become `$1` once, at import."""
 
     def __init__(self, sql: str) -> None:
-        self._names: list[str] = []
-        self.sql = re.sub(r"(?<!:):([a-z_]+)", self._number, sql)
-
-    def _number(self, match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in self._names:
-            self._names.append(name)
-        return f"${self._names.index(name) + 1}"
+        parameter = re.compile(r"(?<!:):([a-z_]+)")
+        self._names = list(dict.fromkeys(parameter.findall(sql)))
+        self.sql = parameter.sub(lambda match: f"${self._names.index(match[1]) + 1}", sql)
 
     def __call__(self, *records: Any, **values: object) -> Bound:
         """Bind each parameter to the value of its name, or else to the field of that name of the first dataclass that has it.
@@ -202,11 +197,8 @@ class Database:
 
         Raises UniqueViolation, ServiceUnavailable or InternalError.
         """
-        try:
-            with _errors_as_ours():
-                return Answer(self._flush(statements), resent=False)
-        except ConnectionLost:
-            pass
+        with suppress(ConnectionLost), _errors_as_ours():
+            return Answer(self._flush(statements), resent=False)
         try:
             with _errors_as_ours():
                 return Answer(self._flush(statements), resent=True)

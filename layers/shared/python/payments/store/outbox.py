@@ -14,9 +14,7 @@ from payments.store.rows import columns
 EVENT = ("event_id", "payment_id", "sequence", "type", "data", "created_at", "traceparent")
 EVENT_COLUMNS = columns(EVENT, "outbox")
 
-MARK_PUBLISHED = Statement(
-    "UPDATE outbox SET published_at = now() WHERE event_id = ANY(:event_ids::uuid[]) AND published_at IS NULL"
-)
+MARK_PUBLISHED = Statement("UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND published_at IS NULL")
 
 # A claim takes only the oldest unpublished event of each payment, so a payment's events leave in order, whichever function sends
 # them. It orders by the lease's end, so events that the broker refused come after events that are still untried.
@@ -58,7 +56,7 @@ PRUNE = Statement("""
 def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
     ids = list(event_ids)
     if ids:
-        db.run(MARK_PUBLISHED(event_ids=ids))
+        db.run(MARK_PUBLISHED(ids=ids))
 
 
 def claim_unpublished(db: Database, limit: int, lease_s: float) -> list[Event]:
