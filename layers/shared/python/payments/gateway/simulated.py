@@ -37,10 +37,8 @@ class SimulatedGateway:
 
     def charge(self, request: GatewayRequest) -> Reply:
         token = request.payment_token
-        if token == "tok_timeout_then_declined" or (token == "tok_capture_declined" and request.capture):
-            decline: str | None = "card_declined"
-        else:
-            decline = self._decline(request)
+        declined = token == "tok_timeout_then_declined" or (token == "tok_capture_declined" and request.capture)
+        decline = "card_declined" if declined else self._decline(request)
         lost = token in ("tok_timeout_then_captured", "tok_timeout_then_declined")
         return self._answer(request, "charge", decline, lost)
 
