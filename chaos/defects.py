@@ -286,8 +286,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "attempt = :attempt AND outcome IS NULL\n        FOR UPDATE",
-                "(attempt = :attempt OR true)\n        FOR UPDATE",
+                "attempt = :attempt AND outcome IS NULL FOR UPDATE",
+                "(attempt = :attempt OR true) FOR UPDATE",
             ),
             Patch(f"{PAYMENTS}/store/settlement.py", "AND version = :version_before", "AND (version = :version_before OR true)"),
             Patch(

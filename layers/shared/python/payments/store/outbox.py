@@ -82,8 +82,7 @@ def published_between(db: Database, from_time: datetime, to_time: datetime, afte
 
 def prune(db: Database, days: int, limit: int) -> int:
     """Delete up to `limit` events that were published more than `days` days ago. Returns how many it deleted."""
-    deleted: int = db.run(PRUNE(days=days, limit=limit))[0][0][0]
-    return deleted
+    return int(db.run(PRUNE(days=days, limit=limit))[0][0][0])
 
 
 def _event(row: Row) -> Event:

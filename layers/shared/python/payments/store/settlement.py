@@ -15,8 +15,7 @@ from payments.store.connection import Database, Statement
 SETTLE = Statement("""
     WITH held AS (
         SELECT operation_id FROM operations
-        WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL
-        FOR UPDATE
+        WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL FOR UPDATE
     ), paid AS (
         UPDATE payments SET
             status = :status, status_reason = :status_reason, captured_minor = :captured_minor, refunded_minor = :refunded_minor,
