@@ -3,8 +3,6 @@
 The folder migrations/ ships with this function.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

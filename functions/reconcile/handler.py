@@ -3,8 +3,6 @@
 `{"settle": {"operation_id": …, "attempt": …, "outcome": …}}` settles one operation by hand, see docs/operations.md.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

@@ -5,8 +5,6 @@ start 200 ms. Each connection gets a new token or reads the secret again, so nei
 deployment.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """The function's configuration: environment variables that template.yaml declares, read and checked once."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping

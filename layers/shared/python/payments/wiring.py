@@ -1,7 +1,5 @@
 """Puts the parts together, once a process. Nothing here connects: database and broker are reached at first use."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

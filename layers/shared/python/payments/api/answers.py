@@ -1,7 +1,5 @@
 """Answers: the HTTP status and the body of every result and every error, over HTTP and by direct invocation alike."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

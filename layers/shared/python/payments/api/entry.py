@@ -1,7 +1,5 @@
 """The entry of the functions that serve commands: an event is an HTTP request, or else a direct invocation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache

@@ -1,7 +1,5 @@
 """The routes of the commands, and the app that serves a function's routes. Each function has an app of its own."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Coroutine, Iterable

@@ -1,7 +1,5 @@
 """How a client of the broker encrypts and logs in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """All commands. HTTP routes, direct invocations, reconcile and the contract's documents read this list and no other."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from payments.commands.capture import Capture

@@ -1,7 +1,5 @@
 """An operation: one command that moves money, as the `operations` table keeps it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum

@@ -8,8 +8,6 @@ Scenario tokens override the rates: `tok_ok`, `tok_<decline code>` for each decl
 `tok_timeout_then_declined`, `tok_capture_declined`, `tok_refund_declined`, `tok_refund_timeout`, `tok_slow`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import time

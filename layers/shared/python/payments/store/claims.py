@@ -1,7 +1,5 @@
 """Claims, the first phase of every command: write the operation and its lease, and lock the payment or reserve its amount."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from uuid import UUID
 

@@ -3,8 +3,6 @@
 The statements without an owner read rows of a payment that such a look-up has found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The outbox: mark events that Kafka has acknowledged, claim those that still wait, replay and prune."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from datetime import datetime

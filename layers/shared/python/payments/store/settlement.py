@@ -1,7 +1,5 @@
 """Settling, the third phase of every command: write the outcome, the payment after it and its event, or give the lease back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
