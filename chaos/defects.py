@@ -156,8 +156,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/claims.py",
-                "AND COALESCE(:amount_minor::bigint, amount_minor) <= amount_minor",
-                "AND COALESCE(:amount_minor::bigint, amount_minor) > 0",
+                "AND take_minor <= amount_minor",
+                "AND take_minor > 0",
             ),
             Patch(TABLES, "CHECK (captured_minor BETWEEN 0 AND amount_minor)", "CHECK (captured_minor >= 0)"),
         ),
@@ -169,8 +169,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/claims.py",
-                "        FROM reserved, refund\n        RETURNING",
-                "        FROM reserved, refund\n        ON CONFLICT DO NOTHING\n        RETURNING",
+                '_insert_operation("take_minor", "reserved")',
+                '_insert_operation("take_minor", "reserved ON CONFLICT DO NOTHING")',
             ),
         ),
         _load(),
@@ -286,8 +286,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "attempt = :attempt AND outcome IS NULL\n        FOR UPDATE",
-                "(attempt = :attempt OR true)\n        FOR UPDATE",
+                "attempt = :attempt AND outcome IS NULL FOR UPDATE",
+                "(attempt = :attempt OR true) FOR UPDATE",
             ),
             Patch(f"{PAYMENTS}/store/settlement.py", "AND version = :version_before", "AND (version = :version_before OR true)"),
             Patch(

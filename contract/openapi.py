@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from contract import schemas
 from contract.examples import ANSWERS, PROBLEMS, REQUESTS, TRANSACTION_ID
+from payments import __version__
 from payments.api.answers import PROBLEM_TYPE
 from payments.api.look_up_routes import health_router, lookups_router
 from payments.api.routes import app_of, commands_router
@@ -137,7 +138,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 def document() -> dict[str, Any]:
     app = app_of(commands_router(service, COMMANDS.values()), lookups_router(service), health_router(service, publisher))
-    routes = get_openapi(title="Payments on Lambda", version=app.version, description=INTRODUCTION, routes=app.routes)
+    routes = get_openapi(title="Payments on Lambda", version=__version__, description=INTRODUCTION, routes=app.routes)
     for path in routes["paths"].values():
         for described in path.values():
             _describe(described)

@@ -1,7 +1,5 @@
 """Look-ups and health, over HTTP alone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from payments import wiring

@@ -3,8 +3,6 @@
 The folder migrations/ ships with this function.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,9 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     settings = wiring.settings()
     service_secret = os.environ.get("DATABASE_SERVICE_SECRET")
-    applied = migrate(
-        os.environ["DATABASE_OWNER_URL"],
-        MIGRATIONS,
-        password_by(os.environ.get("DATABASE_OWNER_AUTH") or "url"),
-        service_password=secret(service_secret)["password"] if service_secret else None,
-    )
+    service_password = secret(service_secret)["password"] if service_secret else None
+    owner_password = password_by(os.environ.get("DATABASE_OWNER_AUTH") or "url")
+    applied = migrate(os.environ["DATABASE_OWNER_URL"], MIGRATIONS, owner_password, service_password=service_password)
     partitions = int(os.environ.get("KAFKA_TOPIC_PARTITIONS") or 12)
     made = create_topic(settings.kafka_bootstrap_servers, settings.kafka_topic, partitions, security_by(settings.kafka_auth))
     return {"applied": applied, "topic_made": made}

@@ -3,8 +3,6 @@
 `{"settle": {"operation_id": …, "attempt": …, "outcome": …}}` settles one operation by hand, see docs/operations.md.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 
@@ -25,11 +23,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
         record(result)
         return {"outcome": result.outcome.value, "payment_status": result.payment.status.value, "replayed": result.replayed}
     done = reconcile(wiring.service(), Deadline.in_s(context.get_remaining_time_in_millis() / 1000))
-    counts = {
-        "OperationsReconciled": done.settled,
-        "OutcomesStillUnknown": done.unknown,
-        "OutcomesExhausted": done.exhausted,
-        "AuthorizationsExpired": done.expired,
-    }
+    counts = {"OperationsReconciled": done.settled, "OutcomesStillUnknown": done.unknown}
+    counts |= {"OutcomesExhausted": done.exhausted, "AuthorizationsExpired": done.expired}
     telemetry.measure(counts, {"OldestUnknownOutcome": done.oldest_unknown_s})
     return asdict(done)

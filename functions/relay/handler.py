@@ -3,8 +3,6 @@
 `{"replay": {"from": …, "to": …}}` sends a range of published events again, with the same ids.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any

@@ -32,7 +32,10 @@ def test_an_amount_is_shown_with_the_currencys_own_decimals(amount_minor: int, c
 
 def test_currencies_are_those_of_iso_4217_that_have_a_minor_unit() -> None:
     official = {currency.code: currency.exponent for currency in iso4217.Currency if currency.exponent is not None}
-    table = "\n".join(f'    "{code}": {digits},' for code, digits in sorted(official.items()))
+    by_digits: dict[int, list[str]] = {}
+    for code, digits in sorted(official.items()):
+        by_digits.setdefault(digits, []).append(code)
+    table = "\n".join(f"{digits}: {' '.join(codes)}" for digits, codes in sorted(by_digits.items()))
     assert official == MINOR_UNIT_DIGITS, f"paste this into currencies.py:\n{table}"
 
 

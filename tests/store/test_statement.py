@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from payments.store.connection import Statement
@@ -34,3 +36,22 @@ def test_one_statement_serves_many_executions() -> None:
 def test_a_missing_or_surplus_value_is_an_error_and_not_a_null(values: dict[str, object]) -> None:
     with pytest.raises(TypeError, match="parameters differ"):
         Statement("SELECT :a, :b")(**values)
+
+
+@dataclass(frozen=True)
+class Named:
+    a: int
+    b: int
+
+
+@dataclass(frozen=True)
+class Other:
+    b: int
+    c: int
+
+
+def test_a_value_comes_before_a_field_and_a_field_before_the_same_one_of_a_later_record() -> None:
+    statement = Statement("SELECT :a, :b, :c")
+    assert statement(Named(1, 2), Other(3, 4)).values == (1, 2, 4)
+    assert statement(Other(3, 4), Named(1, 2)).values == (1, 3, 4)
+    assert statement(Named(1, 2), c=5, a=None).values == (None, 2, 5)

@@ -5,12 +5,9 @@ start 200 ms. Each connection gets a new token or reads the secret again, so nei
 deployment.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac
-import http
 import http.client
 import json
 import os
@@ -47,16 +44,15 @@ def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
     """
     endpoint = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
     if endpoint is None:
-        return Credentials(
-            environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], environment.get("AWS_SESSION_TOKEN")
-        )
+        key_id, secret_key = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+        return Credentials(key_id, secret_key, environment.get("AWS_SESSION_TOKEN"))
     url, token = urlsplit(endpoint), environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
     connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=CREDENTIALS_TIMEOUT_S)
     try:
         path = f"{url.path}?{url.query}" if url.query else url.path
         connection.request("GET", path, headers={"Authorization": token})
         response = connection.getresponse()
-        if response.status != http.HTTPStatus.OK:
+        if response.status != http.client.OK:
             raise ConnectionError(f"the credentials endpoint answered {response.status}")
         answer = json.load(response)
         return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
@@ -73,20 +69,13 @@ def presigned(
     """Return `host/?query…`, signed for GET at the moment `at` (now) and valid for TOKEN_LIFETIME_S."""
     timestamp = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{timestamp[:8]}/{region}/{service}/aws4_request"
-    signed = {
-        **query,
-        "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
-        "X-Amz-Credential": f"{signer.access_key_id}/{scope}",
-        "X-Amz-Date": timestamp,
-        "X-Amz-Expires": str(TOKEN_LIFETIME_S),
-        "X-Amz-SignedHeaders": "host",
-    }
+    signed = {**query, "X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": f"{signer.access_key_id}/{scope}"}
+    signed |= {"X-Amz-Date": timestamp, "X-Amz-Expires": str(TOKEN_LIFETIME_S), "X-Amz-SignedHeaders": "host"}
     if signer.session_token:
         signed["X-Amz-Security-Token"] = signer.session_token
     no_body = hashlib.sha256(b"").hexdigest()
-    request = "\n".join(
-        ["GET", "/", urlencode(sorted(signed.items()), quote_via=quote, safe="-_.~"), f"host:{host}\n", "host", no_body]
-    )
+    sorted_query = urlencode(sorted(signed.items()), quote_via=quote, safe="-_.~")
+    request = "\n".join(["GET", "/", sorted_query, f"host:{host}\n", "host", no_body])
     to_sign = "\n".join(["AWS4-HMAC-SHA256", timestamp, scope, hashlib.sha256(request.encode()).hexdigest()])
     key = b"AWS4" + signer.secret_access_key.encode()
     for part in (*scope.split("/"), to_sign):

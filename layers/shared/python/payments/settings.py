@@ -1,7 +1,5 @@
 """The function's configuration: environment variables that template.yaml declares, read and checked once."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping
@@ -59,23 +57,20 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
             raise SettingsError(f"{name} must be iam, {default} or the ARN of a secret")
         return value
 
-    def rate(name: str, default: str) -> float:
+    def number(name: str, default: str, most: int) -> float:
         value = _number(environment.get(name) or default)
-        if not 0 <= value <= 1:
-            raise SettingsError(f"{name} must be a number from 0 to 1, not {environment.get(name)!r}")
+        if not 0 <= value <= most:  # NaN fails this too.
+            raise SettingsError(f"{name} must be a number from 0 to {most}, not {environment.get(name)!r}")
         return value
 
     def numbers(name: str, default: str, separator: str) -> list[float]:
         text = environment.get(name) or default
         values = [_number(part) for part in text.split(separator)]
-        if not all(0 <= value <= TEN_YEARS_S for value in values):  # NaN fails this too.
+        if not all(0 <= value <= TEN_YEARS_S for value in values):
             raise SettingsError(f"{name} must hold numbers of 0 and more, divided by {separator!r}, not {text!r}")
         return values
 
     delay_ms = [int(number) for number in numbers("GATEWAY_DELAY_MS", "50-200", "-")]
-    capture_window_s = numbers("CAPTURE_WINDOW_S", "604800", ",")
-    if len(capture_window_s) != 1:
-        raise SettingsError("CAPTURE_WINDOW_S must be one number of seconds")
     schedule_s = tuple(numbers("RETRY_SCHEDULE_S", "30,120,600,3600,21600,72000", ","))
     if list(schedule_s) != sorted(set(schedule_s)) or schedule_s[-1] > GATEWAY_KEY_LIFETIME_S:
         raise SettingsError(f"RETRY_SCHEDULE_S must be rising moments in seconds, the last at most {GATEWAY_KEY_LIFETIME_S}")
@@ -90,11 +85,11 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         kafka_bootstrap_servers=brokers,
         kafka_auth=auth("KAFKA_AUTH", "none"),
         kafka_topic=environment.get("KAFKA_TOPIC") or "payments",
-        gateway_success_rate=rate("GATEWAY_SUCCESS_RATE", "0.95"),
+        gateway_success_rate=number("GATEWAY_SUCCESS_RATE", "0.95", 1),
         gateway_delay_ms=(delay_ms[0], delay_ms[-1]),
         gateway_seed=environment.get("GATEWAY_SEED") or "payments",
-        gateway_lost_reply_rate=rate("GATEWAY_LOST_REPLY_RATE", "0"),
+        gateway_lost_reply_rate=number("GATEWAY_LOST_REPLY_RATE", "0", 1),
         direct_owner=environment.get("DIRECT_OWNER") or "order-service",
         retry_schedule_s=schedule_s,
-        capture_window=timedelta(seconds=capture_window_s[0]),
+        capture_window=timedelta(seconds=number("CAPTURE_WINDOW_S", "604800", TEN_YEARS_S)),
     )

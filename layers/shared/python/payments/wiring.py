@@ -1,7 +1,5 @@
 """Puts the parts together, once a process. Nothing here connects: database and broker are reached at first use."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 
@@ -10,13 +8,10 @@ from payments.broker.kafka import KafkaPublisher
 from payments.broker.login import security_by
 from payments.commands.service import Service
 from payments.gateway.simulated import SimulatedGateway
-from payments.settings import Settings, settings_from
+from payments.settings import settings_from
 from payments.store.connection import Database
 
-
-@cache
-def settings() -> Settings:
-    return settings_from()
+settings = cache(settings_from)
 
 
 @cache

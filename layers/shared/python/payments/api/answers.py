@@ -1,12 +1,10 @@
 """Answers: the HTTP status and the body of every result and every error, over HTTP and by direct invocation alike."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
 from payments import telemetry
-from payments.commands.command import Result
+from payments.commands.command import Result, state_of
 from payments.domain import errors
 from payments.domain.declines import advice_code, public_decline_code, public_decline_message
 from payments.domain.events import payment_body, refund_body
@@ -14,25 +12,19 @@ from payments.domain.operation import Outcome
 
 PROBLEM_TYPE = "application/problem+json"
 
-HTTP_STATUS: dict[type[errors.PaymentsError], int] = {
-    errors.MalformedJson: 400,
-    errors.IdempotencyKeyInvalid: 400,
-    errors.Unauthenticated: 401,
-    errors.Forbidden: 403,
-    errors.PaymentNotFound: 404,
-    errors.OrderAlreadyPaid: 409,
-    errors.OrderInProgress: 409,
-    errors.PaymentStateConflict: 409,
-    errors.IdempotencyKeyInUse: 409,
-    errors.BodyTooLarge: 413,
-    errors.UnsupportedMediaType: 415,
-    errors.InvalidRequest: 422,
-    errors.CardDataNotAccepted: 422,
-    errors.AmountTooLarge: 422,
-    errors.IdempotencyKeyReused: 422,
-    errors.InternalError: 500,
-    errors.ServiceUnavailable: 503,
+_ERRORS: dict[int, tuple[type[errors.PaymentsError], ...]] = {
+    400: (errors.MalformedJson, errors.IdempotencyKeyInvalid),
+    401: (errors.Unauthenticated,),
+    403: (errors.Forbidden,),
+    404: (errors.PaymentNotFound,),
+    409: (errors.OrderAlreadyPaid, errors.OrderInProgress, errors.PaymentStateConflict, errors.IdempotencyKeyInUse),
+    413: (errors.BodyTooLarge,),
+    415: (errors.UnsupportedMediaType,),
+    422: (errors.InvalidRequest, errors.CardDataNotAccepted, errors.AmountTooLarge, errors.IdempotencyKeyReused),
+    500: (errors.InternalError,),
+    503: (errors.ServiceUnavailable,),
 }
+HTTP_STATUS = {kind: status for status, kinds in _ERRORS.items() for kind in kinds}
 """Every leaf of the error tree. A test fails when one is missing."""
 
 
@@ -52,25 +44,13 @@ def reply_to(result: Result, request_id: str) -> Reply:
     headers = {"Idempotent-Replayed": "true"} if result.replayed else {}
     if result.outcome is Outcome.DECLINED:
         code, title = result.command.declined_code, result.command.declined_title
-        payment = result.payment
+        detail = public_decline_message(result.decline_code, result.decline_message) or title
         decline_code = public_decline_code(result.decline_code)
         advice = advice_code(decline_code)
-        body = problem(
-            402,
-            code,
-            title,
-            public_decline_message(result.decline_code, result.decline_message) or title,
-            request_id,
-            retryable=advice is not None,
-            payment_id=str(payment.payment_id),
-            payment_status=payment.status.value,
-            transaction_id=payment.transaction_id,
-            payment_intent_id=payment.payment_intent_id,
-            refund_id=str(result.refund.refund_id) if result.refund else None,
-            decline_code=decline_code,
-            advice_code=advice,
-        )
-        return Reply(402, body, headers)
+        payment, refund_id = result.payment, str(result.refund.refund_id) if result.refund else None
+        extra = state_of(payment) | {"transaction_id": payment.transaction_id, "payment_intent_id": payment.payment_intent_id}
+        extra |= {"refund_id": refund_id, "decline_code": decline_code, "advice_code": advice}
+        return Reply(402, problem(402, code, title, detail, request_id, retryable=advice is not None, **extra), headers)
     status = 202 if result.outcome is Outcome.UNKNOWN else result.command.success_status
     if result.refund is None:
         return Reply(status, payment_body(result.payment), headers)
@@ -84,8 +64,7 @@ def record(result: Result) -> None:
     telemetry.count("Operations", kind=kind, outcome=outcome)
     if outcome == Outcome.DECLINED and result.decline_code:
         telemetry.count("Declines", kind=kind, decline_code=result.decline_code)
-    state = {"payment_id": str(result.payment.payment_id), "payment_status": result.payment.status.value}
-    telemetry.logger.info("operation", extra={"kind": kind, "outcome": outcome} | state)
+    telemetry.logger.info("operation", extra={"kind": kind, "outcome": outcome} | state_of(result.payment))
 
 
 def reply_to_error(error: errors.PaymentsError, request_id: str) -> Reply:
@@ -100,13 +79,5 @@ def problem(
 ) -> dict[str, Any]:
     """Return a problem document (RFC 9457), without the members of `extra` that are None."""
     members = {name: value for name, value in extra.items() if value is not None}
-    return {
-        "type": f"urn:payments:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "request_id": request_id,
-        "retryable": retryable,
-        **members,
-    }
+    standard = {"type": f"urn:payments:problem:{code}", "title": title, "status": status, "detail": detail}
+    return standard | {"code": code, "request_id": request_id, "retryable": retryable} | members

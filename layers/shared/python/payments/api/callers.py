@@ -4,8 +4,6 @@ A client that may invoke a function directly could send an event that looks like
 that permission to the order service's role alone (SECURITY.md).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

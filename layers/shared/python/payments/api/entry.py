@@ -1,7 +1,5 @@
 """The entry of the functions that serve commands: an event is an HTTP request, or else a direct invocation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -29,16 +27,10 @@ def command_handler(function: str, service: Callable[[], Service], direct_owner:
             return http()(event, context)
         return direct.invoke(event, context, service(), direct_owner(), function)
 
-    _before_snapshot(http)
-    return handle
-
-
-def _before_snapshot(load: Callable[[], object]) -> None:
-    """Let SnapStart's snapshot hold modules that are otherwise imported at first use.
-
-    Nothing needs a refresh after a restore, because there is no connection, token or random number before the first event.
-    """
+    # SnapStart's snapshot should hold the modules that are otherwise imported at first use. Nothing needs a refresh after a
+    # restore, because there is no connection, token or random number before the first event.
     with suppress(ImportError):  # Only Lambda's runtime has this module.
         from snapshot_restore_py import register_before_snapshot
 
-        register_before_snapshot(load)
+        register_before_snapshot(http)
+    return handle

@@ -1,7 +1,5 @@
 """Health: shallow (the service runs) and deep (the database and the broker answer)."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The routes of look-ups and health."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Look payments up: by id, order or transaction, their history, and lists."""
 
-from __future__ import annotations
-
 import base64
 import json
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The routes of the commands, and the app that serves a function's routes. Each function has an app of its own."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Coroutine, Iterable
@@ -12,7 +10,7 @@ from fastapi.responses import JSONResponse
 from mangum import Mangum
 from starlette.exceptions import HTTPException
 
-from payments import __version__, telemetry
+from payments import telemetry
 from payments.api.answers import PROBLEM_TYPE, record, reply_to
 from payments.api.bodies import validate
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
@@ -33,19 +31,17 @@ def commands_router(service: Callable[[], Service], commands: Iterable[Command[A
     return router
 
 
-def _command_endpoint(
-    command: Command[Any], service: Callable[[], Service]
-) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         caller = caller_with(request, command.scope)
         key = idempotency_key_of(request)
         body = validate(command.request, await json_of(request))
-        call = Call(
-            owner=caller.owner,
-            deadline=Deadline.in_s(request.scope["aws.context"].get_remaining_time_in_millis() / 1000),
-            idempotency_key=key,
-            traceparent=telemetry.traceparent_of(request.headers.get("traceparent")),
-        )
+        deadline = Deadline.in_s(request.scope["aws.context"].get_remaining_time_in_millis() / 1000)
+        traceparent = telemetry.traceparent_of(request.headers.get("traceparent"))
+        call = Call(owner=caller.owner, deadline=deadline, idempotency_key=key, traceparent=traceparent)
         result = perform(command, body, call, service())
         record(result)
         return response_of(reply_to(result, request_id(request)))
@@ -54,9 +50,7 @@ def _command_endpoint(
 
 
 def app_of(*routers: APIRouter) -> FastAPI:
-    app = FastAPI(
-        title="Payments on Lambda", version=__version__, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
-    )
+    app = FastAPI(openapi_url=None, redirect_slashes=False)  # Without its OpenAPI document FastAPI serves no pages about it.
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _as_api_gateway_says_it)

@@ -1,7 +1,5 @@
 """How a client of the broker encrypts and logs in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +11,9 @@ Security = Callable[[], dict[str, Any]]
 
 def security_by(auth: str) -> Security:
     """Return the login for KAFKA_AUTH: `iam`, the ARN of a secret with username and password, or `none` (plain text)."""
-    match auth:
-        case "iam":
-            return lambda: token_over_tls(aws_auth.msk_token)
-        case "none":
-            return dict
-    return lambda: _password_over_tls(aws_auth.secret(auth))
+    if auth == "iam":
+        return lambda: token_over_tls(aws_auth.msk_token)
+    return dict if auth == "none" else lambda: _password_over_tls(aws_auth.secret(auth))
 
 
 def token_over_tls(new_token: Callable[[], str]) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The port to a broker: publish events, and return those that it has acknowledged."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID

@@ -1,7 +1,5 @@
 """All commands. HTTP routes, direct invocations, reconcile and the contract's documents read this list and no other."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from payments.commands.capture import Capture
@@ -10,15 +8,7 @@ from payments.commands.process import Process
 from payments.commands.refund import Refund
 from payments.commands.void import Void
 
-COMMANDS: dict[str, Command[Any]] = {
-    command.kind: command
-    for command in (
-        Process(),
-        Capture(),
-        Void(),
-        Refund(),
-    )
-}
+COMMANDS: dict[str, Command[Any]] = {command.kind: command for command in (Process(), Capture(), Void(), Refund())}
 
 
 def served_by(function: str) -> dict[str, Command[Any]]:

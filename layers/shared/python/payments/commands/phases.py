@@ -1,7 +1,5 @@
 """How every command moves money: claim, charge, settle, publish, mark."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any

@@ -1,11 +1,10 @@
 """The parts that a command uses (database, gateway, publisher, clock, ids), and the circumstances of one call."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 from uuid import UUID
 
 from payments.broker.port import Publisher
@@ -35,7 +34,7 @@ class Deadline:
     at_s: float
 
     @classmethod
-    def in_s(cls, seconds: float) -> Deadline:
+    def in_s(cls, seconds: float) -> Self:
         return cls(time.monotonic() + seconds)
 
     def remaining_s(self) -> float:

@@ -1,7 +1,5 @@
 """Decline codes, in the words of the card networks, and the ones that a caller may see."""
 
-from __future__ import annotations
-
 DECLINE_MESSAGES = {
     "insufficient_funds": "The account does not have enough funds.",
     "card_declined": "The card was declined.",

@@ -1,7 +1,5 @@
 """A payment as callers and consumers read it, and the event that carries it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """UUIDv7 (RFC 9562, section 5.7). It begins with a clock in milliseconds, so that new rows land at the end of an index."""
 
-from __future__ import annotations
-
 import os
 import time
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Money: an integer amount in the currency's minor unit. There is no float and no Decimal, so nothing is ever rounded."""
 
-from __future__ import annotations
-
 from payments.domain.currencies import MINOR_UNIT_DIGITS
 
 MAX_AMOUNT_MINOR = 999_999_999_999

@@ -1,7 +1,5 @@
 """An operation: one command that moves money, as the `operations` table keeps it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,9 +16,8 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """The columns of `operations`, but for its lease. `kind` is the command's, `outcome` is None while it is unknown, and
-    `reply` is the gateway's answer as we recorded it.
+class _Asked:
+    """What an operation holds before and after its claim. `kind` is the command's.
 
     Every attempt carries the same `gateway_key`, so that the gateway moves the money once.
     """
@@ -28,36 +25,34 @@ class Operation:
     operation_id: UUID
     owner: str
     kind: str
-    payment_id: UUID
     refund_id: UUID | None = None
-    amount_minor: int
     reason: str | None = None
     idempotency_key: str | None = None
     request_hash: str
     gateway_key: str
-    attempt: int = 1
-    outcome: Outcome | None = None
-    reply: dict[str, Any] | None = None
     traceparent: str | None = None
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(_Asked):
     """An operation before its claim, which finds the payment. `amount_minor` None stands for all that the payment allows.
 
     `lease_s` says for how many seconds the worker that claims the operation may act on it alone.
     """
 
-    operation_id: UUID
-    owner: str
-    kind: str
-    refund_id: UUID | None = None
     amount_minor: int | None = None
-    reason: str | None = None
-    idempotency_key: str | None = None
-    request_hash: str
-    gateway_key: str
-    traceparent: str | None = None
-    created_at: datetime
     lease_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(_Asked):
+    """The columns of `operations`, but for its lease. `outcome` is None while it is unknown, and `reply` is the gateway's answer
+    as we recorded it.
+    """
+
+    payment_id: UUID
+    amount_minor: int
+    attempt: int = 1
+    outcome: Outcome | None = None
+    reply: dict[str, Any] | None = None

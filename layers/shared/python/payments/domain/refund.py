@@ -1,7 +1,5 @@
 """A refund. The claim reserves its amount on the payment; an approval refunds the amount, and a decline releases it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """What a caller's token may allow."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

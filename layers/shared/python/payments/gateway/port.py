@@ -1,7 +1,5 @@
 """The port to a payment gateway: four calls, each repeatable under its key, each with one of three answers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 

@@ -8,8 +8,6 @@ Scenario tokens override the rates: `tok_ok`, `tok_<decline code>` for each decl
 `tok_timeout_then_declined`, `tok_capture_declined`, `tok_void_declined`, `tok_refund_declined`, `tok_refund_timeout`, `tok_slow`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import time
@@ -37,10 +35,8 @@ class SimulatedGateway:
 
     def charge(self, request: GatewayRequest) -> Reply:
         token = request.payment_token
-        if token == "tok_timeout_then_declined" or (token == "tok_capture_declined" and request.capture):
-            decline: str | None = "card_declined"
-        else:
-            decline = self._decline(request)
+        declined = token == "tok_timeout_then_declined" or (token == "tok_capture_declined" and request.capture)
+        decline = "card_declined" if declined else self._decline(request)
         lost = token in ("tok_timeout_then_captured", "tok_timeout_then_declined")
         return self._answer(request, "charge", decline, lost)
 

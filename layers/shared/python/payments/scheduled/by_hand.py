@@ -1,7 +1,5 @@
 """Settle an operation by hand: write the outcome that a person has looked up at the gateway, as if the gateway had replied it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Scheduled: send the events that invocations left unpublished, in each payment's order. On demand: replay a range of events."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """The database's address and login: DATABASE_URL as the options of a connection."""
 
-from __future__ import annotations
-
 import ssl
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit

@@ -1,7 +1,5 @@
 """Claims, the first phase of every command: write the operation and its lease, and lock the payment or reserve its amount."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -35,16 +33,23 @@ class NotClaimed:
 
 Claim = Claimed | NotClaimed
 
-# The retry schedule and the lifetime of the gateway key count from `created_at`. The server's clock bounds it, because a
-# function whose clock is fast must not stretch them.
-_TIMES = """LEAST(:created_at::timestamptz, now()), now() + make_interval(secs => :lease_s),
-               now() + make_interval(secs => :lease_s)"""
 
-INSERT_PAYMENT = Statement("""
-    INSERT INTO payments (payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method,
-                          payment_token, capture_method, customer_id, description, metadata, created_at, updated_at, version)
-    VALUES (:payment_id, :owner, :order_id, :status, :status_reason, :amount_minor, :currency, :payment_method,
-            :payment_token, :capture_method, :customer_id, :description, :metadata, :created_at, :updated_at, :version)
+def _insert_operation(amount_minor: str, source: str) -> str:
+    """Return the SQL that writes a draft as the operation of the payment in `source`, for the amount in `amount_minor`."""
+    # The retry schedule and the lifetime of the gateway key count from `created_at`. The server's clock bounds it, because a
+    # function whose clock is fast must not stretch them.
+    return f"""
+        INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
+        SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, :refund_id::uuid, {amount_minor}, :reason::text,
+               :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text,
+               LEAST(:created_at::timestamptz, now()), now() + make_interval(secs => :lease_s),
+               now() + make_interval(secs => :lease_s)
+        FROM {source} RETURNING {columns(OPERATION)}"""
+
+
+INSERT_PAYMENT = Statement(f"""
+    INSERT INTO payments ({columns(PAYMENT)}) VALUES ({", ".join(f":{name}" for name in PAYMENT)})
 """)
 
 # The history shows PENDING -> PROCESSING as two facts, so the payment is written in two statements.
@@ -53,17 +58,7 @@ START_PROCESSING = Statement("""
     WHERE payment_id = :payment_id
 """)
 
-_INSERT_OPERATION = """
-    INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                            request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-"""
-_OF_DRAFT = f""":reason::text, :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text, {_TIMES}"""
-
-INSERT_OPERATION = Statement(f"""
-    {_INSERT_OPERATION}
-    VALUES (:operation_id, :owner, :kind, :payment_id, NULL, :amount_minor, {_OF_DRAFT})
-    RETURNING {columns(OPERATION)}
-""")
+INSERT_OPERATION = Statement(_insert_operation(":amount_minor::bigint", "(SELECT :payment_id::uuid AS payment_id) AS payment"))
 
 
 def claim_process(db: Database, draft: Draft, pending: Payment, processing: Payment) -> Claim:
@@ -92,15 +87,9 @@ def _by_name(sql: str) -> Mapping[PaymentName, Statement]:
 # operations_one_in_flight_but_refunds refuses a second capture or void while one is in flight.
 CLAIM_ON_AUTHORIZATION = _by_name(f"""
     WITH payment AS (
-        SELECT {columns(PAYMENT)} FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
-    ), operation AS (
-        {_INSERT_OPERATION}
-        SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, NULL, COALESCE(:amount_minor::bigint, amount_minor),
-               {_OF_DRAFT}
-        FROM payment
-        WHERE status = 'AUTHORIZED' AND COALESCE(:amount_minor::bigint, amount_minor) <= amount_minor
-        RETURNING {columns(OPERATION)}
-    )
+        SELECT {columns(PAYMENT)}, COALESCE(:amount_minor::bigint, amount_minor) AS take_minor
+        FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
+    ), operation AS ({_insert_operation("take_minor", "payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor")})
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {nulls(REFUND)} FROM operation, payment
 """)
 
@@ -118,12 +107,10 @@ CLAIM_REFUND = _by_name(f"""
         FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
     ), reserved AS (
         UPDATE payments
-        SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor,
-            version = payments.version + 1,
+        SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor, version = payments.version + 1,
             updated_at = GREATEST(payments.updated_at, :created_at::timestamptz)
         FROM payment
-        WHERE payments.payment_id = payment.payment_id
-          AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
+        WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
           AND payment.take_minor > 0
           AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
         RETURNING payment.take_minor, {columns(PAYMENT, "payments")}
@@ -132,14 +119,8 @@ CLAIM_REFUND = _by_name(f"""
                              updated_at)
         SELECT :refund_id::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', :reason::text,
                :created_at::timestamptz, :created_at::timestamptz
-        FROM reserved
-        RETURNING {columns(REFUND)}
-    ), operation AS (
-        {_INSERT_OPERATION}
-        SELECT :operation_id::uuid, owner, :kind::text, payment_id, :refund_id::uuid, take_minor, {_OF_DRAFT}
-        FROM reserved
-        RETURNING {columns(OPERATION)}
-    )
+        FROM reserved RETURNING {columns(REFUND)}
+    ), operation AS ({_insert_operation("take_minor", "reserved")})
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "reserved")}, {columns(REFUND, "refund")}
     FROM operation, reserved, refund
 """)

@@ -19,23 +19,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Self
 
+from pg8000 import core
 from pg8000.converters import make_params
-from pg8000.core import (
-    BIND,
-    COMMAND_COMPLETE,
-    DESCRIBE,
-    EXECUTE_MSG,
-    NULL_BYTE,
-    PARSE,
-    PORTAL,
-    READY_FOR_QUERY,
-    SYNC_MSG,
-    Context,
-    CoreConnection,
-    H_pack,
-    _read,
-    ci_unpack,
-)
 from pg8000.exceptions import DatabaseError, InterfaceError
 
 from payments.aws_auth import Password
@@ -81,22 +66,18 @@ class Statement:
     """SQL with `:name` parameters, which become `$1` once, at import."""
 
     def __init__(self, sql: str) -> None:
-        self._names: list[str] = []
-        self.sql = re.sub(r"(?<!:):([a-z_]+)", self._number, sql)
+        parameter = re.compile(r"(?<!:):([a-z_]+)")
+        self._names = list(dict.fromkeys(parameter.findall(sql)))
+        self.sql = parameter.sub(lambda match: f"${self._names.index(match[1]) + 1}", sql)
 
-    def _number(self, match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in self._names:
-            self._names.append(name)
-        return f"${self._names.index(name) + 1}"
-
-    def __call__(self, record: Any = None, /, **values: object) -> Bound:
-        """Bind each parameter to the value of its name, or else to the field of that name of a dataclass.
+    def __call__(self, *records: Any, **values: object) -> Bound:
+        """Bind each parameter to the value of its name, or else to the field of that name of the first dataclass that has it.
 
         Raises TypeError for a value without a parameter and for a parameter without a value.
         """
-        own = {field.name for field in fields(record)} if record is not None else set()
-        values |= {name: getattr(record, name) for name in self._names if name in own and name not in values}
+        for record in records:
+            own = {field.name for field in fields(record)}.intersection(self._names)
+            values = {name: getattr(record, name) for name in own} | values
         if values.keys() != set(self._names):
             raise TypeError(f"parameters differ: {sorted(values.keys() ^ set(self._names))}")
         return Bound(self.sql, tuple(_parameter(values[name]) for name in self._names))
@@ -114,7 +95,7 @@ class Bound:
     values: tuple[object, ...]
 
 
-class Connection(CoreConnection):  # type: ignore[misc]  # pg8000 has no type information
+class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no type information
     """pg8000's connection with `flush`, which sends any number of statements before one Sync."""
 
     def __init__(self, **options: Any) -> None:
@@ -129,12 +110,12 @@ class Connection(CoreConnection):  # type: ignore[misc]  # pg8000 has no type in
         # All values are encoded before the first byte leaves, so that a defect of ours shows before anything is written.
         binds = [_bind(make_params(self.py_types, statement.values)) for statement in statements]
         self._send(statements, binds)
-        contexts = [Context(statement.sql) for statement in statements]
+        contexts = [core.Context(statement.sql) for statement in statements]
         position, completed, code = 0, 0, None
-        while code != READY_FOR_QUERY:
+        while code != core.READY_FOR_QUERY:
             code, message = self._receive()
             self.message_types[code](message, contexts[position])
-            if code == COMMAND_COMPLETE:
+            if code == core.COMMAND_COMPLETE:
                 completed += 1
                 position = min(completed, len(contexts) - 1)
         # After an error the server skips everything up to the Sync, so `position` is at the statement that failed.
@@ -148,18 +129,18 @@ class Connection(CoreConnection):  # type: ignore[misc]  # pg8000 has no type in
     def _send(self, statements: Sequence[Bound], binds: Sequence[bytes]) -> None:
         with _socket_errors():
             for statement, bind in zip(statements, binds, strict=True):
-                self._send_message(PARSE, NULL_BYTE + statement.sql.encode() + NULL_BYTE + H_pack(0))
-                self._send_message(BIND, bind)
-                self._send_message(DESCRIBE, PORTAL + NULL_BYTE)
-                self._sock.write(EXECUTE_MSG)
-            self._sock.write(SYNC_MSG)
+                self._send_message(core.PARSE, core.NULL_BYTE + statement.sql.encode() + core.NULL_BYTE + core.H_pack(0))
+                self._send_message(core.BIND, bind)
+                self._send_message(core.DESCRIBE, core.PORTAL + core.NULL_BYTE)
+                self._sock.write(core.EXECUTE_MSG)
+            self._sock.write(core.SYNC_MSG)
             self._sock.flush()
 
     def _receive(self) -> tuple[bytes, bytes]:
         """Return the code and the body of the server's next message."""
         with _socket_errors():
-            code, length = ci_unpack(_read(self._sock, 5))
-            return code, _read(self._sock, length - 4)
+            code, length = core.ci_unpack(core._read(self._sock, 5))
+            return code, core._read(self._sock, length - 4)
 
     def is_stale(self) -> bool:
         """Return whether the server has sent something or hung up since our last statement; an idle server does neither."""
@@ -180,14 +161,14 @@ def _socket_errors() -> Iterator[None]:
 
 
 def _bind(params: Sequence[str | None]) -> bytes:
-    message = bytearray(NULL_BYTE + NULL_BYTE + H_pack(0) + H_pack(len(params)))
+    message = bytearray(core.NULL_BYTE + core.NULL_BYTE + core.H_pack(0) + core.H_pack(len(params)))
     for value in params:
         if value is None:
             message += b"\xff\xff\xff\xff"
         else:
             encoded = value.encode()
             message += len(encoded).to_bytes(4, "big") + encoded
-    return bytes(message + H_pack(0))
+    return bytes(message + core.H_pack(0))
 
 
 class Database:
@@ -216,11 +197,8 @@ class Database:
 
         Raises UniqueViolation, ServiceUnavailable or InternalError.
         """
-        try:
-            with _errors_as_ours():
-                return Answer(self._flush(statements), resent=False)
-        except ConnectionLost:
-            pass
+        with suppress(ConnectionLost), _errors_as_ours():
+            return Answer(self._flush(statements), resent=False)
         try:
             with _errors_as_ours():
                 return Answer(self._flush(statements), resent=True)

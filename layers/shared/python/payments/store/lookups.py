@@ -3,8 +3,6 @@
 The statements without an owner read rows of a payment that such a look-up has found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,7 +13,7 @@ from payments.domain.refund import Refund
 from payments.store.connection import Bound, Database, Statement
 from payments.store.rows import PAYMENT, REFUND, columns, payment_of, refund_of
 
-PAYMENT_COLUMNS, REFUND_COLUMNS = columns(PAYMENT), columns(REFUND)
+PAYMENTS_WHERE = f"SELECT {columns(PAYMENT)} FROM payments WHERE"
 
 _WHICH: Mapping[PaymentName, str] = {
     "payment_id": "payment_id = :id",
@@ -23,21 +21,19 @@ _WHICH: Mapping[PaymentName, str] = {
     # The order's live payment, or its latest one when none is live.
     "order_id": "order_id = :id ORDER BY status NOT IN ('FAILED', 'VOIDED') DESC, created_at DESC, payment_id DESC LIMIT 1",
 }
-ANYBODYS = {name: Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE {sql}") for name, sql in _WHICH.items()}
-THE_OWNERS = {
-    name: Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE owner = :owner AND {sql}") for name, sql in _WHICH.items()
-}
+ANYBODYS = {name: Statement(f"{PAYMENTS_WHERE} {sql}") for name, sql in _WHICH.items()}
+THE_OWNERS = {name: Statement(f"{PAYMENTS_WHERE} owner = :owner AND {sql}") for name, sql in _WHICH.items()}
 # The caller whose claim was refused learns from one moment's state why, and whether waiting may help.
 STANDING = {
     name: Statement(f"""
         SELECT EXISTS (SELECT FROM operations o
-                       WHERE o.payment_id = payments.payment_id AND o.kind <> 'refund' AND o.outcome IS NULL), {PAYMENT_COLUMNS}
+                       WHERE o.payment_id = payments.payment_id AND o.kind <> 'refund' AND o.outcome IS NULL), {columns(PAYMENT)}
         FROM payments WHERE owner = :owner AND {sql}
     """)
     for name, sql in _WHICH.items()
 }
 REFUNDS_OF = Statement(
-    f"SELECT {REFUND_COLUMNS} FROM refunds WHERE payment_id = ANY(:payment_ids::uuid[]) ORDER BY created_at, refund_id"
+    f"SELECT {columns(REFUND)} FROM refunds WHERE payment_id = ANY(:payment_ids::uuid[]) ORDER BY created_at, refund_id"
 )
 HISTORY = Statement("""
     SELECT from_status, to_status, at, reason FROM payment_status_history WHERE payment_id = :payment_id ORDER BY version
@@ -115,4 +111,4 @@ def list_statement(owner: str | None, which: ListFilter, limit: int) -> Bound:
     given = {name: value for name, value in values.items() if value is not None}
     where = " AND ".join(sql for name, sql in _CONDITIONS.items() if name in given) or "true"
     newest_first = "ORDER BY created_at DESC, payment_id DESC LIMIT :limit"
-    return Statement(f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE {where} {newest_first}")(**given, limit=limit)
+    return Statement(f"{PAYMENTS_WHERE} {where} {newest_first}")(**given, limit=limit)

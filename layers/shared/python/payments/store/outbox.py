@@ -1,7 +1,5 @@
 """The outbox: mark events that Kafka has acknowledged, claim those that still wait, replay and prune."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from datetime import datetime
@@ -18,13 +16,9 @@ WRITE = Statement("""
     INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
     VALUES (:event_id, :payment_id, :sequence, :type, :data, :traceparent, :created_at,
             now() + make_interval(secs => :publish_lease_s))
-    ON CONFLICT (event_id) DO NOTHING
-    RETURNING event_id
+    ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 """)
-
-MARK_PUBLISHED = Statement(
-    "UPDATE outbox SET published_at = now() WHERE event_id = ANY(:event_ids::uuid[]) AND published_at IS NULL"
-)
+MARK_PUBLISHED = Statement("UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND published_at IS NULL")
 
 # A claim takes only the oldest unpublished event of each payment, so a payment's events leave in order, whichever function sends
 # them. It orders by the lease's end, so events that the broker refused come after events that are still untried.
@@ -71,7 +65,7 @@ def write(db: Database, event: Event, publish_lease_s: float) -> bool:
 def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
     ids = list(event_ids)
     if ids:
-        db.run(MARK_PUBLISHED(event_ids=ids))
+        db.run(MARK_PUBLISHED(ids=ids))
 
 
 def claim_unpublished(db: Database, limit: int, lease_s: float) -> list[Event]:
@@ -97,8 +91,7 @@ def published_between(db: Database, from_time: datetime, to_time: datetime, afte
 
 def prune(db: Database, days: int, limit: int) -> int:
     """Delete up to `limit` events that were published more than `days` days ago. Returns how many it deleted."""
-    deleted: int = db.run(PRUNE(days=days, limit=limit))[0][0][0]
-    return deleted
+    return int(db.run(PRUNE(days=days, limit=limit))[0][0][0])
 
 
 def _event(row: Row) -> Event:

@@ -1,7 +1,5 @@
 """The columns that we read, and rows as dataclasses. Rows are read by these names, so a dataclass may order its fields freely."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

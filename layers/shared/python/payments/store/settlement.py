@@ -1,7 +1,5 @@
 """Settling, the third phase of every command: write the outcome, the payment after it and its event, or give the lease back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
@@ -15,34 +13,26 @@ from payments.store.connection import Database, Statement
 SETTLE = Statement("""
     WITH held AS (
         SELECT operation_id FROM operations
-        WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL
-        FOR UPDATE
+        WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL FOR UPDATE
     ), paid AS (
-        UPDATE payments
-        SET status = :status, status_reason = :status_reason, captured_minor = :captured_minor, refunded_minor = :refunded_minor,
+        UPDATE payments SET
+            status = :status, status_reason = :status_reason, captured_minor = :captured_minor, refunded_minor = :refunded_minor,
             refund_reserved_minor = :refund_reserved_minor, transaction_id = :transaction_id,
             payment_intent_id = :payment_intent_id, decline_code = :decline_code, error_message = :error_message,
             authorized_at = :authorized_at, captured_at = :captured_at, failed_at = :failed_at, voided_at = :voided_at,
             capture_before = :capture_before, updated_at = :updated_at, version = :version, event_sequence = :event_sequence
-        FROM held
-        WHERE payment_id = :payment_id AND version = :version_before
-        RETURNING payment_id
+        FROM held WHERE payment_id = :payment_id AND version = :version_before RETURNING payment_id
     ), settled AS (
-        UPDATE operations
-        SET outcome = :outcome, reply = :reply::jsonb, settled_at = now(), next_attempt_at = NULL
-        FROM paid WHERE operation_id = :operation_id
-        RETURNING operation_id
+        UPDATE operations SET outcome = :outcome, reply = :reply::jsonb, settled_at = now(), next_attempt_at = NULL
+        FROM paid WHERE operation_id = :operation_id RETURNING operation_id
     ), refunded AS (
-        UPDATE refunds
-        SET status = :refund_status, decline_code = :refund_decline_code, updated_at = :updated_at
-        FROM paid WHERE refund_id = :refund_id::uuid
-        RETURNING refund_id
+        UPDATE refunds SET status = :refund_status, decline_code = :refund_decline_code, updated_at = :updated_at
+        FROM paid WHERE refund_id = :refund_id::uuid RETURNING refund_id
     ), owed AS (
         INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
         SELECT :event_id::uuid, payment_id, :event_sequence, :event_type::text, :event_data::text, :traceparent::text,
                :updated_at, now() + make_interval(secs => :publish_lease_s)
-        FROM paid
-        RETURNING event_id
+        FROM paid RETURNING event_id
     )
     SELECT EXISTS (SELECT FROM settled),
            NOT EXISTS (SELECT FROM outbox
@@ -72,23 +62,18 @@ class Written(Enum):
 def settle(db: Database, before: Claimed, after: Claimed, event: Event, publish_lease_s: float) -> Written:
     """Write outcome, payment, refund and event in one transaction, or nothing at all.
 
-    `before` holds the attempt and the version that must still be there.
+    `before` holds the version that must still be there, `after` the attempt, which a settle leaves as it is.
     """
     refund = after.refund
     statement = SETTLE(
         after.payment,
+        after.operation,
         version_before=before.payment.version,
-        operation_id=before.operation.operation_id,
-        attempt=before.operation.attempt,
-        outcome=after.operation.outcome,
-        reply=after.operation.reply,
-        refund_id=refund.refund_id if refund else None,
         refund_status=refund.status if refund else None,
         refund_decline_code=refund.decline_code if refund else None,
         event_id=event.event_id,
         event_type=event.type,
         event_data=event.data,
-        traceparent=before.operation.traceparent,
         publish_lease_s=publish_lease_s,
     )
     done, is_next = db.run(statement)[0][0]
