@@ -488,12 +488,38 @@ def test_a_broker_that_took_an_event_for_a_duplicate_of_what_it_never_had_has_no
     assert acknowledged <= on_topic
 
 
-def test_the_store_leases_only_the_oldest_event_of_a_payment(lone_shop: Shop, lone_books: Books) -> None:
+def test_the_store_leases_a_payments_events_from_the_oldest_on(lone_shop: Shop, lone_books: Books) -> None:
     payment_id = story(lone_shop)
     lone_books.end_event_leases()
-    [claimed] = outbox.claim_unpublished(lone_shop.service.db, 10, 60)
-    assert (claimed.payment_id, claimed.sequence) == (payment_id, 1)
-    assert outbox.claim_unpublished(lone_shop.service.db, 10, 60) == [], "the second event waits while the first is on its way"
-    outbox.mark_published(lone_shop.service.db, [claimed.event_id])
-    [claimed] = outbox.claim_unpublished(lone_shop.service.db, 10, 60)
-    assert claimed.sequence == 2
+    db = lone_shop.service.db
+    claimed, _ = outbox.claim_unpublished(db, 2, 60)
+    assert [(event.payment_id, event.sequence) for event in claimed] == [(payment_id, 1), (payment_id, 2)]
+    assert outbox.claim_unpublished(db, 10, 60)[0] == [], "the others wait while the first are on their way"
+    outbox.mark_published(db, [event.event_id for event in claimed])
+    assert [event.sequence for event in outbox.claim_unpublished(db, 10, 60)[0]] == [3, 4]
+
+
+def test_an_event_that_is_being_sent_holds_up_those_behind_it_alone(lone_shop: Shop, lone_books: Books) -> None:
+    payment_id = story(lone_shop)
+    lone_books.end_event_leases()
+    lone_books.query(
+        f"UPDATE outbox SET lease_until = now() + interval '1 minute' WHERE payment_id = '{payment_id}' AND sequence = 3"
+    )
+    assert [event.sequence for event in outbox.claim_unpublished(lone_shop.service.db, 10, 60)[0]] == [1, 2]
+
+
+@pytest.mark.parametrize("refused", [1, 2, 4])
+def test_no_event_leaves_before_the_one_in_front_of_it_is_acknowledged(lone_shop: Shop, lone_books: Books, refused: int) -> None:
+    payment_ids = [story(lone_shop) for _ in range(3)]
+    lone_books.end_event_leases()
+    lone_shop.publisher.acknowledges = lambda event: event.sequence < refused
+    assert lone_shop.relay().published == 3 * (refused - 1)
+    for payment_id in payment_ids:
+        sent = [event.sequence for event in lone_shop.publisher.published if event.payment_id == payment_id]
+        assert sent == list(range(1, refused))
+
+
+def test_a_payment_with_thousands_of_events_is_sent_in_one_run(lone_shop: Shop, lone_books: Books) -> None:
+    with_events(lone_shop, lone_books, payments=1, events=500, published=False)
+    assert lone_shop.relay() == Relayed(published=500)
+    assert [event.sequence for event in lone_shop.publisher.published] == list(range(1, 501))

@@ -1,13 +1,17 @@
 """Scheduled: send the events that invocations left unpublished, in each payment's order. On demand: replay a range of events."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from payments.commands.service import Deadline, Service
+from payments.domain.events import Event
 from payments.store import outbox
 
-BATCH = 200
-"""Large enough that one acknowledgement covers many events, small enough to send a batch well within its lease."""
+BATCH = 1000
+"""Large enough that one acknowledgement covers many events, small enough for the memory and to send it within its lease."""
 
 SEND_TIMEOUT_S = 5.0
 """More patient than an invocation with a caller waiting; a broker that needs longer is down."""
@@ -36,12 +40,16 @@ class Relayed:
 
 def relay(service: Service, deadline: Deadline) -> Relayed:
     """Publish until no event is left, the broker acknowledges nothing, or time is short."""
-    done = Relayed()
+    done, from_time = Relayed(), outbox.EPOCH
     while deadline.remaining_s() > RUN_RESERVE_S and not service.publisher.backs_off():
-        events = outbox.claim_unpublished(service.db, BATCH, LEASE_S)
+        begun_at = from_time
+        events, from_time = outbox.claim_unpublished(service.db, BATCH, LEASE_S, begun_at)
         if not events:
-            break
-        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)
+            if begun_at == outbox.EPOCH:
+                break
+            from_time = outbox.EPOCH  # A payment with many events, or one whose lease ended meanwhile, may wait further up.
+            continue
+        acknowledged = _send(events, service)
         outbox.mark_published(service.db, acknowledged)
         done.published += len(acknowledged)
         if not acknowledged:
@@ -50,6 +58,20 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
         pass
     done.unpublished, done.lag_s = outbox.lag(service.db)
     return done
+
+
+def _send(events: Sequence[Event], service: Service) -> set[UUID]:
+    """Send each payment's events one after the other: an event leaves when the one before it is acknowledged.
+
+    Returns the ids that were acknowledged within SEND_TIMEOUT_S. Does not raise.
+    """
+    ends_s, acknowledged, waiting = time.monotonic() + SEND_TIMEOUT_S, set[UUID](), events
+    while waiting:
+        first = {event.payment_id: event for event in reversed(waiting)}
+        sent = service.publisher.publish(list(first.values()), ends_s - time.monotonic())
+        acknowledged |= sent
+        waiting = [event for event in waiting if event.event_id not in sent and first[event.payment_id].event_id in sent]
+    return acknowledged
 
 
 def replay(service: Service, deadline: Deadline, from_time: datetime, to_time: datetime) -> tuple[int, datetime | None]:

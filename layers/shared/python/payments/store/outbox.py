@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from payments.domain.events import Event
@@ -12,31 +12,55 @@ from payments.store.rows import columns
 EVENT = ("event_id", "payment_id", "sequence", "type", "data", "created_at", "traceparent")
 EVENT_COLUMNS = columns(EVENT, "outbox")
 
+EPOCH = datetime.fromtimestamp(0, UTC)
+FOLLOWERS = 50
+"""A claim takes at most so many further events of one payment, so that a payment with thousands leaves room for others."""
+
 WRITE = Statement("""
     INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
     VALUES (:event_id, :payment_id, :sequence, :type, :data, :traceparent, :created_at,
             now() + make_interval(secs => :publish_lease_s))
     ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 """)
-MARK_PUBLISHED = Statement("UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND published_at IS NULL")
 
-# A claim takes only the oldest unpublished event of each payment, so a payment's events leave in order, whichever function sends
-# them. It orders by the lease's end, so events that the broker refused come after events that are still untried.
-CLAIM_UNPUBLISHED = Statement(f"""
-    WITH heads AS (
-        SELECT event_id FROM outbox head
-        WHERE published_at IS NULL AND lease_until <= now()
-          AND NOT EXISTS (SELECT FROM outbox older WHERE older.payment_id = head.payment_id
-                          AND older.published_at IS NULL AND older.sequence < head.sequence)
-        ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
-    )
-    UPDATE outbox SET lease_until = now() + make_interval(secs => :lease_s)
-    FROM heads WHERE outbox.event_id = heads.event_id
-    RETURNING {EVENT_COLUMNS}
+# In normal life nothing waits, and PostgreSQL's statistics say so. After an outage it therefore takes every index of waiting
+# events for empty, and may read all of it for each row. Only the search for heads may use such an index, in its order. The other
+# conditions are written so that they fit none, and find their rows by event_id or by (payment_id, sequence).
+WAITS = "COALESCE(published_at, 'infinity') = 'infinity'"
+
+MARK_PUBLISHED = Statement(f"""
+    UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND {WAITS}
 """)
 
-LAG = Statement("""
-    SELECT count(*), COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8 FROM outbox WHERE published_at IS NULL
+# A head is the oldest waiting event of its payment. A claim takes heads, each with the events that follow it until one that
+# another function is sending. It orders by the lease's end, so events that the broker refused come after events that are still
+# untried. A run goes on from where its last claim ended: a transaction that is held open somewhere keeps the index entries of all
+# that was published since, and each claim would read them again.
+CLAIM_UNPUBLISHED = Statement(f"""
+    WITH heads AS (
+        SELECT payment_id, sequence, lease_until FROM outbox head
+        WHERE published_at IS NULL AND lease_until BETWEEN :from_time AND now()
+          AND (SELECT {WAITS} FROM outbox WHERE payment_id = head.payment_id AND sequence = head.sequence - 1) IS NOT TRUE
+        ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), claimed AS (
+        SELECT event.event_id, heads.lease_until FROM heads CROSS JOIN LATERAL (
+            SELECT event_id, bool_and(lease_until <= now()) OVER (ORDER BY sequence) AS is_free FROM outbox
+            WHERE payment_id = heads.payment_id AND sequence BETWEEN heads.sequence AND heads.sequence + :followers
+              AND {WAITS}
+        ) event
+        WHERE event.is_free
+        LIMIT :limit
+    )
+    UPDATE outbox SET lease_until = now() + make_interval(secs => :lease_s)
+    FROM claimed WHERE outbox.event_id = claimed.event_id
+    RETURNING {EVENT_COLUMNS}, claimed.lease_until
+""")
+
+# Counting a long backlog takes as long as sending some of it, so we stop at LAG_LIMIT.
+LAG_LIMIT = 100_000
+LAG = Statement(f"""
+    SELECT count(*), COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8
+    FROM (SELECT created_at FROM outbox WHERE published_at IS NULL ORDER BY lease_until LIMIT {LAG_LIMIT}) AS waiting
 """)
 
 PUBLISHED_BETWEEN = Statement(f"""
@@ -68,10 +92,14 @@ def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
         db.run(MARK_PUBLISHED(ids=ids))
 
 
-def claim_unpublished(db: Database, limit: int, lease_s: float) -> list[Event]:
-    """Lease unpublished events that no function is sending, at most one a payment. Returns them oldest first."""
-    events = [_event(row) for row in db.run(CLAIM_UNPUBLISHED(limit=limit, lease_s=lease_s))[0]]
-    return sorted(events, key=lambda event: event.created_at)
+def claim_unpublished(db: Database, limit: int, lease_s: float, from_time: datetime = EPOCH) -> tuple[list[Event], datetime]:
+    """Lease up to `limit` events that wait and that no function is sending, from those on whose lease ended at `from_time`.
+
+    Returns them ordered by payment and number, and the time to go on from.
+    """
+    rows = db.run(CLAIM_UNPUBLISHED(limit=limit, lease_s=lease_s, from_time=from_time, followers=FOLLOWERS))[0]
+    events = [_event(row[:-1]) for row in rows]
+    return sorted(events, key=lambda event: (event.payment_id, event.sequence)), max((row[-1] for row in rows), default=from_time)
 
 
 def lag(db: Database) -> tuple[int, float]:

@@ -7,10 +7,11 @@ from payments.domain.events import Event
 from payments.domain.operation import Operation
 from payments.store.claims import Claimed
 from payments.store.connection import Database, Statement
+from payments.store.outbox import WAITS
 
 # Every part depends on `held` and `paid`: the operation must still have our attempt and no outcome, and the payment must have
-# the version that `apply` started from. The last column says that no older event of the payment is still unpublished.
-SETTLE = Statement("""
+# the version that `apply` started from. The last column says that the event before this one does not wait; then none does.
+SETTLE = Statement(f"""
     WITH held AS (
         SELECT operation_id FROM operations
         WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL FOR UPDATE
@@ -35,8 +36,7 @@ SETTLE = Statement("""
         FROM paid RETURNING event_id
     )
     SELECT EXISTS (SELECT FROM settled),
-           NOT EXISTS (SELECT FROM outbox
-                       WHERE payment_id = :payment_id AND published_at IS NULL AND sequence < :event_sequence)
+           NOT EXISTS (SELECT FROM outbox WHERE payment_id = :payment_id AND sequence = :event_sequence - 1 AND {WAITS})
 """)
 
 # The server's clock alone decides which moment of the schedule is next, so a function whose clock is fast skips none.
