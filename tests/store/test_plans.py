@@ -37,7 +37,7 @@ LOOKUPS: dict[str, Bound] = {
     "refunds": lookups.REFUNDS_OF(payment_ids=[ID]),
     "state by key": claims.STATE_BY_KEY(owner="owner-1", kind="process", idempotency_key="key"),
     "state of an operation": claims.STATE(operation_id=ID),
-    "authorizations that ran out": due.RUN_OUT(limit=10),
+    "authorizations that ran out": due.RUN_OUT(limit=10, but=[]),
     "events to replay": outbox.PUBLISHED_BETWEEN(
         from_time=MONTHS_AGO, to_time=NOW, after_time=MONTHS_AGO, after_id=ID, after_sequence=0, limit=10
     ),

@@ -62,7 +62,7 @@ def _refused(
     event_id = uuid5(NAMESPACE_URL, f"urn:payments:refused:{owner}:{told['operation']}:{once}")
     refusal = refusal_event(event_id, told | reply.body, service.clock())
     if outbox.write(service.db, refusal, PUBLISH_LEASE_S):
-        mark(publish(refusal, service), service)
+        mark(publish([refusal], service), service)
     return {"outcome": "refused", "status": reply.status, "replayed": False, "body": reply.body}
 
 

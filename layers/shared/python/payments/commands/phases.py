@@ -1,7 +1,7 @@
 """How every command moves money: claim, charge, settle, publish, mark."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -64,7 +64,7 @@ def move_money(
 
     # Publish: Kafka acknowledges the event within a bounded time.
     # Killed after it: the relay sends the event again, with the same event_id.
-    acknowledged = publish(settled.event, service)
+    acknowledged = publish([settled.event] if settled.event else [], service)
 
     # Mark: we note in the outbox that Kafka has acknowledged the event.
     # Killed after it: nothing is left to do.
@@ -97,14 +97,12 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
         return Unknown("the gateway adapter raised")
 
 
-def publish(event: Event | None, service: Service) -> set[UUID]:
-    """Send the event, if there is one to send now. Returns its id when the broker has acknowledged it in time; never raises."""
-    if event is None:
-        return set()
+def publish(events: Sequence[Event], service: Service) -> set[UUID]:
+    """Send the events. Returns the ids that the broker has acknowledged in time; never raises."""
     try:
-        return service.publisher.publish([event], PUBLISH_TIMEOUT_S)
+        return service.publisher.publish(events, PUBLISH_TIMEOUT_S) if events else set()
     except Exception:
-        logger.exception("the relay will send the event", extra={"event_id": str(event.event_id)})
+        logger.exception("the relay will send the events", extra={"event_ids": [str(event.event_id) for event in events]})
         return set()
 
 
