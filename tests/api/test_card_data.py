@@ -17,9 +17,10 @@ from urllib.parse import quote
 import pytest
 
 from payments import telemetry
+from payments.api import direct
 from payments.commands.service import Service
 from payments.gateway.port import Approved, GatewayRequest, Reply
-from tests.api_client import PAYMENTS, Answer, Api, order
+from tests.api_client import PAYMENTS, Answer, Api, Context, order
 from tests.api_fixtures import INSTANT
 from tests.card_number import CARD, FORMS, holds_card_number, rows_with_card_number
 from tests.cases import case
@@ -199,6 +200,16 @@ def test_decimal_trace_ids_are_no_card_numbers_and_a_card_number_is_no_trace_id(
         ask.refused(ask.api.post("process", order(), headers={header: CARD}))
 
 
+def test_a_direct_invocation_is_refused_like_a_request(ask: Ask, make_service: Callable[..., Service]) -> None:
+    service = make_service()
+    for form, card in FORMS.items():
+        with case(form):
+            answer = direct.invoke(order(metadata={"note": card}), Context(), service, "shop", "process")
+            assert (answer["outcome"], answer["body"]["code"]) == ("refused", "card_data_not_accepted")
+            assert answer["body"]["errors"] == [{"location": "body.metadata.note", "message": "looks like a card number"}]
+            ask.answers.append(Answer(422, {}, json.dumps(answer)))
+
+
 def test_order_numbers_by_date_and_codes_of_shops_are_accepted(api: Api) -> None:
     for order_id in ("20260826051811", "2608260518110042", "304-1234567-1234567", "DE89370400440532013000"):
         with case(order_id):
@@ -282,7 +293,9 @@ def test_no_way_of_logging_lets_one_through(form: str, log: io.StringIO) -> None
         raise Boom from ValueError(card)
     except Boom:
         logger.exception("it\n%s", card)
-    assert log.getvalue().count("\n") >= 7
+    lines = log.getvalue().splitlines()
+    assert len(lines) >= 7
+    assert all(isinstance(json.loads(line), dict) for line in lines), "what is left is JSON"
     assert not holds_card_number(log.getvalue())
 
 

@@ -66,13 +66,13 @@ _FIELD_NAMES = re.compile(
 
 def refuse_card_data(value: object, location: str = "body") -> None:
     """Raise CardDataNotAccepted, which names the members, when a string, number or key in a JSON value looks like card data."""
-    if wrong := list(islice(_wrong(value, "", location), 20)):
+    if wrong := list(islice(_wrong(value, (location,)), 20)):
         raise CardDataNotAccepted(f"{' '.join(wrong[0])}. Send a payment_token instead of card data.", *wrong)
 
 
 def contains_card_number(text: str, name: str = "") -> bool:
     """Return whether a text holds a card number. `name` is that of the member that has the text as its value."""
-    return any(_card_numbers(_as_ascii(text), name))
+    return len(text) > 12 and any(_card_numbers(_as_ascii(text), name))
 
 
 def redact(text: str, name: str = "") -> str:
@@ -89,20 +89,23 @@ def digits_of(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _wrong(value: object, name: str, location: str) -> Iterator[tuple[str, str]]:
-    """Yield location and message of each member with card data. A name that is itself a card number shows as `?`."""
+def _wrong(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield location and message of each member with card data."""
     if isinstance(value, dict):
         for key, item in value.items():
             is_number = contains_card_number(key)
-            member = f"{location}.{'?' if is_number else shown_name(key, '_-')}"
             if is_number or _FIELD_NAMES.fullmatch(re.sub(r"[^a-z0-9]", "", key.casefold())):
-                yield member, "has a name that looks like a card number" if is_number else "is named like card data"
-            yield from _wrong(item, f"{name}.{key}", member)
+                yield _shown((*path, key)), "has a name that looks like a card number" if is_number else "is named like card data"
+            yield from _wrong(item, (*path, key))
     elif isinstance(value, list):
         for item in value:
-            yield from _wrong(item, name, location)
-    elif contains_card_number(digits_of(value), name):
-        yield location, "looks like a card number"
+            yield from _wrong(item, path)
+    elif contains_card_number(digits_of(value), ".".join(path)):
+        yield _shown(path), "looks like a card number"
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    return ".".join("?" if contains_card_number(name) else shown_name(name, "_-") for name in path)
 
 
 def _as_ascii(text: str) -> str:
