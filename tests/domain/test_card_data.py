@@ -83,13 +83,16 @@ def test_no_published_card_number_passes_in_any_form(brand: str) -> None:
                 assert REMOVED in redact(text)
 
 
-@pytest.mark.parametrize("corpus", CORPORA)
+OUR_IDS = ("random UUIDs", "UUIDs by time", "ids of gateways", "traceparents", "digests")
+
+
+@pytest.mark.parametrize("corpus", [name for name in CORPORA if name not in OUR_IDS])
 def test_fewer_than_one_in_a_thousand_other_numbers_is_refused(corpus: str) -> None:
     refused = [text for text in sample(corpus) if contains_card_number(text)]
     assert len(refused) < SIZE / 1000, refused[:10]
 
 
-@pytest.mark.parametrize("corpus", ["random UUIDs", "UUIDs by time", "ids of gateways", "traceparents", "digests"])
+@pytest.mark.parametrize("corpus", OUR_IDS)
 def test_no_id_that_we_make_is_taken_for_a_card_number(corpus: str) -> None:
     """A payment whose id was refused could never be looked up."""
     for text in sample(corpus):
@@ -103,10 +106,7 @@ TRACE_HEADERS: dict[str, Callable[[Random], str]] = {
     "x-cloud-trace-context": lambda random: f"{random.randbytes(16).hex()}/{random.getrandbits(64)};o=1",
     "dd.trace_id": lambda random: str(random.getrandbits(64)),
     "logging.googleapis.com/spanId": lambda random: str(random.getrandbits(63)),
-    "uber-trace-id": lambda random: f"{random.randbytes(16).hex()}:{random.randbytes(8).hex()}:0:1",
     "b3": lambda random: f"{random.randbytes(16).hex()}-{random.randbytes(8).hex()}-1",
-    "x-b3-traceid": lambda random: random.randbytes(8).hex(),
-    "sentry-trace": lambda random: f"{random.randbytes(16).hex()}-{random.randbytes(8).hex()}-1",
 }
 
 
