@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from payments.domain.errors import BodyTooLarge, IdempotencyKeyInvalid, InvalidRequest, MalformedJson
+from payments.domain.text import shown_name
 
 MAX_BODY_BYTES = 16 * 1024
 """A request with full metadata needs a tenth of it. Statements over 16 KB would also pin RDS Proxy."""
@@ -89,7 +89,7 @@ def invalid_request(errors: Sequence[Mapping[str, Any]], prefix: str = "body") -
     shown = []
     for error in errors[:MAX_ERRORS]:
         path = [str(part) for part in ((prefix, *error["loc"]) if prefix else error["loc"])]
-        location = ".".join(part if re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,39}", part) else "?" for part in path)
+        location = ".".join(map(shown_name, path))
         message = "is not a field of this request" if error["type"] == "extra_forbidden" else _sentence(error["msg"])
         shown.append((location, message))
     return InvalidRequest("Correct the fields listed in `errors`.", *shown)

@@ -32,12 +32,10 @@ class CheckedRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             try:
+                refuse_card_data(request.scope["path"], "path")
+                refuse_card_data([{name: value} for name, value in request.query_params.multi_items()], "query")
                 refuse_card_data(
-                    [
-                        request.scope["path"].split("/"),
-                        [{name: value} for name, value in request.query_params.multi_items()],
-                        {name: value for name, value in request.headers.items() if name not in UNCHECKED_HEADERS},
-                    ]
+                    {name: text for name, text in request.headers.items() if name not in UNCHECKED_HEADERS}, "header"
                 )
                 return await handle(request)
             except PaymentsError as error:
