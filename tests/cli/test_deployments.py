@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from payments_cli.api import Api, Exit, Failed
+from payments_cli.api import Api
 from payments_cli.deployment import deployment
+from payments_cli.ending import Exit, Failed
 from tests.cli.terminal import Payments, printed_key
 
 Answer = tuple[int, dict[str, str], str]
