@@ -25,10 +25,11 @@ NOT_ABOUT_THE_KEY = ("unauthenticated", "forbidden", "unexpected_answer")
 
 class Api:
     def __init__(self, deployment: Deployment, *, retry: bool, say: Callable[[str], object]) -> None:
-        """`say` shows a line to the person who waits."""
+        """`say` shows a line to the person who waits. Raises many kinds of errors if the address or the environment is wrong."""
         self._url = deployment.url
         self._delays_s = RETRY_DELAYS_S if retry else ()
         self._say = say
+        httpx2.URL(deployment.url)  # raises now, and not when a command may have been sent
         self._client = httpx2.Client(
             headers={"User-Agent": f"payments-cli/{__version__}", **deployment.headers},
             timeout=TIMEOUT,

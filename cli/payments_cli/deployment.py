@@ -59,6 +59,7 @@ def _host(url: str) -> str:
         parts = urlsplit(url)
         _ = parts.port  # raises ValueError if it is not a number
         given = (parts.username, parts.password, parts.query, parts.fragment)
+        (parts.hostname or "").encode("idna")  # raises UnicodeError, which is a ValueError, if no name server could know it
         if parts.scheme in ("http", "https") and parts.hostname and not any(given):
             return parts.hostname
     except ValueError:

@@ -100,9 +100,9 @@ def session(
         _usage(str(error))
     try:
         return Session(Api(where, retry=retry, say=say), as_json)
-    except Exception as error:  # each wrong setting has its own; the text may hold a proxy's password
-        name = type(error).__name__
-        _usage(f"The environment's proxies or certificates cannot be used: HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE, ... ({name})")
+    except Exception as error:  # each wrong setting has its own; its text may hold a proxy's password
+        why = f"Check --url and the environment's proxies and certificates: {type(error).__name__}"
+        _usage(f"No connection can be set up. {why}")
 
 
 def examples(*lines: str) -> str:
@@ -413,10 +413,10 @@ def _moment(text: str | None, *, utc: bool) -> str | None:
     """Return a person's TIME as RFC 3339 in UTC."""
     if text is None:
         return None
-    if age := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
-        unit = {"m": "minutes", "h": "hours", "d": "days"}[age[2]]
-        return (datetime.now(UTC) - timedelta(**{unit: int(age[1])})).isoformat()
     try:
+        if age := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
+            unit = {"m": "minutes", "h": "hours", "d": "days"}[age[2]]
+            return (datetime.now(UTC) - timedelta(**{unit: int(age[1])})).isoformat()
         at = datetime.fromisoformat(text)
         if at.tzinfo is None and utc:
             at = at.replace(tzinfo=UTC)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -55,7 +56,11 @@ class Clock:
         self._utc: tzinfo | None = UTC
         self.zone = "UTC"
         if not utc:
-            with contextlib.suppress(ValueError, OverflowError, OSError):  # TZ can name a zone that Python cannot use
+            # TZ can name a zone that Python cannot use, or none that exists; the C library would show UTC under that name.
+            with contextlib.suppress(KeyError, ValueError, OverflowError, OSError):
+                name = os.environ.get("TZ", "").removeprefix(":")
+                if "/" in name and not name.startswith("/"):
+                    ZoneInfo(name)
                 self.zone, self._utc = plain(datetime.now().astimezone().tzname()) or "local time", None
 
     def show(self, at: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
