@@ -1,5 +1,6 @@
 """The commands. Each one turns its options into requests, and the answers into output and an exit code."""
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -301,9 +302,10 @@ def tail(
         )
 
     try:
-        found = filter(is_wanted, events(servers, topic, config, from_beginning=from_beginning, say=say))
-        for event in itertools.islice(found, limit):
-            _show(event, lambda it: output.event_line(it, clock), as_json, soft_wrap=True)
+        # Closing ends the threads of kafka-python. After output that failed, Python would wait for them.
+        with contextlib.closing(events(servers, topic, config, from_beginning=from_beginning, say=say)) as found:
+            for event in itertools.islice(filter(is_wanted, found), limit):
+                _show(event, lambda it: output.event_line(it, clock), as_json, soft_wrap=True)
     except KeyboardInterrupt:
         pass  # Ctrl-C is the normal end of tail
 

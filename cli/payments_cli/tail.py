@@ -3,7 +3,7 @@
 import heapq
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
 
 def events(
     bootstrap_servers: str, topic: str, options: dict[str, Any], *, from_beginning: bool, say: Callable[[str], object]
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Yield CloudEvents in their JSON form, for ever. `duplicate` is true if an earlier event had the same id. Raises Failed.
 
     A payment's events come in order. `say` shows a line to the person who waits. After the line that names Ctrl-C, we miss no
