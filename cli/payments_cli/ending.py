@@ -4,6 +4,7 @@ Once the service has answered a command that moves money, its answer alone decid
 This module imports only the standard library, so that it stands before anything can fail.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -87,11 +88,12 @@ def main() -> NoReturn:
     exit_code, problem = _verdict(ended)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(exit_code))  # the exit code stays if Ctrl-C comes from now on
-    is_open = course.again and course.answered is None and (problem or {}).get("code") != "unreachable"
-    if is_open and exit_code in (Exit.UNKNOWN, Exit.UNAVAILABLE, Exit.INTERRUPTED):
-        say(course.again)
-    if problem:
-        _tell(problem)
+    with contextlib.suppress(Exception):  # what cannot be told changes nothing
+        is_open = course.again and course.answered is None and (problem or {}).get("code") != "unreachable"
+        if is_open and exit_code in (Exit.UNKNOWN, Exit.UNAVAILABLE, Exit.INTERRUPTED):
+            say(course.again)
+        if problem:
+            _tell(problem)
     sys.exit(exit_code)
 
 

@@ -428,7 +428,7 @@ def _moment(text: str | None, *, utc: bool) -> str | None:
 
 
 def _usage(message: str) -> NoReturn:
-    raise typer.BadParameter(message)
+    raise typer.BadParameter(plain(message))
 
 
 def _show(answer: Any, form: Callable[[Any], "RenderableType"], as_json: bool, *, soft_wrap: bool = False) -> None:

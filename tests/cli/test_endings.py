@@ -72,6 +72,8 @@ ANSWERS: dict[str, tuple[Answer, int]] = {
     "done, members of other types": ((201, {}, '{"amount": NaN, "currency": 7, "created_at": 5, "amount_refunded": {}}'), 0),
     "done, odd values": ((201, {}, json.dumps(REFUND | {"currency": "BGN", "created_at": "0001-01-01T00:00:00Z"})), 0),
     "done, odd texts": ((201, {}, json.dumps(REFUND | {"reason": "\ud800", "created_at": "soon"})), 0),
+    "refused, with depth": ((422, {}, f'{{"title": "t", "detail": "d", "code": "c", "x": {"[" * 900}{"]" * 900}}}'), 1),
+    "done, with depth": ((201, {}, f'{{"refund_id": {"[" * 900}{"]" * 900}}}'), 0),
     "too deep": ((201, {}, "[" * 100_000), 5),
     "not in the encoding that it names": ((201, {"content-encoding": "gzip"}, json.dumps(REFUND)), 5),
     "a redirect to nowhere": ((302, {"location": "http://[::"}, ""), 5),
