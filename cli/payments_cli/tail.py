@@ -3,15 +3,16 @@
 import heapq
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Any
 
-from payments_cli.api import Exit, Failed
+from payments_cli.ending import Exit, Failed
 
 POLL_MS = 500  # how soon we notice Ctrl-C; an event ends the wait at once
 REMEMBERED_IDS = 100_000  # a duplicate follows its original within minutes, and so many ids take a few megabytes
 ATTRIBUTES, FIELDS = {"id", "type", "time", "subject"}, {"payment_id", "order_id", "status", "amount", "currency"}
+REFUSED = "payment.refused"
 OPTIONS: dict[str, Any] = {
     "bootstrap_timeout_ms": 5000,  # kafka-python's default is 30 s, which is a long wait after a wrong address
     "reconnect_backoff_max_ms": 1000,  # we find a restarted broker within a second
@@ -23,8 +24,8 @@ OPTIONS: dict[str, Any] = {
 
 
 def events(
-    bootstrap_servers: str, topic: str, options: dict[str, Any], *, from_beginning: bool, say: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
+    bootstrap_servers: str, topic: str, options: dict[str, Any], *, from_beginning: bool, say: Callable[[str], object]
+) -> Generator[dict[str, Any]]:
     """Yield CloudEvents in their JSON form, for ever. `duplicate` is true if an earlier event had the same id. Raises Failed.
 
     A payment's events come in order. `say` shows a line to the person who waits. After the line that names Ctrl-C, we miss no
@@ -94,14 +95,19 @@ class _Reason(logging.Handler):
 
 
 def _event(record: Any) -> dict[str, Any] | None:
-    """Return the message as a CloudEvent, or None if it is not a payment event: other programs may write to the topic."""
+    """Return the message as a CloudEvent, or None if it is no event of ours: other programs may write to the topic."""
     try:
         headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
         attributes = {name.removeprefix("ce_"): value for name, value in headers.items() if name.startswith("ce_")}
         data = json.loads(record.value)
         datetime.fromisoformat(attributes["time"])
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
+    traceparent = {"traceparent": headers["traceparent"]} if "traceparent" in headers else {}
+    event = attributes | traceparent | {"datacontenttype": headers.get("content-type"), "data": data}
+    if attributes.get("type") == REFUSED:  # there may be no payment behind it
+        told = isinstance(data, dict) and isinstance(data.get("code"), str) and isinstance(data.get("order_id", 0), str | None)
+        return event if told and "id" in attributes else None
     if not (attributes.keys() >= ATTRIBUTES and isinstance(data, dict) and data.keys() >= FIELDS):
         return None
     refund = data.get("refund", {"amount": 0, "currency": ""})
@@ -109,5 +115,4 @@ def _event(record: Any) -> dict[str, Any] | None:
     texts = [data[name] for name in FIELDS - {"amount"}] + [refund.get("currency") if isinstance(refund, dict) else None]
     if not (all(isinstance(number, int) for number in numbers) and all(isinstance(text, str) for text in texts)):
         return None
-    traceparent = {"traceparent": headers["traceparent"]} if "traceparent" in headers else {}
-    return attributes | traceparent | {"datacontenttype": headers.get("content-type"), "data": data}
+    return event
