@@ -26,38 +26,18 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from local.servers import connect
+from tests.cases import case
+from tests.sample_events import check, rows
 from tests.servers import free_port, wait_for_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TABLE = re.findall(
-    r"^\| `(\w+)` \| (\w+) \| (.*?) \|$", (ROOT / "events" / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 IMAGE = "public.ecr.aws/lambda/python:3.13"
 START_TIMEOUT_S = 60.0
 """sam's front ends start in seconds. A cold machine reads the layer first."""
-
-ABOUT = {
-    "capture": "process_manual",
-    "direct_refund": "direct_process",
-    "lookup_by_id": "process_approved",
-    "lookup_by_transaction": "process_approved",
-    "lookup_history": "process_approved",
-    "refund_full": "process_approved",
-    "refund_partial": "process_approved",
-}
-"""For a sample event, the event that makes its payment."""
-
-MADE_FOR = {
-    "direct_capture": ("direct_process", {"order_id": "capture-me", "capture_method": "manual"}),
-    "direct_void": ("direct_process", {"order_id": "void-me", "capture_method": "manual"}),
-    "refund_unknown": ("process_approved", {"order_id": "refund-me", "payment_token": "tok_refund_timeout"}),
-    "void": ("process_manual", {"order_id": "void-me"}),
-}
-"""For a sample event whose payment no other event makes: the event to vary, and the fields that differ."""
 
 
 def missing() -> str | None:
@@ -135,26 +115,9 @@ def containers() -> Iterator[Containers]:
 
 
 def test_each_sample_event_is_answered_as_its_table_says(containers: Containers) -> None:
-    answers: dict[str, Any] = {}
-    for event, _, told in TABLE:
-        payload = json.loads((ROOT / "events" / f"{event}.json").read_text(encoding="utf-8"))
-        if event in ABOUT:
-            payload = about(answers[ABOUT[event]], payload)
-        elif event in MADE_FOR:
-            model, difference = MADE_FOR[event]
-            variant = json.loads((ROOT / "events" / f"{model}.json").read_text(encoding="utf-8"))
-            made = containers.invoke(model, different(variant, difference, key=event))
-            payload = about(made, payload)
-        answers[event] = containers.invoke(event, payload)
-        status = re.match(r"(\d{3})\b", told)
-        outcome = re.match(r"`(succeeded|declined|refused)`", told)
-        if status:
-            assert answers[event]["statusCode"] == int(status[1]), f"{event}: {answers[event]}"
-        elif outcome:
-            assert answers[event]["outcome"] == outcome[1], f"{event}: {answers[event]}"
-        else:
-            assert "errorType" not in answers[event], f"{event}: {answers[event]}"
-    assert {event for event, _, _ in TABLE} == {path.stem for path in (ROOT / "events").glob("*.json")}
+    for row in rows():
+        with case(row.name):
+            check(row, row.answer, containers.invoke(row.name))
 
 
 def test_the_migrate_function_finds_nothing_to_do(containers: Containers) -> None:
@@ -276,22 +239,3 @@ def wait_until_all_is_consumed(kafka_port: int) -> None:
         while any((group.committed(partition) or 0) < end for partition, end in ends.items()):
             assert time.monotonic() < deadline, ends
             time.sleep(0.2)
-
-
-def body_of(answer: Any) -> Any:
-    return json.loads(answer["body"]) if isinstance(answer["body"], str) else answer["body"]
-
-
-def about(answer: Any, payload: Any) -> Any:
-    """Return the event with the ids of the payment in `answer`."""
-    payment = body_of(answer)
-    text = json.dumps(payload).replace("txn_replace_me", payment["transaction_id"])
-    return json.loads(text.replace("019c0000-0000-7000-8000-000000000000", payment["payment_id"]))
-
-
-def different(event: Any, difference: dict[str, str], key: str) -> Any:
-    """Return the event with other fields and a new idempotency key."""
-    if "requestContext" not in event:
-        return event | difference | {"idempotency_key": key}
-    headers = event["headers"] | {"idempotency-key": key}
-    return event | {"headers": headers, "body": json.dumps(json.loads(event["body"]) | difference)}
