@@ -191,21 +191,41 @@ def test_an_order_is_paid_asynchronously_and_a_consumer_group_hears_of_it_once(c
         with containers.serving("sam-lambda") as address:
             of_invoker = {
                 "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1",
-                "AWS_ENDPOINT_URL_LAMBDA": address, "PROCESS_FUNCTION": "ProcessFunction",
+                "AWS_ENDPOINT_URL_LAMBDA": address, "PROCESS_FUNCTION": "ProcessFunction", "REFUND_FUNCTION": "RefundFunction",
             }  # fmt: skip
+
+            def order(*words: str) -> None:
+                subprocess.run([sys.executable, order_service, *words], env=os.environ | of_invoker, check=True)
+
             # Lambda may deliver an asynchronous invocation twice.
-            for order_id in ("3001", "3001", "3002"):
-                subprocess.run([sys.executable, order_service, order_id], env=os.environ | of_invoker, check=True)
+            for words in (["3001"], ["3001"], ["3002", "tok_refund_declined"], ["3003", "tok_ok", "manual"]):
+                order("pay", *words)
+            wait_for_line(heard, "order 3001", errors)
             wait_for_line(heard, "order 3002", errors)
-            wait_until_all_is_marked(containers.owner_url)
+            wait_until(containers.owner_url, "SELECT status FROM payments WHERE order_id = '3003'", [["AUTHORIZED"]])
+            for words in (["refund", "3001", "1"], ["refund", "3002", "2"], ["refund", "3009", "9"], ["capture", "3003"]):
+                order(*words)
+                order(*words)
+            for beginning in ("order 3002: refund", "order 3009", "order 3003"):
+                wait_for_line(heard, beginning, errors)
+            wait_until(containers.owner_url, "SELECT status FROM payments WHERE order_id = '3001'", [["REFUNDED"]])
+            # A consumer gets an event before the function has marked it. A function that ends in between leaves it to the relay.
+            unmarked = f"SELECT count(*) FROM outbox WHERE published_at IS NULL AND created_at >= '{begun.isoformat()}'"
+            wait_until(containers.owner_url, unmarked, [[0]])
         moment = {"from": begun.isoformat(), "to": datetime.now(UTC).isoformat()}
-        assert containers.invoke("relay_replay", {"replay": moment})["replayed"] >= 2
+        assert containers.invoke("relay_replay", {"replay": moment})["replayed"] == 7
         wait_until_all_is_consumed(containers.kafka_port)
     finally:
         consumer.kill()
         consumer.wait()
-    told = sorted(line for line in heard.read_text().splitlines() if line.startswith("order 300"))
-    assert told == [f"order {number}: thank you for 19.99 USD" for number in (3001, 3002)]
+    told = [re.sub("refund [0-9a-f-]{36}", "refund ID", line) for line in heard.read_text().splitlines()]
+    assert sorted(line for line in told if line.startswith("order 300")) == [
+        "order 3001: thank you for 19.99 USD",
+        "order 3002: refund ID failed, card_declined",
+        "order 3002: thank you for 19.99 USD",
+        "order 3003: thank you for 19.99 USD",
+        "order 3009: refund was refused, payment_not_found: You have no payment with this order_id.",
+    ]
     with contextlib.closing(connect(containers.owner_url)) as connection:
         assert connection.run("SELECT count(*) FROM payments WHERE order_id = '3001'") == [[1]]
 
@@ -217,17 +237,11 @@ def wait_for_line(file: Path, beginning: str, errors: Path) -> None:
         time.sleep(0.2)
 
 
-def wait_until_all_is_marked(owner_url: str) -> None:
-    """Wait until all events are marked. A consumer gets an event before the function has marked it, and a function that ends in
-    between leaves the event to the relay."""
-    unmarked = (
-        "SELECT count(*) FROM payments LEFT JOIN outbox USING (payment_id)"
-        " WHERE order_id IN ('3001', '3002') AND outbox.published_at IS NULL"
-    )
+def wait_until(owner_url: str, sql: str, rows: list[list[object]]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     with contextlib.closing(connect(owner_url)) as connection:
-        while connection.run(unmarked) != [[0]]:
-            assert time.monotonic() < deadline, "the functions marked no event"
+        while (found := connection.run(sql)) != rows:
+            assert time.monotonic() < deadline, f"{sql}: {found}"
             time.sleep(0.2)
 
 
