@@ -124,7 +124,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "get_payment": _lookup("A payment by its id, with its refunds", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_order": _lookup("An order's live payment, else its latest", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_transaction": _lookup("A payment by its transaction", schemas.PaymentWithRefunds, "payment_not_found"),
-    "get_history": _lookup("A payment's status changes, oldest first", schemas.History, "payment_not_found"),
+    "get_history": _lookup("A payment's statuses and later declines, oldest first", schemas.History, "payment_not_found"),
     "list_payments": _lookup("Payments, newest first", schemas.PaymentList, "invalid_request"),
     "health": Operation(
         "Health",

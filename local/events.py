@@ -15,6 +15,7 @@ from payments.domain.money import format_amount
 
 BOOTSTRAP_TIMEOUT_MS = 3000  # a broker on this machine or near it answers in a tenth of that, and read() tries again anyway
 POLL_MS = 200  # how soon we notice a stop; an event ends the wait at once
+REFUSED = "payment.refused"  # tells of a direct invocation, and of no payment
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,19 @@ class Event:
     type: str
     sequence: int
     event_id: str
-    payment: dict[str, Any]  # the event's value; an event of a refund has `refund` in it
+    payment: dict[str, Any]  # the event's value; an event of a refund has `refund` in it, and that of a refusal is a problem
 
     def line(self) -> str:
-        """Return one line: time, type, payment, order, amount, status, and the event's number within its payment."""
+        """Return one line: time, type, payment, order, amount, status, and the event's number within its payment. A refusal has
+        no payment and shows its command and code."""
         payment = self.payment
+        if self.type == REFUSED:
+            what = f"{payment['operation'] or 'a command'}: {payment['code']}"
+            return f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<22}  {'':36}  {payment['order_id'] or '':<16}  {what}"
         money = payment.get("refund") or payment
         amount_minor = payment["amount_captured"] if self.type == "payment.successful" else money["amount"]
         return (
-            f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<18}  {payment['payment_id']}  {payment['order_id']:<16}  "
+            f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<22}  {payment['payment_id']}  {payment['order_id']:<16}  "
             f"{format_amount(amount_minor, money['currency']):>14}  {payment['status']:<18}  #{self.sequence}"
         )
 

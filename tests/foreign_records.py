@@ -52,6 +52,14 @@ ODD: dict[str, tuple[bytes | None, Headers]] = {
 }
 """Records that are nearly events. A reader may skip them or show what it can; it must go on."""
 
+REFUSAL = {
+    "type": "urn:payments:problem:invalid_request", "title": "The request is not valid", "status": 422,
+    "detail": "Correct the fields in `errors`.", "code": "invalid_request", "request_id": "r", "retryable": False,
+    "errors": [{"location": "currency", "message": "must be an ISO 4217 currency code"}],
+    "operation": "process", "order_id": "o", "idempotency_key": "k",
+}  # fmt: skip
+"""The value of a payment.refused, which has no payment."""
+
 UNKNOWN_CURRENCY = (value(currency="BGN"), headers(id="e-bgn"))
 
 SENDABLE = [record for record in (FOREIGN | ODD).values() if all(text is not None for _, text in record[1])]

@@ -61,7 +61,8 @@ Handler = Callable[[Any, Any], Any]
 
 
 class InvocationFailed(Exception):
-    """A fault. Lambda invokes the function again because of it; the message carries a problem code and no data."""
+    """A fault, or a refusal that waiting may cure, because of which Lambda invokes again. The message carries a problem code and
+    no data."""
 
 
 def instrumented(handler: Handler) -> Handler:
