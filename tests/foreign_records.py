@@ -13,7 +13,7 @@ HEADERS = {
     "ce_type": "payment.successful",
     "ce_time": "2026-01-31T12:00:00.000000Z",
     "ce_subject": "p",
-    "ce_sequence": "1",
+    "ce_sequence": "0000000001",
     "content-type": "application/json",
 }
 PAYMENT = {"payment_id": "p", "order_id": "o", "status": "CAPTURED", "amount": 1999, "amount_captured": 1999, "currency": "USD"}

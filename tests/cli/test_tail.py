@@ -55,7 +55,7 @@ def test_json_events_are_cloud_events(payments: Payments) -> None:
         assert tail.wait(10) == 0
     data = event.pop("data")
     assert (data["payment_id"], data["status"]) == (payment["payment_id"], "CAPTURED")
-    expected = {"specversion": "1.0", "type": "payment.successful", "subject": payment["payment_id"], "sequence": "1"}
+    expected = {"specversion": "1.0", "type": "payment.successful", "subject": payment["payment_id"], "sequence": "0000000001"}
     assert event | expected == event and event["duplicate"] is False and event["datacontenttype"] == "application/json"
 
 
