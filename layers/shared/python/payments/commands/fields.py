@@ -33,10 +33,6 @@ CURRENCY_RULE = "must be an ISO 4217 currency code in capitals that has a minor 
 AMOUNT_RULE = "must be a JSON integer from 1 to 999999999999 in the currency's minor unit, such as 1999 for 19.99 USD"
 
 
-def _is_amount(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MAX_AMOUNT_MINOR
-
-
 Text40 = Annotated[str, StringConstraints(min_length=1, max_length=40, strict=True), Plain, InOrder]
 Text64 = Annotated[str, StringConstraints(min_length=1, max_length=64, strict=True), Plain]
 Text255 = Annotated[str, StringConstraints(min_length=1, max_length=255, strict=True), Plain]
@@ -45,7 +41,7 @@ Text500 = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=
 NewId = Annotated[Text64, AfterValidator(rule(is_unmistakable, "unmistakable", NEW_ID_RULE))]
 MetadataValue = Annotated[str, StringConstraints(max_length=500, strict=True), Plain, InOrder]
 Metadata = Annotated[dict[Text40, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)]
-IsAmount = BeforeValidator(rule(_is_amount, "amount", AMOUNT_RULE))
+IsAmount = BeforeValidator(rule(lambda value: type(value) is int and 1 <= value <= MAX_AMOUNT_MINOR, "amount", AMOUNT_RULE))
 IsCurrency = AfterValidator(rule(MINOR_UNIT_DIGITS.__contains__, "currency", CURRENCY_RULE))
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999]), IsAmount]
 Currency = Annotated[str, Field(min_length=3, max_length=3, examples=["USD"]), IsCurrency]

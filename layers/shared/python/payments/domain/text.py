@@ -24,8 +24,7 @@ def is_in_order(text: str) -> bool:
 def is_visible(character: str) -> bool:
     """Return whether a reader of an id sees the character and knows it from others. Of the white space, the narrow and the wide
     space (U+3000) count: the others look like the narrow one."""
-    hidden = unicodedata.category(character) in ("Cf", "Zs", "Zl", "Zp") or _HIDDEN.match(character)
-    return character in " \u3000" or not hidden
+    return character in " \u3000" or not (unicodedata.category(character) in ("Cf", "Zs", "Zl", "Zp") or _HIDDEN.match(character))
 
 
 def is_unmistakable(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,13 @@ def nulls(names: Sequence[str]) -> str:
 
 def payment_of(row: Sequence[Any]) -> Payment:
     record = dict(zip(PAYMENT, row, strict=True))
-    return Payment(**record | {"status": PaymentStatus(record["status"])})
+    return Payment(**record | {"status": PaymentStatus(record["status"]), "metadata": _texts(record["metadata"])})
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    """Return metadata as callers and consumers know it, whatever JSON an old row holds."""
+    pairs = metadata if isinstance(metadata, dict) else {} if metadata is None else {"value": metadata}
+    return {name: text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for name, text in pairs.items()}
 
 
 def operation_of(row: Sequence[Any]) -> Operation:
