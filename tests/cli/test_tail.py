@@ -6,13 +6,16 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 
+from payments_cli import tail
+from tests.cases import case
 from tests.cli.terminal import Payments, new_order
-from tests.foreign_records import SENDABLE, UNKNOWN_CURRENCY
+from tests.foreign_records import EVENTS, SENDABLE, UNKNOWN_CURRENCY
 from tests.servers import Broker
 
 
@@ -143,3 +146,9 @@ def test_waiting_for_kafka_ends_with_ctrl_c_too(payments: Payments, tmp_path: Pa
 def test_without_a_service_tail_asks_where_kafka_is(payments_alone: Payments) -> None:
     done = payments_alone("tail")
     assert (done.exit_code, "PAYMENTS_KAFKA" in done.err) == (2, True)
+
+
+def test_an_event_is_read_whatever_else_its_record_carries() -> None:
+    for name, (message, attributes) in EVENTS.items():
+        with case(name):
+            assert tail._event(SimpleNamespace(value=message, headers=attributes))
