@@ -55,7 +55,6 @@ RETRY_AFTER_S = 2
 """A fail-over of RDS Proxy takes about as long."""
 
 UNAVAILABLE = "The database is unavailable; try again."
-REFUSED = "The database refused the statement."
 
 Row = list[Any]
 
@@ -320,8 +319,8 @@ def _errors_as_ours() -> Iterator[None]:
             raise ConnectionLost(note) from None
         if kind is ServiceUnavailable:
             raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), note) from None
-        detail = "The database is not encoded as UTF8 and cannot hold this text." if sqlstate == "22P05" else REFUSED
-        raise _noted(InternalError(detail, retryable=sqlstate[:2] not in PERMANENT), note) from None
+        detail = "refused the statement" if sqlstate != "22P05" else "is not encoded as UTF8 and cannot hold this text"
+        raise _noted(InternalError(f"The database {detail}.", retryable=sqlstate[:2] not in PERMANENT), note) from None
     except (InterfaceError, OSError) as error:
         # pg8000 wraps most socket errors in InterfaceError and lets the others through.
         note = type(error.__cause__ or error).__name__
