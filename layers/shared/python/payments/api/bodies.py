@@ -102,9 +102,8 @@ def invalid_request(errors: Sequence[Mapping[str, Any]], prefix: str = "body") -
     for error in errors[:MAX_ERRORS]:
         path = [str(part) for part in ((prefix, *error["loc"]) if prefix else error["loc"])]
         location = ".".join(part if re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,39}", part) else "?" for part in path)
-        message = (
-            "is not a field of this request" if error["type"] == "extra_forbidden" else error["msg"][0].lower() + error["msg"][1:]
-        )
+        sentence = error["msg"][0].lower() + error["msg"][1:]
+        message = "is not a field of this request" if error["type"] == "extra_forbidden" else sentence
         shown.append((location, message))
     return InvalidRequest("Correct the fields listed in `errors`.", *shown)
 
