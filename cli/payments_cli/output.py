@@ -148,7 +148,7 @@ def event_line(event: dict[str, Any], clock: Clock) -> Text:
         Text(event["type"].removeprefix("payment.").ljust(max(map(len, EventType)))),
     ]
     end = [Text("duplicate", "yellow")] if event["duplicate"] else []
-    if "status" not in payment:  # a command was refused, perhaps before there was a payment
+    if event["type"] == "payment.refused":  # perhaps before there was a payment
         return Text("  ").join([*begin, Text(payment["code"]), Text(payment["order_id"] or "no order"), *end])
     return Text("  ").join(
         [

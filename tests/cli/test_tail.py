@@ -6,14 +6,17 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 
+from payments_cli import tail
 from tests import foreign_records
+from tests.cases import case
 from tests.cli.terminal import Payments, new_order
-from tests.foreign_records import SENDABLE, UNKNOWN_CURRENCY
+from tests.foreign_records import EVENTS, SENDABLE, UNKNOWN_CURRENCY
 from tests.servers import Broker
 
 
@@ -56,7 +59,7 @@ def test_json_events_are_cloud_events(payments: Payments) -> None:
         assert tail.wait(10) == 0
     data = event.pop("data")
     assert (data["payment_id"], data["status"]) == (payment["payment_id"], "CAPTURED")
-    expected = {"specversion": "1.0", "type": "payment.successful", "subject": payment["payment_id"], "sequence": "1"}
+    expected = {"specversion": "1.0", "type": "payment.successful", "subject": payment["payment_id"], "sequence": "0000000001"}
     assert event | expected == event and event["duplicate"] is False and event["datacontenttype"] == "application/json"
 
 
@@ -197,3 +200,9 @@ def test_tail_ends_when_its_reader_has_gone_or_the_disk_is_full(payments: Paymen
     assert (gone.exit_code, "Traceback" in gone.err) == (141, False)
     full = payments.shell(there + " --json >/dev/full")
     assert (full.exit_code, full.problem["code"]) == (7, "output_failed")
+
+
+def test_an_event_is_read_whatever_else_its_record_carries() -> None:
+    for name, (message, attributes) in EVENTS.items():
+        with case(name):
+            assert tail._event(SimpleNamespace(value=message, headers=attributes))

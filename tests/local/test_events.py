@@ -12,7 +12,7 @@ from kafka import KafkaProducer
 
 from local import events
 from tests.cases import case
-from tests.foreign_records import FOREIGN, REFUSAL, SENDABLE, UNKNOWN_CURRENCY, headers, value
+from tests.foreign_records import EVENTS, FOREIGN, REFUSAL, SENDABLE, UNKNOWN_CURRENCY, headers, value
 from tests.servers import Broker
 
 
@@ -30,6 +30,12 @@ def test_a_record_of_another_program_is_skipped_and_the_next_event_is_shown(brok
     assert len(skipped) >= len(FOREIGN) - 1
     assert len(skipped) + len(lines) == len(records)
     assert "1999 minor units of BGN" in lines[-2]
+
+
+def test_an_event_is_read_whatever_else_its_record_carries() -> None:
+    for name, (message, attributes) in EVENTS.items():
+        with case(name):
+            assert events._event(SimpleNamespace(value=message, headers=attributes))
 
 
 def test_every_foreign_record_is_none_of_our_events() -> None:

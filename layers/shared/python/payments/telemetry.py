@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -57,6 +58,10 @@ logger = Logger(service="payments", logger_formatter=CardFreeFormatter())
 metrics = Metrics(namespace="Payments", service="payments")
 
 
+# At DEBUG they log what they send and receive, which is passwords and customers' data, past our formatter and its card filter.
+for library in ("kafka", "botocore", "urllib3"):
+    logging.getLogger(library).setLevel(logging.WARNING)
+
 Handler = Callable[[Any, Any], Any]
 
 
@@ -90,7 +95,8 @@ def instrumented(handler: Handler) -> Handler:
             raise InvocationFailed(InternalError.code) from None
 
     flushed = metrics.log_metrics(with_ids, capture_cold_start_metric=True)
-    return cast(Handler, logger.inject_lambda_context(flushed, clear_state=True))
+    # An event holds bearer and payment tokens. `log_event=False` overrides POWERTOOLS_LOGGER_LOG_EVENT.
+    return cast(Handler, logger.inject_lambda_context(flushed, log_event=False, clear_state=True))
 
 
 def count(name: str, **dimensions: str) -> None:

@@ -70,8 +70,7 @@ def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
 
 def claim_unpublished(db: Database, limit: int, lease_s: float) -> list[Event]:
     """Lease unpublished events that no function is sending, at most one a payment. Returns them oldest first."""
-    events = [_event(row) for row in db.run(CLAIM_UNPUBLISHED(limit=limit, lease_s=lease_s))[0]]
-    return sorted(events, key=lambda event: event.created_at)
+    return sorted(map(_event, db.run(CLAIM_UNPUBLISHED(limit=limit, lease_s=lease_s))[0]), key=lambda event: event.created_at)
 
 
 def lag(db: Database) -> tuple[int, float]:
