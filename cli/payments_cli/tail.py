@@ -107,13 +107,13 @@ def _event(record: Any) -> dict[str, Any] | None:
         year = datetime.fromisoformat(attributes["time"]).year
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
-    if not (isinstance(data, dict) and 1970 <= year <= 9998 and not CONTROLS.search(attributes.get("type", ""))):
+    if not (isinstance(data, dict) and 1970 <= year <= 9998):
         return None
     traceparent = {"traceparent": headers["traceparent"]} if "traceparent" in headers else {}
     event = attributes | traceparent | {"datacontenttype": headers.get("content-type"), "data": data}
     if attributes.get("type") == REFUSED:  # there may be no payment behind it
-        told = (data.get("code"), data.get("order_id") or "")
-        return event if "id" in attributes and all(isinstance(text, str) and not CONTROLS.search(text) for text in told) else None
+        told = isinstance(data.get("code"), str) and isinstance(data.get("order_id"), str | None)
+        return event if told and "id" in attributes else None
     if not (attributes.keys() >= ATTRIBUTES and data.keys() >= FIELDS):
         return None
     refund = data.get("refund", {"amount": 0, "currency": ""})
