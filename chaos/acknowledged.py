@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from chaos.answers import Answer
 from chaos.evidence import Evidence, Row
-from chaos.oracle import CONFIDENTIAL, PAID, Life, moment
+from chaos.oracle import CONFIDENTIAL, PAID, Life, moment, public_code
 
 OUTCOMES = {200: "succeeded", 201: "succeeded", 402: "declined"}
 
@@ -23,6 +23,7 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         by_trace[operation["kind"], operation["traceparent"]] = operation
     requests: defaultdict[str, list[Answer]] = defaultdict(list)
     deliveries: defaultdict[str, set[str]] = defaultdict(set)
+    calls = evidence.calls_by_key()
     for answer in evidence.answers:
         deliveries[answer.request].add(answer.label)
     for answer in evidence.answers:
@@ -37,6 +38,10 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         # All deliveries of a direct request are alike, so with several we do not know which one made the operation.
         alone = not answer.direct or len(deliveries[answer.request]) == 1
         yield from _one_answer(answer, found, own if alone else None, lives)
+        if answer.status == 402 and found and answer.body:
+            code = public_code(found, calls)
+            if answer.body["decline_code"] != code:
+                yield f"{answer.label}: shows the decline code {answer.body['decline_code']}, told may be {code}"
         if keyed or answer.direct:
             requests[answer.request].append(answer)
     for request, answers in requests.items():

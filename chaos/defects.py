@@ -431,7 +431,7 @@ MUTANTS = (
     ),
     Mutant(
         "a final refusal is raised for ever",
-        "unexpected error",
+        "has no final answer",
         (Patch(f"{PAYMENTS}/api/direct.py", "    if error.retryable:\n", "    if True:\n"),),
         _points("refused"),
     ),
@@ -443,7 +443,7 @@ MUTANTS = (
     ),
     Mutant(
         "a refusal is published before it is written",
-        "is on the topic and not in the outbox",
+        "has another value on the topic",
         (
             Patch(
                 f"{PAYMENTS}/api/direct.py",

@@ -200,7 +200,7 @@ def _history(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
         stays = operation is not None and operation["outcome"] == "declined" and entry["to_status"] == before
         if not (stays or (before, entry["to_status"]) in LEGAL) or entry["from_status"] != before:
             yield f"payment {life.id}: went from {before} (recorded as {entry['from_status']}) to {entry['to_status']}"
-        code = operation and _decline_code(operation, by_key)
+        code = operation and public_code(operation, by_key)
         if code and code not in entry["reason"]:
             yield f"payment {life.id}: version {entry['version']} says {entry['reason']!r} for a decline with {code}"
         if at is not None and moment(entry["at"]) < at:
@@ -213,7 +213,7 @@ def _history(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
         yield f"payment {life.id}: has {len(life.settled)} outcomes of operations, its history tells {told}"
 
 
-def _decline_code(operation: Row, by_key: dict[str, list[Call]]) -> str | None:
+def public_code(operation: Row, by_key: dict[str, list[Call]]) -> str | None:
     """Return the code under which a declined operation may be told, from the gateway's ledger."""
     calls = by_key.get(operation["gateway_key"])
     code = calls[0].decline_code if calls and operation["outcome"] == "declined" else None
@@ -250,7 +250,7 @@ def _events(life: Life, by_key: dict[str, list[Call]], lost: frozenset[str], ack
             seen_in_order.append(sequence)
         if 1 <= sequence <= len(owed):
             entry, state, operation = owed[sequence - 1]
-            yield from _content(life, message, entry, state, operation, _decline_code(operation, by_key))
+            yield from _content(life, message, entry, state, operation, public_code(operation, by_key))
     on_time = [sequence for sequence in seen_in_order if ids[sequence] not in lost]
     if on_time != sorted(on_time):
         yield f"payment {life.id}: its events came in the order {seen_in_order}"
