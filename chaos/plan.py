@@ -48,8 +48,8 @@ class Command:
     """One request of a client. The client sends `copies` of it at once, each up to `tries` times.
 
     `share` is the share of the payment's amount; None leaves the amount out, which means all of it. If a direct process is not
-    `keyed`, the service derives its key from the payload. `by` is the id that names an existing payment. A command with a
-    `slip` is a wrong request, and `slip` names the right one, which the client sends later under the same key.
+    `keyed`, the service derives its key from the payload. `by` is the id that names an existing payment. `key_of_name` names
+    another command whose key this one has. A `slip` is a request that no service may accept.
     """
 
     name: str
@@ -60,11 +60,12 @@ class Command:
     keyed: bool = True
     tries: int = 4
     by: str = "transaction_id"
-    slip: str = ""
+    key_of_name: str = ""
+    slip: bool = False
 
     def key_of(self, story: Story) -> str:
         """Return the command's key. A key is valid per owner and kind, so the first command of each kind may use the same one."""
-        name = self.slip or self.name
+        name = self.key_of_name or self.name
         return f"key-{story.number}" if name in FIRST_OF_KIND else f"key-{story.number}-{name}"
 
 
@@ -108,7 +109,7 @@ def story(seed: str, number: int) -> Story:
 
     def slip(of: Command) -> Command:
         """Return a wrong request, to be sent before the right one."""
-        return replace(of, name=f"slip-{of.name}", slip=of.name)
+        return replace(of, name=f"slip-{of.name}", key_of_name=of.name, slip=True)
 
     [token] = random.choices(list(TOKENS), list(TOKENS.values()))
     first = [command("pay", "process", token=token)]
@@ -133,6 +134,8 @@ def story(seed: str, number: int) -> Story:
         if random.random() < SLIPS:
             groups.append((slip(refunds[0]),))
         groups.append(tuple(refunds))
+        if random.random() < SLIPS:
+            groups.append((replace(refunds[0], name=f"other-{refunds[0].name}", key_of_name=refunds[0].name, share=0.11),))
     if random.random() < 0.1:
         groups.append((command("late-capture", "capture"), command("late-void", "void")))  # refused, except after a decline
     return Story(

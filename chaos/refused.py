@@ -15,6 +15,9 @@ from chaos.oracle import REFUSED, Life, moment
 UNDOABLE = ("PENDING", "PROCESSING", "AUTHORIZED")
 """A payment with one of these statuses may still get another one. From all others no way leads to what a command needs."""
 
+NAMELESS = ("payment_not_found", "idempotency_key_reused")
+"""These refusals know no payment, and so no order, unless the request names it."""
+
 CLOCKS_S = 0.1
 """The wall clock may have been corrected a little since the operation."""
 
@@ -89,7 +92,7 @@ def _told(told: list[Row], deliveries: dict[str, Answer], evidence: Evidence) ->
         # 503: the refusal was written, and the answer to that was lost.
         if source.status not in (None, 503) and not data.items() >= (source.body or {}).items():
             yield f"{name}: tells {data['code']}, and {source.label} got {source.status} {source.code}"
-        if data["order_id"] != f"order-{source.request.partition('.')[0]}" and data["code"] != "payment_not_found":
+        if data["order_id"] != f"order-{source.request.partition('.')[0]}" and data["code"] not in NAMELESS:
             yield f"{name}: names the order {data['order_id']}, and {source.label} is about another one"
     for (kind, key), count in times.items():
         if count > 1:
