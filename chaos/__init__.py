@@ -11,8 +11,8 @@ crash_points.py              SIGKILL, cuts and late answers at every network wri
 stale_workers.py             a freeze at every network write in turn, while other workers finish the work
 quiet.py                     the quiet period, in which the scheduled functions must finish everything
 topic.py, evidence.py        the evidence: the topic, the tables, the gateway's ledger and the clients' answers
-oracle.py                    the witness: it compares these four, and shares no code with the service; acknowledged.py
-                             and requested.py are its other parts
+oracle.py                    the witness: it compares these four, and shares no code with the service; acknowledged.py,
+                             requested.py and refused.py are its other parts
 mutants.py                   seeded defects; the witness must catch each of them
 
 A seed replays the clients' requests, copies and overlaps, the fault of each invocation, the outages, and the gateway's outcomes

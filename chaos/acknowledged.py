@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from chaos.answers import Answer
 from chaos.evidence import Evidence, Row
-from chaos.oracle import PAID, Life, moment
+from chaos.oracle import CONFIDENTIAL, PAID, Life, moment, public_code
 
 OUTCOMES = {200: "succeeded", 201: "succeeded", 402: "declined"}
 
@@ -23,11 +23,13 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         by_trace[operation["kind"], operation["traceparent"]] = operation
     requests: defaultdict[str, list[Answer]] = defaultdict(list)
     deliveries: defaultdict[str, set[str]] = defaultdict(set)
+    calls = evidence.calls_by_key()
     for answer in evidence.answers:
         deliveries[answer.request].add(answer.label)
     for answer in evidence.answers:
-        if answer.status == 500 or (answer.end == "raised" and "service_unavailable" not in answer.error):
+        if answer.status == 500 or (answer.end == "raised" and answer.status is None):
             yield f"{answer.label}: an unexpected error ({answer.error or (answer.body or {}).get('request_id')})"
+        yield from _names_and_codes(answer, lives)
         if answer.kind not in COMMANDS or answer.status is None:
             continue
         keyed = answer.key is not None
@@ -36,6 +38,10 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         # All deliveries of a direct request are alike, so with several we do not know which one made the operation.
         alone = not answer.direct or len(deliveries[answer.request]) == 1
         yield from _one_answer(answer, found, own if alone else None, lives)
+        if answer.status == 402 and found and answer.body:
+            code = public_code(found, calls)
+            if answer.body["decline_code"] != code:
+                yield f"{answer.label}: shows the decline code {answer.body['decline_code']}, told may be {code}"
         if keyed or answer.direct:
             requests[answer.request].append(answer)
     for request, answers in requests.items():
@@ -62,6 +68,16 @@ def _one_answer(answer: Answer, found: Row | None, own: Row | None, lives: dict[
         statuses = {entry["to_status"] for entry in lives[body["payment_id"]].history}
         if not statuses & {"AUTHORIZED", *PAID}:
             yield f"{got}, but payment {body['payment_id']} was never authorized or captured"
+
+
+def _names_and_codes(answer: Answer, lives: dict[str, Life]) -> Iterator[str]:
+    """A problem about a payment names its order, and no answer names a decline code that callers must not see."""
+    body = answer.body or {}
+    if body.get("decline_code") in CONFIDENTIAL:
+        yield f"{answer.label}: shows the decline code {body['decline_code']}"
+    life = lives.get(body.get("payment_id", ""))
+    if answer.refused and life and body.get("order_id") != life.payment["order_id"]:
+        yield f"{answer.label}: a problem about payment {life.id} names the order {body.get('order_id')}"
 
 
 def _one_request(request: str, answers: list[Answer]) -> Iterator[str]:

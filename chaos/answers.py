@@ -10,6 +10,16 @@ from typing import Any
 
 PREFIX = "/api/v1/payments"
 
+RAISED = {
+    "order_in_progress": 409,
+    "payment_state_conflict": 409,
+    "idempotency_key_in_use": 409,
+    "amount_too_large": 422,
+    "service_unavailable": 503,
+}
+"""What a direct invocation may raise, so that Lambda repeats it: refusals that waiting may cure, and outages. The status is the
+same answer's over HTTP."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -17,7 +27,8 @@ class Answer:
 
     `request` names one intention of the client: its copies and retries share the name. `key` is the idempotency key that the
     client sent. `sent_body` is the request's body, `body` the answer's. Over HTTP each delivery has its own `traceparent`. By
-    direct invocation all deliveries of a request share one, because the payload is the same.
+    direct invocation all deliveries of a request share one, because the payload is the same. What a direct invocation raised has
+    the status and the code of its message, and `end` is "raised".
     """
 
     request: str
@@ -42,10 +53,17 @@ class Answer:
 
     @property
     def final(self) -> bool:
-        """Whether the client need not try again: the request succeeded, was declined, or a new try would be refused again."""
-        return self.status is not None and (
-            self.status in (200, 201, 402, 404, 422) or self.code in ("order_already_paid", "payment_state_conflict")
-        )
+        """Whether the client need not try again: the request succeeded, was declined, or was refused for good."""
+        return self.status in (200, 201, 402) or self.refused_for_good
+
+    @property
+    def refused(self) -> bool:
+        """Whether the service says that nothing was done for this request. `idempotency_key_in_use` does not say so."""
+        return 400 <= (self.status or 0) < 500 and self.status != 402 and self.code != "idempotency_key_in_use"
+
+    @property
+    def refused_for_good(self) -> bool:
+        return self.refused and self.body is not None and not self.body.get("retryable")
 
 
 def traceparent_of(text: str) -> str:
@@ -84,4 +102,8 @@ def completed(sent: Answer, end: str, result: Any, error: str) -> Answer:
         else:
             status, body = result["statusCode"], json.loads(result["body"])
             replayed = result["headers"].get("idempotent-replayed") == "true"
+    elif end == "raised" and sent.direct:
+        code = error.removeprefix("InvocationFailed: ").partition(":")[0]
+        if code in RAISED:
+            status, body = RAISED[code], {"code": code, "retryable": True}
     return replace(sent, received_s=time.monotonic(), end=end, status=status, body=body, replayed=replayed, error=error)

@@ -13,6 +13,9 @@ from chaos.answers import Answer, completed, http_event, traceparent_of
 from chaos.environments import NO_FAULT, Ended, Environments, Fault
 from chaos.plan import Command, Rates, Story, fault
 
+Names = dict[str, Any]
+"""The ids of a payment: transaction_id, payment_id and order_id."""
+
 FUNCTION_OF = {"process": "process", "capture": "process", "void": "process", "refund": "refund"}
 
 REMAINING_S = (4.4, 6.0)
@@ -45,31 +48,34 @@ class Clients:
 
     async def play(self, story: Story) -> None:
         for group in story.groups:
-            transaction_id = ""
+            names: Names = {}
             if group[0].kind in ("capture", "void") and await self.pause(story.wait_s):
                 return
             if group[0].kind != "process":
-                transaction_id = await self._transaction(story)
-                if not transaction_id:
+                names = await self._names(story)
+                if not names:
                     return
-            await asyncio.gather(*(self._command(story, command, transaction_id) for command in group))
+            await asyncio.gather(*(self._command(story, command, names) for command in group))
 
-    async def _transaction(self, story: Story) -> str:
-        """Look the order up until its payment is authorized or captured. Return "" if it fails, or if time is up."""
+    async def _names(self, story: Story) -> Names:
+        """Look the order up until its payment is authorized or captured. Return nothing if it fails, or if time is up."""
         for pause_s in (0.0, *BACKOFF_S):
             if await self.pause(pause_s * self._hurry):
-                return ""
+                return {}
             answer = await self.look_up(story, f"/order/{story.order_id}")
             if answer.status == 200 and answer.body and answer.body["status"] not in ("PENDING", "PROCESSING"):
-                return answer.body["transaction_id"] if answer.body["status"] not in ("FAILED", "VOIDED") else ""
-        return ""
+                return names_in(answer.body) if answer.body["status"] not in ("FAILED", "VOIDED") else {}
+        return {}
 
-    async def _command(self, story: Story, command: Command, transaction_id: str) -> None:
-        body = body_of(story, command, transaction_id)
+    async def _command(self, story: Story, command: Command, names: Names) -> None:
+        body = body_of(story, command, names)
         await asyncio.gather(*(self._insist(story, command, body) for _ in range(command.copies)))
 
     async def _insist(self, story: Story, command: Command, body: dict[str, Any]) -> None:
-        """Send the request until it has a final answer, or until the client gives up."""
+        """Send the request until it has a final answer, or until the client gives up.
+
+        Lambda does the same with a direct invocation that raised: a fault, or a refusal that waiting may cure.
+        """
         # A repeated capture or refund without a key would be a second one, so no sane client repeats it.
         repeatable = command.keyed or command.kind == "process"
         for _, pause_s in zip(range(command.tries if repeatable else 1), (*BACKOFF_S, 0.0), strict=False):
@@ -136,6 +142,11 @@ class Clients:
             story, command, body = self._requests[name]
             await self.deliver(story, command, body, NO_FAULT)
 
+    @property
+    def unanswered(self) -> list[str]:
+        """The repeatable requests that have no final answer."""
+        return sorted(self._open)
+
     def _remember(self, answer: Answer, *, repeatable: bool) -> None:
         self.answers.append(answer)
         if answer.final:
@@ -145,18 +156,24 @@ class Clients:
         self._open -= self._final
 
 
-def body_of(story: Story, command: Command, transaction_id: str) -> dict[str, Any]:
+def names_in(body: dict[str, Any]) -> Names:
+    """Return the three ids by which a command may name the payment that an answer shows."""
+    return {name: body[name] for name in ("transaction_id", "payment_id", "order_id")}
+
+
+def body_of(story: Story, command: Command, names: Names) -> dict[str, Any]:
+    """Return the request. A slip of the client's makes one that no service may accept."""
     if command.kind == "process":
         return {
             "order_id": story.order_id,
             "amount": story.amount,
-            "currency": story.currency,
+            "currency": story.currency.lower() if command.slip else story.currency,
             "payment_method": "credit_card",
             "payment_token": command.token,
             "capture_method": "manual" if story.manual else "automatic",
             "metadata": {"request": command.name},
         }
-    body: dict[str, Any] = {"transaction_id": transaction_id}
+    body = dict(names) if command.slip else {command.by: names[command.by]}
     if command.share is not None:
         body["amount"] = max(1, int(story.amount * command.share))
     if command.kind != "capture":

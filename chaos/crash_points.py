@@ -18,13 +18,36 @@ from chaos.environments import NO_FAULT, Fault
 from chaos.quiet import Quiet
 from chaos.scenes import CAPTURE, PAY, REFUND, VOID, Scene, Scenes
 
-KINDS = ("process", "capture", "void", "refund", "relay", "reconcile", "reconcile-refund", "expiry")
+KINDS = (
+    "process",
+    "capture",
+    "void",
+    "refund",
+    "capture-declined",
+    "void-declined",
+    "refund-declined",
+    "refused",
+    "relay",
+    "reconcile",
+    "reconcile-refund",
+    "expiry",
+)
 
 MISSES = 3
 """A sweep ends after so many misses in a row. One miss is not enough: the gateway loses one reply in 12, and such an invocation
 writes less often."""
 
-REPEATED = {"process": PAY, "capture": CAPTURE, "void": VOID, "refund": REFUND}
+REPEATED = {
+    "process": PAY,
+    "capture": CAPTURE,
+    "void": VOID,
+    "refund": REFUND,
+    "capture-declined": CAPTURE,
+    "void-declined": VOID,
+    "refund-declined": REFUND,
+    "refused": CAPTURE,
+    "capture-behind-void": CAPTURE,
+}
 
 MOST_WRITES = 80
 """More than any invocation makes. If one makes more, it never ends."""

@@ -55,9 +55,7 @@ MUTANTS = (
             Patch(
                 f"{PAYMENTS}/commands/settle.py",
                 "        written = settlement.settle(",
-                "        if event is not None:\n"
-                "            service.publisher.publish([event], 2.0)\n"
-                "        written = settlement.settle(",
+                "        service.publisher.publish([event], 2.0)\n        written = settlement.settle(",
             ),
         ),
         _points("process"),
@@ -68,8 +66,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "WHERE :event_id::uuid IS NOT NULL",
-                "WHERE :event_id::uuid IS NOT NULL AND false",
+                "        FROM paid RETURNING event_id",
+                "        FROM paid WHERE false RETURNING event_id",
             ),
         ),
         _points("process"),
@@ -80,8 +78,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "WHERE :event_id::uuid IS NOT NULL",
-                "WHERE :event_id::uuid IS NOT NULL AND false",
+                "        FROM paid RETURNING event_id",
+                "        FROM paid WHERE false RETURNING event_id",
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
@@ -130,7 +128,7 @@ MUTANTS = (
             Patch(
                 f"{PAYMENTS}/commands/refund.py",
                 "        refund_id = service.new_id()\n",
-                '        seen = lookups.find_payment(service.db, draft.owner, "transaction_id", request.transaction_id)\n'
+                "        seen = lookups.find_payment(service.db, draft.owner, *request.payment)\n"
                 "        if seen and (request.amount or 0) > seen.refundable_minor:\n"
                 "            raise AmountTooLarge('only Python guards')\n"
                 "        refund_id = service.new_id()\n",
@@ -230,7 +228,11 @@ MUTANTS = (
             Patch(
                 f"{PAYMENTS}/store/connection.py", "self._connection = None  # until", "self._connection = connection  # until"
             ),
-            Patch(f"{PAYMENTS}/store/connection.py", "is not None and self._connection.is_stale():", "is None and False:"),
+            Patch(
+                f"{PAYMENTS}/store/connection.py",
+                "is not None and (not 0 <= idle_s <= IDLE_LIMIT_S or self._connection.is_stale()):",
+                "is None and False:",
+            ),
             Patch(
                 f"{PAYMENTS}/store/connection.py",
                 "        except BaseException:\n            _close_quietly(connection)\n            raise\n",
@@ -336,8 +338,13 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/domain/payment.py",
-                "released = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)",
-                "released = replace(payment, refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0))",
+                "refund_reserved_minor=payment.refund_reserved_minor - amount_minor)\n            after = _move(",
+                "refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0))\n            after = _move(",
+            ),
+            Patch(
+                f"{PAYMENTS}/domain/payment.py",
+                "refund_reserved_minor=payment.refund_reserved_minor - amount_minor)\n            after = replace(",
+                "refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0))\n            after = replace(",
             ),
         ),
         # A few hits are enough: the defect leaves operations that reconcile can never settle.
@@ -366,5 +373,130 @@ MUTANTS = (
             ),
         ),
         _points("process", cold=False),
+    ),
+    Mutant(
+        "a declined refund owes no event",
+        "the outbox has [",
+        (
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                "        FROM paid RETURNING event_id",
+                "        FROM paid WHERE :event_type::text <> 'payment.refund_failed' RETURNING event_id",
+            ),
+        ),
+        NOTHING_ELSE | {"sweep": Sweep(("refund-declined",), ("kill",), ("after",), (True,), most=4)},
+    ),
+    Mutant(
+        "a declined capture has no number",
+        "outcomes of operations, its history tells",
+        (
+            Patch(
+                f"{PAYMENTS}/domain/payment.py",
+                "owes_event = isinstance(change, Ended)",
+                "owes_event = isinstance(change, Ended) and not isinstance(change, CaptureFailed)",
+            ),
+            Patch(
+                f"{PAYMENTS}/store/settlement.py",
+                "        FROM paid RETURNING event_id",
+                "        FROM paid WHERE :event_type::text <> 'payment.capture_failed' RETURNING event_id",
+            ),
+        ),
+        NOTHING_ELSE | {"sweep": Sweep(("capture-declined",), ("kill",), ("after",), (True,), most=4)},
+    ),
+    Mutant(
+        "an event shows the gateway's own decline code",
+        "has the decline code",
+        (
+            Patch(
+                f"{PAYMENTS}/domain/events.py",
+                "data = payment_body(after) |",
+                "data = payment_body(after, confidential=True) |",
+            ),
+        ),
+        _load(),
+    ),
+    Mutant(
+        "a refusal is told on every retry",
+        "times as refused",
+        (
+            Patch(
+                f"{PAYMENTS}/api/direct.py",
+                """event_id = uuid5(NAMESPACE_URL, f"urn:payments:refused:{owner}:{told['operation']}:{once}")""",
+                "event_id = service.new_id()",
+            ),
+        ),
+        _points("refused", "kill", "after"),
+    ),
+    Mutant(
+        "a retryable refusal is returned instead of raised",
+        "instead of raising it",
+        (Patch(f"{PAYMENTS}/api/direct.py", "    if error.retryable:\n", "    if False:\n"),),
+        _stale("capture-behind-void"),
+    ),
+    Mutant(
+        "a final refusal is raised for ever",
+        "has no final answer",
+        (Patch(f"{PAYMENTS}/api/direct.py", "    if error.retryable:\n", "    if True:\n"),),
+        _points("refused"),
+    ),
+    Mutant(
+        "a final refusal is not written",
+        "which is not told",
+        (Patch(f"{PAYMENTS}/api/direct.py", "    if outbox.write(", "    if False and outbox.write("),),
+        _points("refused"),
+    ),
+    Mutant(
+        "a refusal is published before it is written",
+        "has another value on the topic",
+        (
+            Patch(
+                f"{PAYMENTS}/api/direct.py",
+                "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(publish(refusal, service), service)\n",
+                "    sent = publish(refusal, service)\n"
+                "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(sent, service)\n",
+            ),
+        ),
+        _points("refused"),
+    ),
+    Mutant(
+        "the reason of a refusal is read after the key",
+        "for good, and its capture",
+        (
+            Patch(
+                f"{PAYMENTS}/commands/claim.py",
+                "    refusal = command.why_not(claimed, request, call, service)\n",
+                "",
+            ),
+            Patch(
+                f"{PAYMENTS}/commands/claim.py",
+                "    raise refusal\n",
+                "    raise command.why_not(claimed, request, call, service)\n",
+            ),
+        ),
+        _stale("capture-behind-void"),
+    ),
+    Mutant(
+        "a refusal overlooks the operation in flight",
+        "for good, and",
+        (
+            Patch(
+                f"{PAYMENTS}/store/lookups.py",
+                "        SELECT EXISTS (SELECT FROM operations o\n",
+                "        SELECT false AND EXISTS (SELECT FROM operations o\n",
+            ),
+        ),
+        _load(1500),
+    ),
+    Mutant(
+        "a reserved amount counts as spent",
+        "are left at last",
+        (
+            Patch(
+                f"{PAYMENTS}/commands/command.py",
+                "retryable = asked_minor <= limit_minor + payment.refund_reserved_minor",
+                "retryable = False",
+            ),
+        ),
+        _load(2500),
     ),
 )

@@ -35,6 +35,7 @@ class Call:
     content: tuple[object, ...]
     """These fields must be the same in every call with this key."""
     approved: bool
+    decline_code: str | None
     transaction_id: str
     capture: bool
     begun_s: float
@@ -71,6 +72,8 @@ class Evidence:
     """event_ids that the broker acknowledged and lost in a kill before anybody read them. We replayed them, so they are late."""
     frozen: frozenset[str]
     """Labels of the invocations that we stopped for longer than their lease."""
+    clock_s: float
+    """The wall clock less the monotonic one, in which the clients and the ledger count."""
 
     def calls_by_key(self) -> dict[str, list[Call]]:
         """Return the calls of each gateway key, in their order."""
@@ -115,6 +118,7 @@ def calls(ledger: Path) -> list[Call]:
                 line[name] for name in ("action", "amount_minor", "currency", "payment_token", "transaction_id", "capture")
             ),
             approved=line["approved"],
+            decline_code=line["decline_code"],
             transaction_id=line["transaction_id"] or line["verdict_transaction_id"],
             capture=line["capture"],
             begun_s=line["begun_s"],

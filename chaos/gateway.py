@@ -58,6 +58,7 @@ class LedgerGateway:
         self._record(
             {"call": call, "action": action, "begun_s": time.monotonic(), **fields}
             | {"approved": isinstance(verdict, Approved), "verdict_transaction_id": verdict.transaction_id}
+            | {"decline_code": None if isinstance(verdict, Approved) else verdict.decline_code}
         )
         self._crash.passed(trap)
         answer = method(self._answers, request)

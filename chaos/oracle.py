@@ -1,6 +1,6 @@
 """The witness: compare the gateway's ledger, the tables and the topic. The witness knows the design, not the code.
 
-acknowledged.py checks the answers to the clients, and requested.py checks the clients' requests.
+acknowledged.py checks the answers to the clients, requested.py the clients' requests, and refused.py the refusals.
 """
 
 from __future__ import annotations
@@ -29,14 +29,27 @@ LEGAL = {
     ("PARTIALLY_REFUNDED", "REFUNDED"),
 }
 EVENTS = {
-    "AUTHORIZED": "payment.authorized",
-    "CAPTURED": "payment.successful",
-    "FAILED": "payment.failed",
-    "VOIDED": "payment.voided",
-    "PARTIALLY_REFUNDED": "payment.refunded",
-    "REFUNDED": "payment.refunded",
+    ("process", "succeeded", "AUTHORIZED"): "payment.authorized",
+    ("process", "succeeded", "CAPTURED"): "payment.successful",
+    ("process", "declined", "FAILED"): "payment.failed",
+    ("capture", "succeeded", "CAPTURED"): "payment.successful",
+    ("capture", "declined", "AUTHORIZED"): "payment.capture_failed",
+    ("void", "succeeded", "VOIDED"): "payment.voided",
+    ("void", "declined", "AUTHORIZED"): "payment.void_failed",
+    ("refund", "succeeded", "PARTIALLY_REFUNDED"): "payment.refunded",
+    ("refund", "succeeded", "REFUNDED"): "payment.refunded",
+    ("refund", "declined", "CAPTURED"): "payment.refund_failed",
+    ("refund", "declined", "PARTIALLY_REFUNDED"): "payment.refund_failed",
 }
+"""The event of each outcome of an operation: (kind, outcome, the payment's status after it). There are no other outcomes."""
+
+REFUSED = "payment.refused"
+
+CONFIDENTIAL = ("lost_card", "stolen_card", "fraudulent")
+"""A thief must not learn these, so callers and events say generic_decline."""
+
 ACTIONS = {"process": "charge", "capture": "capture", "void": "void", "refund": "refund"}
+BEGINNING = ("PENDING", "PROCESSING")
 PAID = ("CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED")
 
 
@@ -56,18 +69,25 @@ class Life:
         return str(self.payment["payment_id"])
 
     @property
+    def settled(self) -> list[Row]:
+        """Return the operations that have an outcome, in the order of their outcomes."""
+        # A settle that loses to another one of the payment begins anew, so the database's clock shows the order. The
+        # environments' clocks differ.
+        return sorted((row for row in self.operations if row["outcome"]), key=lambda row: moment(row["settled_at"]))
+
+    @property
+    def steps(self) -> list[tuple[Row, Row | None]]:
+        """Return the entries of the history, each with the operation whose outcome it is. PENDING and PROCESSING are none's."""
+        settled = iter(self.settled)
+        return [(entry, None if entry["to_status"] in BEGINNING else next(settled, None)) for entry in self.history]
+
+    @property
     def states(self) -> list[tuple[str, int]]:
         """Return (status, refunded so far) after each entry of the history."""
-        # We sort by the database's clock, because the environments' clocks differ and may give two refunds the same time.
-        settled = [operation for operation in self.operations if operation["outcome"] == "succeeded"]
-        order = [operation["refund_id"] for operation in sorted(settled, key=lambda row: moment(row["settled_at"]))]
-        succeeded = [refund for refund in self.refunds if refund["status"] == "SUCCEEDED" and refund["refund_id"] in order]
-        succeeded.sort(key=lambda refund: order.index(refund["refund_id"]))
-        amounts, refunded, states = iter(succeeded), 0, []
-        for entry in self.history:
-            if EVENTS.get(entry["to_status"]) == "payment.refunded":
-                refund = next(amounts, None)
-                refunded += refund["amount_minor"] if refund else 0
+        refunded, states = 0, []
+        for entry, operation in self.steps:
+            if operation and (operation["kind"], operation["outcome"]) == ("refund", "succeeded"):
+                refunded += operation["amount_minor"]
             states.append((entry["to_status"], refunded))
         return states
 
@@ -81,7 +101,9 @@ def lives_of(evidence: Evidence) -> dict[str, Life]:
         ("outbox", "outbox"),
     ):
         for row in evidence.tables[table]:
-            getattr(lives[row["payment_id"]], part).append(row)
+            # The outbox also has refusals, which belong to no payment.
+            if row["payment_id"] in lives:
+                getattr(lives[row["payment_id"]], part).append(row)
     for life in lives.values():
         life.history.sort(key=lambda row: row["version"])
         life.outbox.sort(key=lambda row: row["sequence"])
@@ -102,12 +124,15 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         yield from _one_key(key, calls, evidence.frozen)
     for life in lives.values():
         yield from _money(life, by_key)
-        yield from _history(life)
-        yield from _events(life, evidence.lost_with_broker, acknowledged)
+        yield from _history(life, by_key)
+        yield from _events(life, by_key, evidence.lost_with_broker, acknowledged)
         yield from _left_undone(life)
     yield from _orders(lives)
+    for row in evidence.tables["outbox"]:
+        if row["payment_id"] not in lives and row["type"] != REFUSED:
+            yield f"the outbox has an event of payment {row['payment_id']}, which does not exist"
     for message in evidence.messages:
-        if message.key not in lives:
+        if message.key not in lives and message.headers.get("ce_type") != REFUSED:
             yield f"the topic has an event of payment {message.key}, which does not exist"
 
 
@@ -168,21 +193,40 @@ def _money(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
             yield f"payment {life.id}: refund {refund['refund_id']} has no operation"
 
 
-def _history(life: Life) -> Iterator[str]:
+def _history(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
+    """The history goes legal ways only, and tells each outcome of an operation once, with its public reason."""
     before, at = None, None
-    for entry in life.history:
-        if (before, entry["to_status"]) not in LEGAL or entry["from_status"] != before:
+    for entry, operation in life.steps:
+        stays = operation is not None and operation["outcome"] == "declined" and entry["to_status"] == before
+        if not (stays or (before, entry["to_status"]) in LEGAL) or entry["from_status"] != before:
             yield f"payment {life.id}: went from {before} (recorded as {entry['from_status']}) to {entry['to_status']}"
+        code = operation and public_code(operation, by_key)
+        if code and code not in entry["reason"]:
+            yield f"payment {life.id}: version {entry['version']} says {entry['reason']!r} for a decline with {code}"
         if at is not None and moment(entry["at"]) < at:
             yield f"payment {life.id}: its history goes back in time at version {entry['version']}"
         before, at = entry["to_status"], moment(entry["at"])
     if before != life.payment["status"]:
         yield f"payment {life.id}: is {life.payment['status']}, and its history ends with {before}"
+    told = sum(entry["to_status"] not in BEGINNING for entry in life.history)
+    if told != len(life.settled):
+        yield f"payment {life.id}: has {len(life.settled)} outcomes of operations, its history tells {told}"
 
 
-def _events(life: Life, lost: frozenset[str], acknowledged: set[str]) -> Iterator[str]:
-    """Each event that follows from the history is in the outbox and on the topic, in order, with one id and the right content."""
-    owed = [(entry, state) for entry, state in zip(life.history, life.states, strict=True) if entry["to_status"] in EVENTS]
+def public_code(operation: Row, by_key: dict[str, list[Call]]) -> str | None:
+    """Return the code under which a declined operation may be told, from the gateway's ledger."""
+    calls = by_key.get(operation["gateway_key"])
+    code = calls[0].decline_code if calls and operation["outcome"] == "declined" else None
+    return "generic_decline" if code in CONFIDENTIAL else code
+
+
+def _events(life: Life, by_key: dict[str, list[Call]], lost: frozenset[str], acknowledged: set[str]) -> Iterator[str]:
+    """Each outcome of an operation has one event in the outbox and on the topic, in order, with one id and the right content."""
+    owed = [
+        (entry, state, operation)
+        for (entry, operation), state in zip(life.steps, life.states, strict=True)
+        if operation is not None
+    ]
     rows = {row["event_id"]: row for row in life.outbox}
     if [row["sequence"] for row in life.outbox] != list(range(1, len(owed) + 1)):
         yield f"payment {life.id}: owes {len(owed)} events, the outbox has {[row['sequence'] for row in life.outbox]}"
@@ -205,20 +249,24 @@ def _events(life: Life, lost: frozenset[str], acknowledged: set[str]) -> Iterato
         if sequence not in seen_in_order:
             seen_in_order.append(sequence)
         if 1 <= sequence <= len(owed):
-            yield from _content(life, message, *owed[sequence - 1])
+            entry, state, operation = owed[sequence - 1]
+            yield from _content(life, message, entry, state, operation, public_code(operation, by_key))
     on_time = [sequence for sequence in seen_in_order if ids[sequence] not in lost]
     if on_time != sorted(on_time):
         yield f"payment {life.id}: its events came in the order {seen_in_order}"
     for sequence in range(1, len(owed) + 1):
         if sequence not in ids:
-            yield f"payment {life.id}: event {sequence} ({owed[sequence - 1][0]['to_status']}) is not on the topic"
+            entry, _, operation = owed[sequence - 1]
+            what = f"{operation['kind']} {operation['outcome']}, {entry['to_status']}"
+            yield f"payment {life.id}: event {sequence} ({what}) is not on the topic"
 
 
-def _content(life: Life, message: Message, entry: Row, state: tuple[str, int]) -> Iterator[str]:
+def _content(life: Life, message: Message, entry: Row, state: tuple[str, int], operation: Row, code: str | None) -> Iterator[str]:
     data: dict[str, Any] = _json(message.value) or {}
     headers, status = message.headers, entry["to_status"]
     said = (headers.get("ce_subject"), data.get("payment_id"), headers.get("ce_type"), data.get("status"))
-    expected = (life.id, life.id, EVENTS[status], status)
+    event = EVENTS.get((operation["kind"], operation["outcome"], status), "no event")
+    expected = (life.id, life.id, event, status)
     if said != expected:
         yield f"payment {life.id}: event {headers.get('ce_sequence')} says {said}, the history {expected}"
         return
@@ -227,10 +275,17 @@ def _content(life: Life, message: Message, entry: Row, state: tuple[str, int]) -
         yield f"payment {life.id}: event {headers['ce_sequence']} says {contents}"
     if data["amount_refunded"] + data["amount_refund_pending"] > data["amount_captured"]:
         yield f"payment {life.id}: event {headers['ce_sequence']} has more refunded than captured"
-    if EVENTS[status] == "payment.refunded":
-        settled = {refund["refund_id"]: refund["amount_minor"] for refund in life.refunds if refund["status"] == "SUCCEEDED"}
-        if settled.get(data["refund"]["refund_id"]) != data["refund"]["amount"]:
-            yield f"payment {life.id}: event {headers['ce_sequence']} names a refund that the tables do not have"
+    refund, own = data.get("refund"), operation["kind"] == "refund"
+    if own != (refund is not None):
+        yield f"payment {life.id}: event {headers['ce_sequence']} of a {operation['kind']} has the refund {refund}"
+    if refund is not None:
+        told = tuple(refund[name] for name in ("refund_id", "amount", "status", "decline_code"))
+        status = "SUCCEEDED" if operation["outcome"] == "succeeded" else "FAILED"
+        facts = (operation["refund_id"], operation["amount_minor"], status, code)
+        if told != facts:
+            yield f"payment {life.id}: event {headers['ce_sequence']} names the refund {told}, and settled was {facts}"
+    if data["decline_code"] != (None if own else code):
+        yield f"payment {life.id}: event {headers['ce_sequence']} has the decline code {data['decline_code']}, told may be {code}"
 
 
 def _json(value: bytes) -> Any:

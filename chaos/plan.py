@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
@@ -20,6 +20,9 @@ DIRECT_OWNER = "order-service"
 CAPTURE_WINDOW_S = 12
 """Short, so that reconcile voids authorizations while clients capture them."""
 
+SLIPS = 0.08
+"""The share of the first requests of a group before which a client sends a wrong one under the same key."""
+
 FIRST_OF_KIND = ("pay", "capture", "void", "refund-0-0")
 
 OK = "tok_ok"
@@ -30,11 +33,12 @@ TOKENS = {
     OK: 50,
     "tok_timeout_then_captured": 8,
     "tok_refund_timeout": 8,
-    "tok_refund_declined": 6,
+    "tok_refund_declined": 8,
     "tok_insufficient_funds": 5,
     "tok_timeout_then_declined": 5,
-    "tok_capture_declined": 5,
-    "tok_stolen_card": 2,
+    "tok_capture_declined": 8,
+    "tok_void_declined": 6,
+    "tok_stolen_card": 4,
     "tok_by_rate": 11,
 }
 
@@ -44,7 +48,8 @@ class Command:
     """One request of a client. The client sends `copies` of it at once, each up to `tries` times.
 
     `share` is the share of the payment's amount; None leaves the amount out, which means all of it. If a direct process is not
-    `keyed`, the service derives its key from the payload.
+    `keyed`, the service derives its key from the payload. `by` is the id that names an existing payment. `key_of_name` names
+    another command whose key this one has. A `slip` is a request that no service may accept.
     """
 
     name: str
@@ -54,10 +59,14 @@ class Command:
     copies: int = 1
     keyed: bool = True
     tries: int = 4
+    by: str = "transaction_id"
+    key_of_name: str = ""
+    slip: bool = False
 
     def key_of(self, story: Story) -> str:
         """Return the command's key. A key is valid per owner and kind, so the first command of each kind may use the same one."""
-        return f"key-{story.number}" if self.name in FIRST_OF_KIND else f"key-{story.number}-{self.name}"
+        name = self.key_of_name or self.name
+        return f"key-{story.number}" if name in FIRST_OF_KIND else f"key-{story.number}-{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +104,20 @@ def story(seed: str, number: int) -> Story:
             # By direct invocation, only process works without a key: the service then derives one.
             keyed=random.random() < 0.8 or (direct and kind != "process"),
             tries=tries,
+            by=random.choice(("transaction_id", "payment_id", "order_id")),
         )
+
+    def slip(of: Command) -> Command:
+        """Return a wrong request, to be sent before the right one."""
+        return replace(of, name=f"slip-{of.name}", key_of_name=of.name, slip=True)
 
     [token] = random.choices(list(TOKENS), list(TOKENS.values()))
     first = [command("pay", "process", token=token)]
     if random.random() < 0.15:
         first.append(command("rival", "process"))  # another attempt at the same order, at the same time
     groups = [tuple(first)]
+    if random.random() < SLIPS:
+        groups.insert(0, (slip(first[0]),))
     if random.random() < 0.5:
         groups.append((command("again", "process"),))  # it succeeds if the first was declined, else the service refuses it
     if manual:
@@ -114,7 +130,14 @@ def story(seed: str, number: int) -> Story:
     for number_of_group in range(random.choice((0, 1, 1, 2))):
         # Some of these exceed the capture together. A refund without a share takes all that is left.
         shares = random.choice(((0.4, 0.4, 0.4), (0.3, 0.8), (None, 0.5), (1.0, None), (0.2, 0.2, 0.2, None), (0.25,)))
-        groups.append(tuple(command(f"refund-{number_of_group}-{n}", "refund", share) for n, share in enumerate(shares)))
+        refunds = [command(f"refund-{number_of_group}-{n}", "refund", share) for n, share in enumerate(shares)]
+        if random.random() < SLIPS:
+            groups.append((slip(refunds[0]),))
+        groups.append(tuple(refunds))
+        if random.random() < SLIPS:
+            groups.append((replace(refunds[0], name=f"other-{refunds[0].name}", key_of_name=refunds[0].name, share=0.11),))
+    if random.random() < 0.1:
+        groups.append((command("late-capture", "capture"), command("late-void", "void")))  # refused, except after a decline
     return Story(
         number=number,
         owner=DIRECT_OWNER if direct else random.choice(OWNERS),

@@ -36,8 +36,10 @@ def _differences(requested: dict[str, Any], operation: Row, life: Life, calls: d
         ):
             if value != requested[name]:
                 yield f"{name} {value} in the tables for {requested[name]}"
-    elif requested["transaction_id"] != payment["transaction_id"]:
-        yield f"transaction {payment['transaction_id']} for {requested['transaction_id']}"
+    else:
+        for name in ("transaction_id", "payment_id", "order_id"):
+            if name in requested and requested[name] != payment[name]:
+                yield f"{name} {payment[name]} for {requested[name]}"
     amount = requested.get("amount", _all(kind, life))
     if amount is not None and operation["amount_minor"] != amount:
         yield f"amount {operation['amount_minor']} in the tables for {amount}"
@@ -48,8 +50,8 @@ def _differences(requested: dict[str, Any], operation: Row, life: Life, calls: d
             call.token != requested["payment_token"] or call.capture != (requested["capture_method"] == "automatic")
         ):
             yield f"token {call.token}, capture {call.capture} at the gateway"
-        if kind != "process" and call.transaction_id != requested["transaction_id"]:
-            yield f"transaction {call.transaction_id} at the gateway for {requested['transaction_id']}"
+        if kind != "process" and call.transaction_id != payment["transaction_id"]:
+            yield f"transaction {call.transaction_id} at the gateway for {payment['transaction_id']}"
 
 
 def _all(kind: str, life: Life) -> int | None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from chaos import acknowledged, evidence, oracle, plan, requested, stale_workers
+from chaos import acknowledged, evidence, oracle, plan, refused, requested, stale_workers
 from chaos.clients import HELD_S, Clients
 from chaos.crash_points import CrashPoints, Sweep
 from chaos.environments import REPO, Environments
@@ -119,6 +119,7 @@ async def run(options: Options, report: Report) -> Outcome:
                 acknowledgements=evidence.acknowledgements(folder / "acknowledged"),
                 lost_with_broker=lost,
                 frozen=frozenset(environments.frozen_labels),
+                clock_s=time.time() - time.monotonic(),
             )
     lives = oracle.lives_of(seen)
     violations = [
@@ -130,6 +131,7 @@ async def run(options: Options, report: Report) -> Outcome:
         *oracle.check(seen, lives),
         *acknowledged.check(seen, lives),
         *requested.check(seen, lives),
+        *refused.check(seen, lives),
     ]
     if violations:
         evidence.keep(seen, folder)

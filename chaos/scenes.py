@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from chaos import evidence
 from chaos.answers import Answer
-from chaos.clients import HELD_S, Clients, body_of
+from chaos.clients import HELD_S, Clients, Names, body_of
 from chaos.crash import Phase
 from chaos.environments import NO_FAULT, Ended, Environments, Fault
 from chaos.plan import DIRECT_OWNER, OK, OWNERS, Command, Story
@@ -20,11 +20,15 @@ FIRST_STORY = 1_000_000
 UNPUBLISHED = Fault(trap={"number": 0, "where": None, "phase": int(Phase.PUBLISH), "moment": "before", "act": "kill"})
 """The kill before the publish leaves the event to the relay."""
 
-PAY, CAPTURE, VOID = Command("pay", "process"), Command("capture", "capture", 0.6), Command("void", "void")
-REFUND, REFUND_REST = Command("refund", "refund", 0.4), Command("rest", "refund")
+UNSENT = Fault(trap={"number": 1, "where": "gateway", "phase": 0, "moment": "before", "act": "kill"})
+"""The kill before the call leaves the operation to reconcile."""
+
+PAY, CAPTURE, VOID = Command("pay", "process"), Command("capture", "capture", 0.6), Command("void", "void", by="order_id")
+REFUND, REFUND_REST = Command("refund", "refund", 0.4, by="payment_id"), Command("rest", "refund", by="order_id")
 REFUND_ALL = Command("all", "refund", keyed=False)
 
 LOST_CHARGE, LOST_REFUND = "tok_timeout_then_captured", "tok_refund_timeout"
+NO_CAPTURE, NO_VOID, NO_REFUND = "tok_capture_declined", "tok_void_declined", "tok_refund_declined"
 
 Scene = Callable[[Fault, bool], Awaitable[tuple[Story, Ended]]]
 """Prepare a new payment and invoke with the fault, in a new environment if cold (True)."""
@@ -35,7 +39,7 @@ class Scenes:
         self.environments, self._clients, self._owner_url = environments, clients, owner_url
         self.failures: list[str] = []
         """The servers are healthy here, so every invocation without a fault must get an answer. These did not."""
-        self._transactions: dict[int, str] = {}
+        self._names: dict[int, Names] = {}
         self._calls = 0
         self.commands: dict[str, Scene] = {
             # Cold: over HTTP with a key. Warm: by direct invocation with a key derived from the payload.
@@ -44,6 +48,11 @@ class Scenes:
             "void": lambda fault, cold: self.follow(VOID, fault, cold=cold, manual=True),
             # Cold: a part, with a key. Warm: all that is left, without a key.
             "refund": lambda fault, cold: self.follow(REFUND if cold else REFUND_ALL, fault, cold=cold),
+            "capture-declined": lambda fault, cold: self.follow(CAPTURE, fault, cold=cold, manual=True, token=NO_CAPTURE),
+            "void-declined": lambda fault, cold: self.follow(VOID, fault, cold=cold, manual=True, token=NO_VOID),
+            "refund-declined": lambda fault, cold: self.follow(REFUND, fault, cold=cold, token=NO_REFUND),
+            # A direct invocation that is refused for good: the payment is captured already.
+            "refused": lambda fault, cold: self.follow(CAPTURE, fault, cold=cold, direct=True),
         }
         # These functions take any work that they find, so only one scene at a time may use the database.
         self.scheduled: dict[str, Scene] = {
@@ -51,6 +60,7 @@ class Scenes:
             "reconcile": self._reconcile,
             "reconcile-refund": self._reconcile_refund,
             "expiry": self._expiry,
+            "capture-behind-void": self._capture_behind_void,
         }
 
     async def pay(
@@ -58,26 +68,31 @@ class Scenes:
     ) -> tuple[Story, Ended]:
         """Send a payment of a new order."""
         owner = DIRECT_OWNER if direct else OWNERS[0]
-        story = Story(FIRST_STORY + len(self._transactions), owner, direct, 5000, "EUR", manual, ())
-        self._transactions[story.number] = ""
+        story = Story(FIRST_STORY + len(self._names), owner, direct, 5000, "EUR", manual, ())
+        self._names[story.number] = {"order_id": story.order_id}
         return story, await self.send(story, replace(PAY, token=token), fault, cold=cold)
 
     async def follow(
-        self, command: Command, fault: Fault, *, cold: bool = False, manual: bool = False, token: str = OK
+        self, command: Command, fault: Fault, *, cold: bool = False, direct: bool = False, manual: bool = False, token: str = OK
     ) -> tuple[Story, Ended]:
-        """Send a command on a new payment. If the gateway loses the payment's reply, try another payment."""
-        story, _ = await self.pay(NO_FAULT, manual=manual, token=token)
-        while not self._transactions[story.number]:
-            story, _ = await self.pay(NO_FAULT, manual=manual, token=token)
+        """Send a command on a new payment."""
+        story = await self._paid(direct=direct, manual=manual, token=token)
         return story, await self.send(story, command, fault, cold=cold)
+
+    async def _paid(self, *, direct: bool, manual: bool, token: str) -> Story:
+        """Make a payment. If the gateway loses its reply, make another one."""
+        story, _ = await self.pay(NO_FAULT, direct=direct, manual=manual, token=token)
+        while "transaction_id" not in self._names[story.number]:
+            story, _ = await self.pay(NO_FAULT, direct=direct, manual=manual, token=token)
+        return story
 
     async def send(self, story: Story, command: Command, fault: Fault, *, cold: bool = False) -> Ended:
         if story.direct and command.kind == "process":
             command = replace(command, keyed=False)
-        body = body_of(story, command, self._transactions[story.number])
+        body = body_of(story, command, self._names[story.number])
         answer, ended = await self._clients.deliver(story, command, body, fault, cold=cold)
         self._learn(story, answer)
-        self._note(ended, fault, unavailable=answer.status == 503)
+        self._note(ended, fault, answered=answer.status not in (None, 503))
         return ended
 
     async def look_up(self, story: Story) -> str:
@@ -93,7 +108,7 @@ class Scenes:
         self._calls += 1
         label = f"scene.{function}.{self._calls}"
         ended = await self.environments.invoke(function, {}, label, HELD_S[function], fault, cold=cold)
-        self._note(ended, fault, unavailable=ended.end == "raised")
+        self._note(ended, fault, answered=ended.end == "answered")
         return ended
 
     async def _relay(self, fault: Fault, cold: bool) -> tuple[Story, Ended]:
@@ -114,12 +129,19 @@ class Scenes:
         self._run_sql("UPDATE payments SET capture_before = now() WHERE status = 'AUTHORIZED'")
         return story, await self.invoke("reconcile", fault, cold=cold)
 
-    def _learn(self, story: Story, answer: Answer) -> None:
-        if transaction_id := (answer.body or {}).get("transaction_id"):
-            self._transactions[story.number] = transaction_id
+    async def _capture_behind_void(self, fault: Fault, cold: bool) -> tuple[Story, Ended]:
+        """Capture while a void is in flight that the gateway will decline. So the capture is refused now, and succeeds later."""
+        story = await self._paid(direct=True, manual=True, token=NO_VOID)
+        await self.send(story, VOID, UNSENT)
+        return story, await self.send(story, CAPTURE, fault, cold=cold)
 
-    def _note(self, ended: Ended, fault: Fault, *, unavailable: bool) -> None:
-        if fault is NO_FAULT and (ended.end != "answered" or unavailable):
+    def _learn(self, story: Story, answer: Answer) -> None:
+        for name in ("transaction_id", "payment_id"):
+            if value := (answer.body or {}).get(name):
+                self._names[story.number][name] = value
+
+    def _note(self, ended: Ended, fault: Fault, *, answered: bool) -> None:
+        if fault is NO_FAULT and not answered:
             self.failures.append(f"{ended.label}: {ended.end} or unavailable without a fault: {ended.error}")
 
     def _run_sql(self, sql: str, **values: float) -> None:

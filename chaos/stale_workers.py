@@ -16,7 +16,7 @@ from chaos.crash_points import REPEATED, each_in_turn
 from chaos.environments import NO_FAULT, Fault
 from chaos.scenes import REFUND, REFUND_REST, Scenes
 
-KINDS = ("process", "capture", "void", "refund", "relay", "reconcile")
+KINDS = ("process", "capture", "void", "refund", "capture-declined", "refused", "capture-behind-void", "relay", "reconcile")
 
 FREEZE_S = 60.0
 """An upper limit; the harness thaws the worker sooner."""

@@ -22,8 +22,8 @@ and its value is the payment as it was right after the change. Every outcome of 
 status alone too.
 
 **At least once**: a message may come again with the same `ce_id`. Ignore a message whose `ce_id` you have seen. A payment's
-messages share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps. A `payment.refused` is
-no message of a payment: it stands alone under its own id, and its value is a problem document.
+messages share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps, as `0000000001`. A
+`payment.refused` is no message of a payment: it stands alone under its own id, and its value is a problem document.
 """
 
 SUMMARIES = {
@@ -53,7 +53,12 @@ HEADERS: dict[str, dict[str, Any]] = {
     "ce_type": TEXT,
     "ce_time": TEXT | {"format": "date-time", "description": "When the payment changed"},
     "ce_subject": TEXT | {"format": "uuid", "description": "The payment's id (of a refusal its own id), and the message's key"},
-    "ce_sequence": TEXT | {"pattern": "^[1-9][0-9]*$", "description": "Counts the payment's events from 1 without gaps"},
+    "ce_sequence": TEXT
+    | {
+        "pattern": "^(?!0{10}$)[0-9]{10}$",
+        "description": "Counts the payment's events from 1 without gaps, in ten digits, so that its order as text is that of the "
+        "events. Messages of version 0.1.0 have no leading zeros: read it as a number while the topic holds such messages",
+    },
     "content-type": TEXT | {"const": "application/json"},
     "traceparent": TEXT | {"pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "description": "W3C trace context"},
 }

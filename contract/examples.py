@@ -248,7 +248,8 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.UnsupportedMediaType("Send the body as Content-Type: application/json."),
     errors.InvalidRequest("Correct the fields listed in `errors`.", _BAD_FIELD),
     errors.CardDataNotAccepted(
-        "The request holds something that looks like a card number or a security code. Send a payment_token instead."
+        "body.metadata.note looks like a card number. Send a payment_token instead of card data.",
+        ("body.metadata.note", "looks like a card number"),
     ),
     errors.AmountTooLarge("At most 14.99 USD is available.", extra=_STATE | {"amount_available": 1499}),
     errors.IdempotencyKeyReused("This Idempotency-Key belongs to another request; use a new one."),

@@ -23,6 +23,7 @@ from payments.commands.catalog import COMMANDS
 from payments.commands.command import Command
 from payments.domain.currencies import MINOR_UNIT_DIGITS
 from payments.domain.scopes import Scope
+from payments.domain.text import is_plain, is_visible
 from payments.wiring import publisher, service
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
@@ -49,8 +50,29 @@ gateway's own decline code where others see `generic_decline`.
 **Card numbers are never accepted**, in no field, header or path: send a `payment_token`.
 """
 
-CONTROL_FREE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+CONTROLS = "\\u0000-\\u001f\\u007f-\\u009f"
+CONTROL_FREE = f"^[^{CONTROLS}]*$"
 """The rule of `Plain` in commands/fields.py as JSON Schema, for which a lone surrogate is no character."""
+
+IN_ORDER = f"^[^{CONTROLS}\\u202a-\\u202e]*$"
+"""The rules of `Plain` and `InOrder`."""
+
+
+def _ranges(characters: Iterable[str]) -> str:
+    """Return the characters, in order, as the inside of a character class."""
+    found: list[tuple[int, int]] = []
+    for code in map(ord, characters):
+        first = found.pop()[0] if found and found[-1][1] == code - 1 else code
+        found.append((first, code))
+    return "".join(f"\\u{first:04x}" + (f"-\\u{last:04x}" if last > first else "") for first, last in found)
+
+
+_UNSEEN = CONTROLS + _ranges(c for c in map(chr, range(0xA0, 0x10000)) if is_plain(c) and not is_visible(c))
+UNMISTAKABLE = f"^[^ \\u3000{_UNSEEN}]([^{_UNSEEN}]*[^ \\u3000{_UNSEEN}])?$"
+"""The rule of `NewId`, as far as JSON Schema can say it: without the normal form, and for characters of the first plane."""
+
+NEW_IDS = ("order_id", "customer_id")
+FREE_TEXTS = ("description", "reason")
 
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -124,7 +146,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "get_payment": _lookup("A payment by its id, with its refunds", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_order": _lookup("An order's live payment, else its latest", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_transaction": _lookup("A payment by its transaction", schemas.PaymentWithRefunds, "payment_not_found"),
-    "get_history": _lookup("A payment's status changes, oldest first", schemas.History, "payment_not_found"),
+    "get_history": _lookup("A payment's statuses and later declines, oldest first", schemas.History, "payment_not_found"),
     "list_payments": _lookup("Payments, newest first", schemas.PaymentList, "invalid_request"),
     "health": Operation(
         "Health",
@@ -249,13 +271,18 @@ def schemas_of(*models: type[BaseModel]) -> dict[str, Any]:
 
 
 def _say_what_validators_check(field: str, schema: dict[str, Any]) -> None:
+    pattern = UNMISTAKABLE if field in NEW_IDS else IN_ORDER if field in FREE_TEXTS else CONTROL_FREE
     for part in (schema, *schema.get("anyOf", ())):
         if field == "currency":
             part["enum"] = sorted(MINOR_UNIT_DIGITS)
         elif part.get("type") == "string" and "enum" not in part:
-            part["pattern"] = CONTROL_FREE
+            part["pattern"] = pattern
+            if field in NEW_IDS:
+                part["description"] = (
+                    "In Unicode's normal form NFC, without invisible characters and without white space at either end"
+                )
         elif part.get("type") == "object":
-            part["propertyNames"]["pattern"] = part["additionalProperties"]["pattern"] = CONTROL_FREE
+            part["propertyNames"]["pattern"] = part["additionalProperties"]["pattern"] = IN_ORDER
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from payments.domain.payment import PaymentStatus
 from payments.domain.refund import RefundStatus
 
 AmountMinor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR, description="In the currency's minor unit")]
+Currency = Annotated[str, Field(description="As in the request; an old payment may have one that ISO 4217 no longer lists")]
+PaymentMethod = Annotated[str, Field(description="As in the request; an old payment may have one that is no longer accepted")]
 
 
 class _Answer(BaseModel):
@@ -24,7 +26,7 @@ class Refund(_Answer):
     payment_id: UUID
     transaction_id: str
     amount: AmountMinor
-    currency: str
+    currency: Currency
     status: RefundStatus
     reason: str | None
     decline_code: str | None
@@ -42,8 +44,8 @@ class Payment(_Answer):
     order_id: str
     status: PaymentStatus
     amount: AmountMinor
-    currency: str
-    payment_method: Literal["credit_card", "debit_card", "paypal", "stripe"]
+    currency: Currency
+    payment_method: PaymentMethod
     capture_method: Literal["automatic", "manual"]
     amount_captured: AmountMinor
     amount_refunded: AmountMinor

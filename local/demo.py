@@ -54,13 +54,15 @@ class Sample:
 @dataclass
 class Result:
     payment: dict[str, Any] = field(default_factory=dict)  # as the service shows it at the end
+    declined: Counter[str] = field(default_factory=Counter)  # further commands that the gateway declined
     problems: list[str] = field(default_factory=list)
 
     @property
     def owed(self) -> Counter[str]:
         """Return how many events of each type the payment must have."""
         refunds = [each for each in self.payment.get("refunds", ()) if each["status"] == "SUCCEEDED"]
-        return Counter([name for at, name in EVENT_OF.items() if self.payment.get(at)] + ["payment.refunded"] * len(refunds))
+        done = Counter([name for at, name in EVENT_OF.items() if self.payment.get(at)] + ["payment.refunded"] * len(refunds))
+        return done + Counter({f"payment.{command}_failed": times for command, times in self.declined.items()})
 
 
 FULL_REFUND = (("refund", {"reason": "returned"}),)
@@ -78,6 +80,8 @@ SAMPLES = [
     Sample("credit_card", 31500, "USD", capture_method="manual", then=(("capture", {}),)),
     Sample("debit_card", 15000, "EUR", capture_method="manual", then=(("capture", {"amount": 9000}), *FULL_REFUND)),
     Sample("credit_card", 9900, "USD", capture_method="manual", then=(("void", {"reason": "out of stock"}),)),
+    Sample("debit_card", 5400, "USD", "tok_refund_declined", then=FULL_REFUND),
+    Sample("credit_card", 8800, "EUR", "tok_capture_declined", "manual", then=(("capture", {}), ("void", {}))),
 ]
 
 
@@ -105,11 +109,12 @@ class Service:
             result.problems.append(f"process: {status} {answer.get('code', answer.get('message'))}")
             return result
         payment_id = answer["payment_id"]
-        payment = self.settled(payment_id)
+        self.settled(payment_id)
         for command, fields in sample.then:
-            body = {"transaction_id": payment.get("transaction_id"), **fields}
-            status, answer = self.call("POST", f"/api/v1/payments/{command}", body)
-            if status not in (200, 201):
+            status, answer = self.call("POST", f"/api/v1/payments/{command}", {"order_id": order_id, **fields})
+            if status == 402:
+                result.declined[command] += 1
+            elif status not in (200, 201):
                 result.problems.append(f"{command}: {status} {answer.get('code', answer.get('message'))}")
         result.payment = self.settled(payment_id)
         return result
@@ -161,7 +166,8 @@ def consume(bootstrap_servers: str, topic: str) -> None:
 
     threading.Thread(target=stop_with_the_demo, daemon=True).start()
     for event in events.read(bootstrap_servers, topic, stop, from_beginning=False, on_ready=lambda: print("ready", flush=True)):
-        print(json.dumps([event.payment["payment_id"], event.event_id, event.type, event.sequence]), flush=True)
+        if event.type != events.REFUSED:
+            print(json.dumps([event.payment["payment_id"], event.event_id, event.type, event.sequence]), flush=True)
 
 
 def running_service() -> tuple[str, str, str]:

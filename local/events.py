@@ -11,10 +11,12 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from payments.domain.money import format_amount
+from payments.domain.money import MAX_AMOUNT_MINOR, format_amount
+from payments.domain.text import is_plain
 
 BOOTSTRAP_TIMEOUT_MS = 3000  # a broker on this machine or near it answers in a tenth of that, and read() tries again anyway
 POLL_MS = 200  # how soon we notice a stop; an event ends the wait at once
+REFUSED = "payment.refused"  # tells of a direct invocation, and of no payment
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,24 @@ class Event:
     type: str
     sequence: int
     event_id: str
-    payment: dict[str, Any]  # the event's value; an event of a refund has `refund` in it
+    payment: dict[str, Any]  # the event's value; an event of a refund has `refund` in it, and that of a refusal is a problem
+
+    @property
+    def money(self) -> tuple[int, str]:
+        """The amount that moved, in minor units, and its currency."""
+        money = self.payment.get("refund") or self.payment
+        return self.payment["amount_captured"] if self.type == "payment.successful" else money["amount"], money["currency"]
 
     def line(self) -> str:
-        """Return one line: time, type, payment, order, amount, status, and the event's number within its payment."""
+        """Return one line: time, type, payment, order, amount, status, and the event's number within its payment. A refusal has
+        no payment and shows its command and code."""
         payment = self.payment
-        money = payment.get("refund") or payment
-        amount_minor = payment["amount_captured"] if self.type == "payment.successful" else money["amount"]
+        if self.type == REFUSED:
+            what = f"{payment['operation'] or 'a command'}: {payment['code']}"
+            return f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<22}  {'':36}  {payment['order_id'] or '':<16}  {what}"
         return (
-            f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<18}  {payment['payment_id']}  {payment['order_id']:<16}  "
-            f"{format_amount(amount_minor, money['currency']):>14}  {payment['status']:<18}  #{self.sequence}"
+            f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<22}  {payment['payment_id']}  {payment['order_id']:<16}  "
+            f"{format_amount(*self.money):>14}  {payment['status']:<18}  #{self.sequence}"
         )
 
 
@@ -87,10 +97,15 @@ def _consumer(bootstrap_servers: str) -> Any:
 
 
 def _event(record: Any) -> Event | None:
-    """Return the record's event, or None if another program wrote the record."""
-    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+    """Return the record's event, or None if another program wrote the record, or something damaged it."""
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, RecursionError):
         headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
         event = Event(headers["ce_type"], int(headers["ce_sequence"]), headers["ce_id"], json.loads(record.value))
-        event.line()  # fails for a record that has an event's headers and another value
-        return event
+        if event.type == REFUSED:
+            amount_minor, *texts = 0, *(event.payment[name] or "" for name in ("operation", "order_id", "code"))
+        else:
+            amount_minor, *texts = *event.money, *(event.payment[name] for name in ("payment_id", "order_id", "status"))
+        is_payment = type(amount_minor) is int and 0 <= amount_minor <= MAX_AMOUNT_MINOR
+        if is_payment and all(isinstance(text, str) for text in texts) and is_plain(event.line()):
+            return event
     return None

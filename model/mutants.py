@@ -44,12 +44,8 @@ MUTANTS = (
             (
                 "settle:\n",
                 "    atomic {\n"
-                "        if\n"
-                "        :: reply == SUCCEEDED || IS(CHARGE) ->\n"
-                "            row = ROW(OPERATION.payment, PAYMENT.events + 1);\n"
-                "            send(EVENT_ID)\n"
-                "        :: else\n"
-                "        fi\n"
+                "        row = ROW(OPERATION.payment, PAYMENT.events + 1);\n"
+                "        send(EVENT_ID)\n"
                 "    }\n"
                 "settle:\n",
             ),
@@ -60,7 +56,23 @@ MUTANTS = (
         name="settle_without_outbox_row",
         scene="ORDER",
         what="settle writes no outbox row",
-        changes=(("outbox[row].event_id = EVENT_ID", "row = 0"),),
+        changes=(("outbox[row].event_id = EVENT_ID", "tell(); end_invocation()"),),
+        breaks="no event is lost",
+    ),
+    Mutant(
+        name="decline_without_event",
+        scene="REFUNDS",
+        what="a declined capture, void or refund owes no event",
+        changes=(
+            (
+                "    PAYMENT.events++;\n",
+                "    if\n"
+                "    :: reply == DECLINED && !IS(CHARGE) -> tell(); end_invocation()\n"
+                "    :: else\n"
+                "    fi;\n"
+                "    PAYMENT.events++;\n",
+            ),
+        ),
         breaks="no event is lost",
     ),
     Mutant(
@@ -95,8 +107,8 @@ MUTANTS = (
         what="a refund with a taken key writes no operation and goes on",
         changes=(
             (
-                ":: operation_of_key[request] != 0 -> refuse()",
-                ":: operation_of_key[request] != 0 && claimed == OPERATIONS -> refuse()",
+                ":: operation_of_key[request] != 0 -> REFUSE",
+                ":: operation_of_key[request] != 0 && claimed == OPERATIONS -> REFUSE",
             ),
             ("OPERATION.attempt = attempt;", "OPERATION.attempt = (operation_of_key[request] == 0 -> attempt : 0);"),
         ),
@@ -120,7 +132,7 @@ MUTANTS = (
         name="relay_marks_before_the_ack",
         scene="ORDER",
         what="the relay marks an event and then sends it",
-        changes=((":: HEAD(3) -> row = 3\n        fi", ":: HEAD(3) -> row = 3\n        fi;\n        outbox[row].marked = true"),),
+        changes=(("#endif\n        fi\n", "#endif\n        fi;\n        outbox[row].marked = true\n"),),
         breaks="no event is lost",
     ),
     Mutant(
@@ -143,11 +155,8 @@ MUTANTS = (
             ),
             ("#define UNCHANGED     (PAYMENT.version == version)", "#define UNCHANGED true"),
             (
-                "    OPERATION.outcome = reply;\n    row = 1;",
-                "    OPERATION.outcome = reply;\n"
-                "    PAYMENT.refunded = refunded_seen;\n"
-                "    PAYMENT.reserved = reserved_seen;\n"
-                "    row = 1;",
+                "    OPERATION.outcome = reply;\n",
+                "    OPERATION.outcome = reply;\n    PAYMENT.refunded = refunded_seen;\n    PAYMENT.reserved = reserved_seen;\n",
             ),
         ),
         breaks="the books are the gateway's ledger",
@@ -177,18 +186,53 @@ MUTANTS = (
         changes=(
             (
                 "        request = 0;\n        if\n        :: IS(CHARGE)\n",
-                "        if\n        :: !REFUNDABLE -> refuse()\n        :: else\n        fi;\n"
+                "        if\n        :: !REFUNDABLE -> find_reason(); refuse()\n        :: else\n        fi;\n"
                 "        request = 0;\n        if\n        :: IS(CHARGE)\n",
             ),
         ),
         breaks="refused means that nothing was written",
     ),
     Mutant(
+        name="key_before_reason",
+        scene="AUTHORIZATION",
+        sends=3,
+        what="a refused worker looks for the key first and reads the reason afterwards",
+        changes=(
+            (
+                "    atomic { find_reason() }\n    atomic { find_key() }\n",
+                "    atomic {\n"
+                "        if\n"
+                "        :: operation_of_key[request] != 0 -> answer_with_first()\n"
+                "        :: else\n"
+                "        fi\n"
+                "    }\n"
+                "    atomic { find_reason(); refuse() }\n",
+            ),
+        ),
+        breaks="a refusal for good stays true",
+    ),
+    Mutant(
+        name="operation_in_flight_overlooked",
+        scene="AUTHORIZATION",
+        sends=3,
+        what="the reason of a refusal leaves out that another operation is in flight",
+        changes=((" && payments[0].status != AUTHORIZED)", ")"),),
+        breaks="a refusal for good stays true",
+    ),
+    Mutant(
+        name="reserved_counts_as_spent",
+        scene="REFUNDS",
+        sends=3,
+        what="a refund is refused for good although what it lacks is only reserved for another refund",
+        changes=(("ASKED > AMOUNT - payments[0].refunded", "ASKED > LEFT"),),
+        breaks="a refusal for good stays true",
+    ),
+    Mutant(
         name="invocation_overtakes",
         scene="LIFE",
         sends=3,
         what="an invocation sends its event although an older event of the payment waits",
-        changes=((":: row != 0 && IS_NEXT(row) -> forget()", ":: row != 0 -> forget()"),),
+        changes=((":: IS_NEXT(row) -> forget()", ":: true -> forget()"),),
         breaks="events in order",
     ),
     Mutant(

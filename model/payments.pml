@@ -15,30 +15,35 @@
 #define REQUESTS 2
 #define OPERATIONS 2
 #define OWED_EARLIER 0
+#define ROWS 4
 #define WHEN_CHARGED CAPTURED
 #elif defined(AUTHORIZATION)  /* a capture and a void of an authorized payment; its first event still waits */
 #define PAYMENTS 1
 #define REQUESTS 2
 #define OPERATIONS 3
 #define OWED_EARLIER 1
+#define ROWS 5
 #define WHEN_CHARGED AUTHORIZED
 #elif defined(REFUNDS)        /* two refunds (a part, all, the rest) of a captured payment; its first event still waits */
 #define PAYMENTS 1
 #define REQUESTS 2
 #define OPERATIONS 2
 #define OWED_EARLIER 1
+#define ROWS 4
 #define WHEN_CHARGED CAPTURED
 #elif defined(NO_KEY)         /* the same with one request without a key: each time a client sends it, it is another refund */
 #define PAYMENTS 1
 #define REQUESTS 1
 #define OPERATIONS 2
 #define OWED_EARLIER 1
+#define ROWS 4
 #define WHEN_CHARGED CAPTURED
 #elif defined(LIFE)           /* from nothing: authorize, capture, refund */
 #define PAYMENTS 1
 #define REQUESTS 3
 #define OPERATIONS 3
 #define OWED_EARLIER 0
+#define ROWS 4
 #define WHEN_CHARGED AUTHORIZED
 #endif
 
@@ -51,7 +56,7 @@
 
 #define AMOUNT 2              /* a payment's amount, in units that can be refunded */
 #define REST 0                /* the amount of a refund that names no amount: all that is left */
-#define ROWS 4                /* rows of outbox and topic; a payment's sequence 0 is a sentinel, sent and marked from the start */
+/* ROWS of outbox and topic: a payment's sequence 0 is a sentinel, sent and marked from the start. */
 #define ROW(payment, sequence) ((payment) * (ROWS / PAYMENTS) + (sequence))
 #define ALWAYS 255            /* the sentinel's event_id */
 #define EARLIER 254           /* the event_id of the event that waits when the scene begins */
@@ -69,6 +74,7 @@ typedef Row       { byte event_id; bool marked };
 Request requests[REQUESTS + 1];
 byte sends = SENDS;
 mtype:outcome reported[REQUESTS + 1] = UNKNOWN;
+bool told_refused[REQUESTS + 1];             /* payment.refused: the refusals for good, of requests with a key */
 
 /* The database. An operation's number is also its key at the gateway. */
 Payment payments[PAYMENTS];
@@ -135,6 +141,13 @@ inline tell() {
 #define LEFT          (AMOUNT - payments[0].refunded - payments[0].reserved)
 #define TAKE          (requests[request].amount == REST -> LEFT : requests[request].amount)
 #define REFUNDABLE    ((payments[0].status == CAPTURED || payments[0].status == PARTIALLY_REFUNDED) && TAKE > 0 && TAKE <= LEFT)
+/* Whether a refusal is for good: neither an operation in flight nor a later command can make the payment allow the request. */
+#define PAID(p)       (LIVE(p) && payments[p].status != PROCESSING)
+#define ENDED         (payments[0].status != ABSENT && payments[0].status != PROCESSING && payments[0].status != AUTHORIZED)
+#define ASKED         (requests[request].amount == REST -> 1 : requests[request].amount)
+#define TOO_MUCH      (!LIVE(0) || ASKED > AMOUNT - payments[0].refunded)
+#define NEVER         (ENDED && (requests[request].kind != REFUND || TOO_MUCH))
+#define HOPELESS      (requests[request].keyed && (requests[request].kind == CHARGE -> PAID(0) || PAID(PAYMENTS - 1) : NEVER))
 #define MINE          (OPERATION.attempt == attempt && OPERATION.outcome == UNKNOWN)
 #define UNCHANGED     (PAYMENT.version == version)
 #define IS_NEXT(row)  (outbox[row - 1].marked)                         /* no older event of the payment waits */
@@ -150,7 +163,8 @@ inline write_operation() {
     OPERATION.payment = (requests[request].kind == CHARGE && payments[0].status != ABSENT -> 1 : 0);
     OPERATION.amount = TAKE;
     OPERATION.attempt = attempt;
-    operation_of_key[request] = (requests[request].keyed -> o + 1 : 0)
+    operation_of_key[request] = (requests[request].keyed -> o + 1 : 0);
+    assert(!told_refused[request])                                     /* a refusal for good stays true */
 }
 
 inline move(to) {
@@ -162,17 +176,16 @@ inline move(to) {
     PAYMENT.status = to
 }
 
-/* Write the outcome, the payment's new status and the event. `row` becomes the event's row, or 0 if there is no event. */
+/* Write the outcome, the payment after it and the event. Each outcome has one, a decline too. `row` becomes the event's row. */
 inline write_outcome() {
     assert((reply == SUCCEEDED) == (answer[o] == SUCCEEDED));          /* an outcome is the gateway's */
     OPERATION.outcome = reply;
-    row = 1;
     if
     :: IS(CHARGE) && reply == SUCCEEDED -> move(WHEN_CHARGED)
     :: IS(CHARGE) && reply == DECLINED -> move(FAILED)
     :: IS(CAPTURE) && reply == SUCCEEDED -> move(CAPTURED)
     :: IS(VOID) && reply == SUCCEEDED -> move(VOIDED)
-    :: (IS(CAPTURE) || IS(VOID)) && reply == DECLINED -> row = 0
+    :: (IS(CAPTURE) || IS(VOID)) && reply == DECLINED                  /* the payment stays AUTHORIZED */
     :: IS(REFUND) && reply == SUCCEEDED ->
         PAYMENT.reserved = PAYMENT.reserved - OPERATION.amount;
         PAYMENT.refunded = PAYMENT.refunded + OPERATION.amount;
@@ -180,39 +193,53 @@ inline write_outcome() {
         :: PAYMENT.refunded == AMOUNT -> move(REFUNDED)
         :: else -> move(PARTIALLY_REFUNDED)
         fi
-    :: IS(REFUND) && reply == DECLINED ->
-        PAYMENT.reserved = PAYMENT.reserved - OPERATION.amount;
-        PAYMENT.version++;
-        row = 0
+    :: IS(REFUND) && reply == DECLINED -> PAYMENT.reserved = PAYMENT.reserved - OPERATION.amount
     fi;
-    if
-    :: row != 0 ->
-        PAYMENT.version++;
-        PAYMENT.events++;
-        row = ROW(OPERATION.payment, PAYMENT.events);
-        outbox[row].event_id = EVENT_ID
-    :: else
-    fi
+    PAYMENT.version++;
+    PAYMENT.events++;
+    row = ROW(OPERATION.payment, PAYMENT.events);
+    outbox[row].event_id = EVENT_ID
 }
 
 /* ---- a Lambda environment: of process and refund, or of reconcile ---- */
 
 inline forget() { o = 0; attempt = 0; version = 0; reply = UNKNOWN }
-inline end_invocation() { request = 0; row = 0; forget(); goto end_idle }
+inline end_invocation() { request = 0; row = 0; for_good = false; forget(); goto end_idle }
 
 inline claim_due() { OPERATION.attempt++; attempt = OPERATION.attempt; look_at_payment(); goto charge }
 
-/* Refuse the request, or answer it with the outcome of the first request with its key. */
-inline refuse() {
+/* Answer the request with the outcome of the first request with its key. */
+inline answer_with_first() { o = operation_of_key[request] - 1; reply = OPERATION.outcome; tell(); end_invocation() }
+
+inline find_reason() { for_good = HOPELESS }
+
+inline find_key() {
     if
-    :: operation_of_key[request] != 0 -> o = operation_of_key[request] - 1; reply = OPERATION.outcome; tell()
-    :: else -> assert(attempt == 0)                                    /* refused means that nothing was written */
+    :: operation_of_key[request] != 0 -> answer_with_first()
+    :: else -> refuse()
+    fi
+}
+
+/* The code reads first the reason and then the key. In the other scenes both are of the claim's moment, to save memory. */
+#if defined(AUTHORIZATION)
+#define REFUSE goto refused
+#else
+#define REFUSE find_reason(); find_key()
+#endif
+
+/* Refuse the request. A refusal for good is told, so nothing may have been done for this request, and nothing may be later. */
+inline refuse() {
+    assert(attempt == 0);                                              /* refused means that nothing was written */
+    if
+    :: for_good -> assert(operation_of_key[request] == 0); told_refused[request] = true  /* a refusal for good stays true */
+    :: else
     fi;
     end_invocation()
 }
 
 proctype environment(bool scheduled) {
     byte request, o, attempt, version, row;
+    bool for_good;
     mtype:outcome reply = UNKNOWN;
 
 end_idle:
@@ -227,7 +254,7 @@ end_idle:
         :: scheduled && DUE(2) -> o = 2; claim_due()
         fi;
         if                                                             /* claim */
-        :: operation_of_key[request] != 0 -> refuse()
+        :: operation_of_key[request] != 0 -> REFUSE
         :: operation_of_key[request] == 0 && claimed == OPERATIONS -> end_invocation()  /* the model is full */
         :: else
         fi;
@@ -241,7 +268,7 @@ end_idle:
             write_operation();
             PAYMENT.reserved = PAYMENT.reserved + OPERATION.amount;
             PAYMENT.version++
-        :: else -> refuse()
+        :: else -> REFUSE
         fi;
         look_at_payment();
         if
@@ -277,10 +304,9 @@ settle:
             write_outcome();
             tell();
             if
-            :: row == 0 -> end_invocation()
-            :: row != 0 && IS_NEXT(row) -> forget(); goto publish
-            :: row != 0 && !IS_NEXT(row) -> end_invocation()           /* the relay sends the older event, then this one */
-            :: row = 0; goto look                                      /* the answer was lost; sent again, settle changes nothing */
+            :: IS_NEXT(row) -> forget(); goto publish
+            :: !IS_NEXT(row) -> end_invocation()                       /* the relay sends the older event, then this one */
+            :: row = 0; goto look                                      /* the answer was lost, and settle is sent again in vain */
             fi
         :: !(MINE && UNCHANGED)
         :: MAY_FAIL -> end_invocation()                                /* killed */
@@ -304,6 +330,12 @@ look:
 
 unknown:
     atomic { end_invocation() }                                        /* give_back: the caller gets 202, reconcile goes on */
+
+#if defined(AUTHORIZATION)
+refused:
+    atomic { find_reason() }
+    atomic { find_key() }
+#endif
 
 publish:
     atomic {
@@ -333,6 +365,9 @@ end_idle:
         :: HEAD(1) -> row = 1
         :: HEAD(2) -> row = 2
         :: HEAD(3) -> row = 3
+#if ROWS > 4
+        :: HEAD(4) -> row = 4
+#endif
         fi
     }
 
@@ -369,11 +404,7 @@ proctype quiet() {
             assert((operations[n].outcome == SUCCEEDED) == (moved[n] == 1));  /* the books are the gateway's ledger */
             assert(reported[operations[n].request] == UNKNOWN
                 || reported[operations[n].request] == operations[n].outcome);  /* no answer is contradicted */
-            if
-            :: operations[n].outcome == SUCCEEDED || requests[operations[n].request].kind == CHARGE ->
-                owed[operations[n].payment]++
-            :: else
-            fi;
+            owed[operations[n].payment]++;
             n++
         :: else -> break
         od;

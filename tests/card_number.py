@@ -18,13 +18,19 @@ FORMS = {
     "dashes": "4929-1234-5678-9015",
     "wide": "".join(chr(ord(digit) - ord("0") + ord("\uff10")) for digit in CARD),
     "no-break spaces": "4929\u00a01234\u00a05678\u00a09015",
+    "Persian": "".join(chr(0x06F0 + int(digit)) for digit in CARD),
+    "zero width spaces": "\u200b".join(CARD),
+    "dots": "4929.1234.5678.9015",
+    "dashes in blanks": "4929 - 1234 - 5678 - 9015",
+    "behind a word": f"VISA{CARD}",
 }
 
 
 def holds_card_number(text: str, card: str = CARD) -> bool:
-    """Return whether a text holds the number, also when it is divided, in wide digits or escaped for JSON."""
+    """Return whether a text holds the number, also when it is divided, in other digits or escaped for JSON."""
     unescaped = re.sub(r"\\u[0-9a-fA-F]{4}", lambda match: codecs.decode(match[0], "unicode_escape"), text)
-    return card in re.sub(r"(?<=\d)[\s\-\u2010-\u2015]+(?=\d)", "", unicodedata.normalize("NFKC", unescaped))
+    digits = "".join(str(unicodedata.digit(each, each)) for each in unescaped if unicodedata.category(each) != "Cf")
+    return card in re.sub(r"(?<=\d)[\s.\-\u2010-\u2015]+(?=\d)", "", digits)
 
 
 def rows_with_card_number(database: Database, card: str = CARD) -> list[str]:

@@ -105,6 +105,12 @@ class FaultProxy:
         for connection in connections:
             connection.cut()
 
+    def forget(self) -> None:
+        """Swallow what the open connections send from now on, and say nothing, as a gateway that has forgotten them."""
+        with self._lock:
+            for connection in self._connections:
+                connection.forgotten = True
+
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
         """Within the block refuse connections, as a server that is down does, and reset those that are open."""
@@ -181,7 +187,8 @@ class FaultProxy:
         try:
             while data := source.recv(CHUNK_BYTES):
                 self._flowing.wait()
-                forward(connection, data)
+                if not connection.forgotten:
+                    forward(connection, data)
             if not connection.was_cut:
                 sink.shutdown(socket.SHUT_WR)
         except OSError:
@@ -218,6 +225,7 @@ class _Connection:
     client: socket.socket
     server: socket.socket
     was_cut: bool = False
+    forgotten: bool = False
     muted: bool = False
     """Drop what the server sends."""
     answered: threading.Event = field(default_factory=threading.Event)

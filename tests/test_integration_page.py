@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cases import case
-from tests.foreign_records import FOREIGN, PAYMENT, headers, value
+from tests.foreign_records import EVENTS, FOREIGN, ODD, PAYMENT, REFUSAL, headers, value
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs/integration.md").read_text(encoding="utf-8")
 
@@ -30,9 +31,39 @@ def test_the_consumer_skips_records_that_are_no_events(consumer: dict[str, Any])
             assert consumer["event_in"](SimpleNamespace(value=message, headers=attributes)) is None
 
 
-def test_the_consumer_reads_an_event(consumer: dict[str, Any]) -> None:
-    read = consumer["event_in"](SimpleNamespace(value=value(), headers=headers()))
-    assert read == ("e1", "payment.successful", PAYMENT)
+def test_the_consumer_survives_records_that_are_nearly_events(
+    consumer: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, (message, attributes) in ODD.items():
+        with case(name):
+            if event := consumer["event_in"](SimpleNamespace(value=message, headers=attributes)):
+                consumer["notify"](*event[1:])
+                capsys.readouterr().out.encode()
+
+
+def test_the_consumer_reads_an_event_whatever_else_its_record_carries(consumer: dict[str, Any]) -> None:
+    assert consumer["event_in"](SimpleNamespace(value=value(), headers=headers())) == ("e1", "payment.successful", PAYMENT)
+    for name, (message, attributes) in EVENTS.items():
+        with case(name):
+            assert consumer["event_in"](SimpleNamespace(value=message, headers=attributes))
+
+
+def test_the_consumer_tells_a_refused_invocation_and_a_declined_refund(
+    consumer: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refund = {"refund_id": "r-1", "amount": 500, "decline_code": "card_declined"}
+    told = {
+        "payment.refused": (REFUSAL, "order o: process was refused, invalid_request: Correct the fields in `errors`.\n"),
+        "payment.refund_failed": (PAYMENT | {"refund": refund}, "order o: refund r-1 failed, card_declined\n"),
+        "payment.capture_failed": (PAYMENT, ""),
+        "payment.of_a_later_release": (PAYMENT, ""),
+    }
+    for type_, (content, line) in told.items():
+        with case(type_):
+            read = consumer["event_in"](SimpleNamespace(value=json.dumps(content).encode(), headers=headers(type=type_)))
+            assert read == ("e1", type_, content)
+            consumer["notify"](*read[1:])
+            assert capsys.readouterr().out == line
 
 
 @pytest.mark.parametrize(

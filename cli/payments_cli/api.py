@@ -2,8 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from enum import IntEnum
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +11,7 @@ import httpx2
 
 from payments_cli import __version__
 from payments_cli.deployment import Deployment
+from payments_cli.ending import Exit, Failed
 
 PREFIX = "/api/v1/payments"
 # API Gateway answers within 30 s, if need be with its own 503. Connecting takes a round trip or two.
@@ -19,34 +19,17 @@ TIMEOUT = httpx2.Timeout(35, connect=5)
 RETRY_DELAYS_S = (0.5, 1, 2, 4)  # they cover the first seconds of a database failover, and a person can wait for them
 MAX_RETRY_AFTER_S = 15  # if the service demands a longer pause, the person decides when to try again
 PAGE_SIZE = 100
-
-
-class Exit(IntEnum):
-    REFUSED = 1
-    USAGE = 2
-    DECLINED = 3
-    UNKNOWN = 4
-    UNAVAILABLE = 5
-    INTERRUPTED = 130
-
-
-class Failed(Exception):
-    """A command failed. `problem` is a problem document (RFC 9457): the service's own, or, if no service answered, ours with
-    `title`, `detail` and `code`.
-    """
-
-    def __init__(self, problem: Mapping[str, Any], exit_code: Exit) -> None:
-        super().__init__(problem.get("title"))
-        self.problem = dict(problem)
-        self.exit_code = exit_code
+# These refuse a request before anybody looks for its Idempotency-Key, so they do not say what became of an earlier try.
+NOT_ABOUT_THE_KEY = ("unauthenticated", "forbidden", "unexpected_answer")
 
 
 class Api:
-    def __init__(self, deployment: Deployment, *, retry: bool, say: Callable[[str], None]) -> None:
-        """`say` shows a line to the person who waits."""
+    def __init__(self, deployment: Deployment, *, retry: bool, say: Callable[[str], object]) -> None:
+        """`say` shows a line to the person who waits. Raises many kinds of errors if the address or the environment is wrong."""
         self._url = deployment.url
         self._delays_s = RETRY_DELAYS_S if retry else ()
         self._say = say
+        httpx2.URL(deployment.url)  # raises now, and not when a command may have been sent
         self._client = httpx2.Client(
             headers={"User-Agent": f"payments-cli/{__version__}", **deployment.headers},
             timeout=TIMEOUT,
@@ -65,11 +48,11 @@ class Api:
     def payment(self, text: str, *, is_order: bool = False) -> dict[str, Any]:
         """Return the payment that has this payment id, transaction id (txn_...) or else order id. Raises Failed."""
         kind = "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
-        return _body(self._send("GET", f"/{kind}/{quote(text, safe='')}"))
+        return _body(self._send("GET", f"/{kind}/{quote(text, safe='')}"), "payment_id")
 
     def history(self, payment_id: str) -> list[dict[str, Any]]:
         """Return the payment's status changes, oldest first. Raises Failed."""
-        changes: list[dict[str, Any]] = _body(self._send("GET", f"/payment/{payment_id}/history"))["data"]
+        changes: list[dict[str, Any]] = _body(self._send("GET", f"/payment/{payment_id}/history"), "data")["data"]
         return changes
 
     def pages(self, filters: dict[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
@@ -78,11 +61,11 @@ class Api:
         while True:
             size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
             params = filters | {"limit": str(size)} | ({"cursor": cursor} if cursor else {})
-            page = _body(self._send("GET", "", params=params))
+            page = _body(self._send("GET", "", params=params), "data", "has_more", "next_cursor")
             yield page
             limit = None if limit is None else limit - len(page["data"])
             cursor = page["next_cursor"]
-            if not page["has_more"] or limit == 0:
+            if not (page["has_more"] and cursor) or (limit is not None and limit <= 0):
                 return
 
     def _send(self, method: str, path: str, **request: Any) -> httpx2.Response:
@@ -96,10 +79,13 @@ class Api:
                 arrived = arrived or not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
                 failure = _no_answer(self._url, error, arrived=arrived)
             else:
-                arrived = True
+                was_lost, arrived = arrived, True
                 if response.is_success:
                     return response
                 failure = _failure(response)
+                is_about_this_try = failure.exit_code == Exit.REFUSED and failure.problem["code"] in NOT_ABOUT_THE_KEY
+                if was_lost and is_about_this_try and method == "POST":
+                    failure.exit_code = Exit.UNKNOWN
                 if not _may_pass(failure):
                     raise failure
                 wait_s = delay_s and max(delay_s, _retry_after_s(response))
@@ -118,23 +104,26 @@ def is_uuid(text: str) -> bool:
     return True
 
 
-def _body(response: httpx2.Response) -> dict[str, Any]:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
+def _body(response: httpx2.Response, *members: str) -> dict[str, Any]:
+    body = _object(response)
+    if body is None or not body.keys() >= set(members):
         raise Failed(_stranger(response), Exit.UNAVAILABLE)
     return body
 
 
+def _object(response: httpx2.Response) -> dict[str, Any] | None:
+    """Return the JSON object of the answer, or None if it holds none. NaN and Infinity, which are no JSON, become null."""
+    try:
+        body = response.json(parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
 def _failure(response: httpx2.Response) -> Failed:
     status = response.status_code
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    problem = body if isinstance(body, dict) and {"title", "detail", "code"} <= body.keys() else _stranger(response)
+    body = _object(response)
+    problem = body if body and {"title", "detail", "code"} <= body.keys() else _stranger(response)
     if problem["code"] == "idempotency_key_in_use":
         return Failed(problem, Exit.UNKNOWN)  # the first request with the key is still running
     if status == HTTPStatus.PAYMENT_REQUIRED:
@@ -175,4 +164,4 @@ def _may_pass(failure: Failed) -> bool:
 
 def _retry_after_s(response: httpx2.Response) -> int:
     value = response.headers.get("retry-after", "")
-    return int(value) if value.isascii() and value.isdigit() else 0
+    return int(value[:9]) if value.isascii() and value.isdigit() else 0

@@ -5,7 +5,6 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 LOCAL_URL = "http://127.0.0.1:8001"
@@ -46,13 +45,13 @@ def deployment(url: str | None, token: str | None, owner: str | None, scopes: st
     return Deployment(url, is_local, headers)
 
 
-def local_run() -> dict[str, Any]:
-    """Return the facts that the service on this machine wrote to run.json; {} if none runs."""
+def local_run() -> dict[str, str]:
+    """Return the texts that the service on this machine wrote to run.json; {} if none runs."""
     try:
-        facts = json.loads((Path(os.environ.get("DATA_DIR") or ".local") / "run.json").read_text())
-    except (OSError, ValueError):
+        facts = json.loads((Path(os.environ.get("DATA_DIR") or ".local") / "run.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return {name: fact for name, fact in facts.items() if isinstance(fact, str)} if isinstance(facts, dict) else {}
 
 
 def _host(url: str) -> str:
@@ -60,6 +59,7 @@ def _host(url: str) -> str:
         parts = urlsplit(url)
         _ = parts.port  # raises ValueError if it is not a number
         given = (parts.username, parts.password, parts.query, parts.fragment)
+        (parts.hostname or "").encode("idna")  # raises UnicodeError, which is a ValueError, if no name server could know it
         if parts.scheme in ("http", "https") and parts.hostname and not any(given):
             return parts.hostname
     except ValueError:

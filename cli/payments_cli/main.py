@@ -1,5 +1,6 @@
 """The commands. Each one turns its options into requests, and the answers into output and an exit code."""
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -19,10 +20,13 @@ from typer.completion import get_completion_script  # type: ignore[attr-defined]
 from payments_cli import __version__
 from payments_cli import options as o
 from payments_cli.deployment import WrongDeployment, deployment, local_run
-from payments_cli.money import format_amount, parse_amount
+from payments_cli.ending import Exit, Failed, OutputFailed, course, plain, say
+from payments_cli.money import format_amount, minor_digits, parse_amount
 
 if TYPE_CHECKING:  # a command imports them when it runs, so that help and completions are fast
-    from payments_cli.api import Api, Failed
+    from rich.console import RenderableType
+
+    from payments_cli.api import Api
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,12 +54,22 @@ Each command has its own [bold]--help[/bold].
 
 [bold]Exit codes[/bold]
     0  done
-    1  refused: the service does not allow it, or there is no such payment
+    1  refused: the service does not allow it, there is no such payment,
+       or you answered no
     2  the command line is wrong, and no money was moved
     3  declined by the gateway
     4  the outcome is not known yet; the service will settle it
     5  the service or Kafka failed or cannot be reached
+    6  an unforeseen error; it says whether the command may have been sent
+    7  output failed: what you see is incomplete, or the idempotency key
+       could not be shown and nothing was sent
   130  interrupted with Ctrl-C; tail ends with 0
+  141  the reader of the output has gone, as in payments list | head
+
+Once the service has answered process, refund, capture or void, only its
+answer decides: 0, 1, 3, 4 or 5. Output that fails then changes nothing.
+After 4, 5, 6 or 130, look the payment up, or repeat the command with the
+same --idempotency-key: it takes effect at most once.
 
 With --json, standard output holds only JSON: one object, or one a line for
 list and tail. An error is one line of JSON on standard error.
@@ -85,7 +99,11 @@ def session(
         where = deployment(url, token, owner, scopes)
     except WrongDeployment as error:
         _usage(str(error))
-    return Session(Api(where, retry=retry, say=_say), as_json)
+    try:
+        return Session(Api(where, retry=retry, say=say), as_json)
+    except Exception as error:  # each wrong setting has its own; its text may hold a proxy's password
+        why = f"Check --url and the environment's proxies and certificates: {type(error).__name__}"
+        _usage(f"No connection can be set up. {why}")
 
 
 def examples(*lines: str) -> str:
@@ -100,13 +118,7 @@ def command(name: str, panel: str, *lines: str) -> Callable[[Callable[..., None]
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            from payments_cli.api import Failed
-
-            this = session(**{name: given.pop(name) for name in shared})
-            try:
-                function(this, **given)
-            except Failed as failed:
-                _fail(failed, as_json=this.as_json)
+            function(session(**{name: given.pop(name) for name in shared}), **given)
 
         _, *own = inspect.signature(function).parameters.values()
         run.__signature__ = inspect.Signature([*own, *shared.values()])  # type: ignore[attr-defined]
@@ -212,12 +224,9 @@ def show(this: Session, payment: o.Payment, order: o.IsOrder = False, utc: o.Utc
     """
     found = this.api.payment(payment, is_order=order)
     history = this.api.history(found["payment_id"])
-    if this.as_json:
-        _print_json(found | {"history": history})
-    else:
-        from payments_cli import output
+    from payments_cli import output
 
-        output.out.print(output.payment_panel(found, output.Clock(utc=utc), history))
+    _show(found | {"history": history}, lambda it: output.payment_panel(it, output.Clock(utc=utc), it["history"]), this.as_json)
 
 
 @command("list", o.LOOK, "payments list --status processing", "payments list --from 2026-01-31 --to 2026-02-01 --all")
@@ -242,16 +251,13 @@ def list_(
 
     clock, page, is_first = output.Clock(utc=utc), dict[str, Any](), True
     for page in this.api.pages(given, None if everything else limit):
-        if this.as_json:
-            for payment in page["data"]:
-                _print_json(payment)
-        elif page["data"]:
-            output.out.print(output.payment_rows(page["data"], clock, header=is_first))
-        elif is_first:
-            _say("No payments.")
+        if page["data"]:
+            _show(page["data"], functools.partial(output.payment_rows, clock=clock, header=is_first), this.as_json)
+        elif is_first and not this.as_json:
+            say("No payments.")
         is_first = False
     if page["has_more"]:
-        _say("There are more payments. Use --limit N or --all.")
+        say("There are more payments. Use --limit N or --all.")
 
 
 @app.command(
@@ -274,8 +280,8 @@ def tail(
     Kafka may deliver an event more than once. A repeated event is marked as a duplicate.
     """
     try:
-        config = tomllib.loads(kafka_config.read_text()) if kafka_config else {}
-    except ValueError as error:
+        config = tomllib.loads(kafka_config.read_text("utf-8")) if kafka_config else {}
+    except (OSError, ValueError, RecursionError) as error:
         _usage(f"{kafka_config} is not TOML: {error}")
     run = {} if bootstrap_servers else local_run()
     servers = bootstrap_servers or run.get("kafka_bootstrap_servers")
@@ -283,7 +289,6 @@ def tail(
         _usage("No service runs on this machine. Name the Kafka servers with --bootstrap-servers or PAYMENTS_KAFKA.")
     topic = topic or run.get("topic") or "payments"
     from payments_cli import output
-    from payments_cli.api import Failed
     from payments_cli.tail import events
 
     clock = output.Clock(utc=utc)
@@ -291,22 +296,18 @@ def tail(
     def is_wanted(event: dict[str, Any]) -> bool:
         data = event["data"]
         return (
-            payment in (None, data["payment_id"], data.get("transaction_id"))
+            payment in (None, data.get("payment_id"), data.get("transaction_id"))
             and order in (None, data.get("order_id"))
             and (not types or event["type"].removeprefix("payment.") in types)
         )
 
     try:
-        found = filter(is_wanted, events(servers, topic, config, from_beginning=from_beginning, say=_say))
-        for event in itertools.islice(found, limit):
-            if as_json:
-                _print_json(event)
-            else:
-                output.out.print(output.event_line(event, clock), soft_wrap=True)
+        # Closing ends the threads of kafka-python. After output that failed, Python would wait for them.
+        with contextlib.closing(events(servers, topic, config, from_beginning=from_beginning, say=say)) as found:
+            for event in itertools.islice(filter(is_wanted, found), limit):
+                _show(event, lambda it: output.event_line(it, clock), as_json, soft_wrap=True)
     except KeyboardInterrupt:
         pass  # Ctrl-C is the normal end of tail
-    except Failed as failed:
-        _fail(failed, as_json=as_json)
 
 
 @app.command(rich_help_panel=o.SETUP, epilog=examples("source <(payments completions bash)"))
@@ -323,11 +324,12 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    pass
+    if any("\ud800" <= character <= "\udfff" for character in "".join(sys.argv)):
+        _usage("The arguments hold bytes that are no text in the terminal's encoding.")
 
 
 def _about(
@@ -349,8 +351,6 @@ def _about(
     confirms = not yes and sys.stdin.isatty()
     if payment.startswith("txn_") and not is_order and not amount and not confirms:
         return {"transaction_id": payment, "amount": amount_minor}
-    from payments_cli.api import Exit, Failed
-
     found = this.api.payment(payment, is_order=is_order)
     if not found["transaction_id"]:
         detail = f"You can {name} it after the gateway has answered. Check with: payments show {found['payment_id']}"
@@ -358,42 +358,50 @@ def _about(
             {"title": f"The payment is {found['status']}", "detail": detail, "code": "payment_state_conflict"}, Exit.REFUSED
         )
     currency = found["currency"]
+    if amount and minor_digits(currency) is None:
+        _usage(f"{currency} is not in the list of currencies. Give the amount in its minor unit, with --amount-minor.")
     if words := _amount(amount, currency):
         amount_minor = words[0]
     if confirms:
         how_much = "all that is left" if amount_minor is None else format_amount(amount_minor, currency)
         whole = f"order {found['order_id']}, {format_amount(found['amount'], currency)}, {found['status']}"
-        typer.confirm(f"{name.capitalize()} {how_much} of {whole}?", abort=True, err=True)
+        _confirm(f"{name.capitalize()} {how_much} of {whole}?")
     return {"transaction_id": found["transaction_id"], "amount": amount_minor}
 
 
 def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) -> None:
     """Send the command and show its answer. We print the key first, so that the person can repeat a failed command."""
     from payments_cli import output
-    from payments_cli.api import Exit, Failed
 
     if key is not None and not (key.isascii() and key.isprintable()):
         _usage("--idempotency-key can hold only visible ASCII characters.")
     if key is None:
         key = str(uuid.uuid4())
-        _say(f"Idempotency key: {key}")
-    again = f"The outcome is not known. Repeat the command with --idempotency-key {key}: it takes effect at most once."
-    try:
-        answer, is_settled = this.api.command(name, {n: v for n, v in body.items() if v is not None}, key)
-    except KeyboardInterrupt:
-        _say(again)
-        raise
-    except Failed as failed:
-        if failed.exit_code in (Exit.UNAVAILABLE, Exit.UNKNOWN) and failed.problem["code"] != "unreachable":
-            _say(again)
-        raise
-    if this.as_json:
-        _print_json(answer)
-    else:
-        output.out.print((output.refund_panel if name == "refund" else output.payment_panel)(answer, output.Clock(utc=False)))
+        # Without the key, nobody could repeat the command safely if its outcome stays unknown.
+        if not say(f"Idempotency key: {key}"):
+            raise _unsaid("The idempotency key", "Give the command a key of yours with --idempotency-key.")
+    course.again = f"The outcome is not known. Repeat the command with --idempotency-key {key}: it takes effect at most once."
+    answer, is_settled = this.api.command(name, {n: v for n, v in body.items() if v is not None}, key)
+    course.told, course.answered = answer, Exit.DONE if is_settled else Exit.UNKNOWN
     if not is_settled:
-        _say(f"The gateway has not answered yet, and the service keeps trying. Check with: payments show {answer['payment_id']}")
-        raise typer.Exit(Exit.UNKNOWN)
+        payment = answer.get("payment_id", "PAYMENT")
+        say(f"The gateway has not answered yet, and the service keeps trying. Check with: payments show {payment}")
+    panel = output.refund_panel if name == "refund" else output.payment_panel
+    _show(answer, lambda it: panel(it, output.Clock(utc=False)), this.as_json)
+    raise typer.Exit(course.answered)
+
+
+def _confirm(question: str) -> None:
+    """Ask at the terminal. Only a person who could read the question and says yes lets the command go on."""
+    if not say(question + " [y/N]"):
+        raise _unsaid("The question", "Use --yes to go without it.")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise typer.Abort
+
+
+def _unsaid(what: str, instead: str) -> Failed:
+    detail = f"Standard error cannot be written, so nothing was sent. {instead}"
+    return Failed({"title": f"{what} cannot be shown", "detail": detail, "code": "output_failed"}, Exit.OUTPUT)
 
 
 def _amount(words: list[str] | None, currency: str | None) -> tuple[int, str] | None:
@@ -407,10 +415,10 @@ def _moment(text: str | None, *, utc: bool) -> str | None:
     """Return a person's TIME as RFC 3339 in UTC."""
     if text is None:
         return None
-    if age := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
-        unit = {"m": "minutes", "h": "hours", "d": "days"}[age[2]]
-        return (datetime.now(UTC) - timedelta(**{unit: int(age[1])})).isoformat()
     try:
+        if age := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
+            unit = {"m": "minutes", "h": "hours", "d": "days"}[age[2]]
+            return (datetime.now(UTC) - timedelta(**{unit: int(age[1])})).isoformat()
         at = datetime.fromisoformat(text)
         if at.tzinfo is None and utc:
             at = at.replace(tzinfo=UTC)
@@ -420,22 +428,20 @@ def _moment(text: str | None, *, utc: bool) -> str | None:
 
 
 def _usage(message: str) -> NoReturn:
-    raise typer.BadParameter(message)
+    raise typer.BadParameter(plain(message))
 
 
-def _fail(failed: "Failed", *, as_json: bool) -> NoReturn:
-    if as_json:
-        _say(json.dumps(failed.problem))
-    else:
+def _show(answer: Any, form: Callable[[Any], "RenderableType"], as_json: bool, *, soft_wrap: bool = False) -> None:
+    """Print the answer as JSON, or in its form for people. A newer service's answer that does not fit it is JSON."""
+    if not as_json:
         from payments_cli import output
 
-        output.err.print(output.problem_text(failed.problem))
-    raise typer.Exit(failed.exit_code)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value))
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+        try:
+            output.out.print(form(plain(answer)), soft_wrap=soft_wrap)
+            return
+        except OutputFailed:
+            raise
+        except Exception:  # noqa: S110 - any member may be missing or of another type
+            pass
+    for each in answer if isinstance(answer, list) else [answer]:
+        typer.echo(json.dumps(each))

@@ -8,7 +8,20 @@ from typer import Argument, BadParameter, Option
 
 Method = Literal["credit_card", "debit_card", "paypal", "stripe"]
 Status = Literal["PENDING", "PROCESSING", "AUTHORIZED", "CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED", "FAILED", "VOIDED"]
-EventType = StrEnum("EventType", ["authorized", "successful", "failed", "refunded", "voided"])
+EventType = StrEnum(
+    "EventType",
+    [
+        "authorized",
+        "successful",
+        "failed",
+        "refunded",
+        "voided",
+        "capture_failed",
+        "refund_failed",
+        "void_failed",
+        "refused",
+    ],
+)
 Shell = Literal["bash", "zsh", "fish"]
 
 MONEY, LOOK, SETUP, WHERE = "Move money", "Look up", "Set up", "Deployment"  # panels of the help texts

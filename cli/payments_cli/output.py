@@ -1,9 +1,12 @@
 """Output for people: panels, tables and lines, in colour on a terminal."""
 
+import contextlib
 import os
 import sys
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -11,7 +14,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from payments_cli.ending import plain
 from payments_cli.money import format_amount
+from payments_cli.options import EventType
 
 WIDE = 120  # a payment fits on one line of so many columns
 STYLES = {
@@ -48,11 +53,21 @@ class Clock:
     """Formats the service's times (RFC 3339) in the local time zone, or in UTC."""
 
     def __init__(self, *, utc: bool) -> None:
-        self._utc = UTC if utc else None
-        self.zone = "UTC" if utc else datetime.now().astimezone().tzname() or "local time"
+        self._utc: tzinfo | None = UTC
+        self.zone = "UTC"
+        if not utc:
+            # TZ can name a zone that Python cannot use, or none that exists; the C library would show UTC under that name.
+            with contextlib.suppress(KeyError, ValueError, OverflowError, OSError):
+                name = os.environ.get("TZ", "").removeprefix(":")
+                if "/" in name and not name.startswith("/"):
+                    ZoneInfo(name)
+                self.zone, self._utc = plain(datetime.now().astimezone().tzname()) or "local time", None
 
     def show(self, at: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-        return datetime.fromisoformat(at).astimezone(self._utc).strftime(form)
+        try:
+            return datetime.fromisoformat(at).astimezone(self._utc).strftime(form)
+        except (ValueError, OverflowError, OSError):
+            return at  # as of the year 1, which has no local time
 
 
 def status(text: str, width: int = 0) -> Text:
@@ -128,23 +143,31 @@ def payment_rows(payments: list[dict[str, Any]], clock: Clock, *, header: bool) 
 def event_line(event: dict[str, Any], clock: Clock) -> Text:
     """Return one line: time, type, amount, the payment's status, its id if there is room, and its order."""
     payment = event["data"]
+    begin = [
+        Text(clock.show(event["time"], "%H:%M:%S"), "bright_black"),
+        Text(event["type"].removeprefix("payment.").ljust(max(map(len, EventType)))),
+    ]
+    end = [Text("duplicate", "yellow")] if event["duplicate"] else []
+    if event["type"] == "payment.refused":  # perhaps before there was a payment
+        return Text("  ").join([*begin, Text(payment["code"]), Text(payment["order_id"] or "no order"), *end])
     return Text("  ").join(
         [
-            Text(clock.show(event["time"], "%H:%M:%S"), "bright_black"),
-            Text(event["type"].removeprefix("payment.").ljust(10)),
+            *begin,
             Text((_money(payment["refund"]) if "refund" in payment else _taken(payment)).rjust(15)),
             status(payment["status"], 18),
             *([Text(payment["payment_id"])] if out.width >= WIDE else []),
             Text(payment["order_id"]),
-            *([Text("duplicate", "yellow")] if event["duplicate"] else []),
+            *end,
         ]
     )
 
 
-def problem_text(problem: dict[str, Any]) -> Group:
+def problem_text(problem: Mapping[str, Any]) -> Group:
     """Return a problem document as text: what went wrong, what to do, and the ids that support needs."""
     names = ("code", "decline_code", "advice_code", "payment_id", "payment_status", "refund_id", "amount_available", "request_id")
-    facts = [(name, problem.get(name)) for name in names]
+    minor = problem.get("amount_available")
+    readable = {**problem, "amount_available": None if minor is None else f"{minor} in the currency's minor unit"}
+    facts = [(name, readable.get(name)) for name in names]
     wrong_fields = [(error["location"], error["message"]) for error in problem.get("errors", ())]
     detail = Text(problem.get("detail", ""))
     return Group(

@@ -3,15 +3,19 @@
 import heapq
 import json
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Any
 
-from payments_cli.api import Exit, Failed
+from payments_cli.ending import Exit, Failed
 
 POLL_MS = 500  # how soon we notice Ctrl-C; an event ends the wait at once
 REMEMBERED_IDS = 100_000  # a duplicate follows its original within minutes, and so many ids take a few megabytes
 ATTRIBUTES, FIELDS = {"id", "type", "time", "subject"}, {"payment_id", "order_id", "status", "amount", "currency"}
+REFUSED = "payment.refused"
+MAX_AMOUNT = 999_999_999_999  # the service's
+CONTROLS = re.compile("[\0-\x1f\x7f-\x9f]")
 OPTIONS: dict[str, Any] = {
     "bootstrap_timeout_ms": 5000,  # kafka-python's default is 30 s, which is a long wait after a wrong address
     "reconnect_backoff_max_ms": 1000,  # we find a restarted broker within a second
@@ -23,8 +27,8 @@ OPTIONS: dict[str, Any] = {
 
 
 def events(
-    bootstrap_servers: str, topic: str, options: dict[str, Any], *, from_beginning: bool, say: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
+    bootstrap_servers: str, topic: str, options: dict[str, Any], *, from_beginning: bool, say: Callable[[str], object]
+) -> Generator[dict[str, Any]]:
     """Yield CloudEvents in their JSON form, for ever. `duplicate` is true if an earlier event had the same id. Raises Failed.
 
     A payment's events come in order. `say` shows a line to the person who waits. After the line that names Ctrl-C, we miss no
@@ -94,20 +98,30 @@ class _Reason(logging.Handler):
 
 
 def _event(record: Any) -> dict[str, Any] | None:
-    """Return the message as a CloudEvent, or None if it is not a payment event: other programs may write to the topic."""
+    """Return the message as a CloudEvent, or None if it is no event of ours: other programs may write to the topic."""
     try:
         headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
         attributes = {name.removeprefix("ce_"): value for name, value in headers.items() if name.startswith("ce_")}
         data = json.loads(record.value)
-        datetime.fromisoformat(attributes["time"])
-    except (AttributeError, KeyError, TypeError, ValueError):
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # fails for half a character and for NaN
+        year = datetime.fromisoformat(attributes["time"]).year
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
-    if not (attributes.keys() >= ATTRIBUTES and isinstance(data, dict) and data.keys() >= FIELDS):
+    if not (isinstance(data, dict) and 1970 <= year <= 9998):
+        return None
+    traceparent = {"traceparent": headers["traceparent"]} if "traceparent" in headers else {}
+    event = attributes | traceparent | {"datacontenttype": headers.get("content-type"), "data": data}
+    if attributes.get("type") == REFUSED:  # there may be no payment behind it
+        told = isinstance(data.get("code"), str) and isinstance(data.get("order_id"), str | None)
+        return event if told and "id" in attributes else None
+    if not (attributes.keys() >= ATTRIBUTES and data.keys() >= FIELDS):
         return None
     refund = data.get("refund", {"amount": 0, "currency": ""})
     numbers = [data["amount"], data.get("amount_captured", 0), refund.get("amount") if isinstance(refund, dict) else None]
     texts = [data[name] for name in FIELDS - {"amount"}] + [refund.get("currency") if isinstance(refund, dict) else None]
-    if not (all(isinstance(number, int) for number in numbers) and all(isinstance(text, str) for text in texts)):
+    if not all(type(number) is int and 0 <= number <= MAX_AMOUNT for number in numbers):
         return None
-    traceparent = {"traceparent": headers["traceparent"]} if "traceparent" in headers else {}
-    return attributes | traceparent | {"datacontenttype": headers.get("content-type"), "data": data}
+    # A terminal acts on control characters.
+    if not all(isinstance(text, str) and not CONTROLS.search(text) for text in (*texts, attributes["type"])):
+        return None
+    return event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 
@@ -26,6 +27,9 @@ def _padded(size_bytes: int) -> str:
         "Application/JSON",
         "application/json; charset=utf-8",
         "application/json;charset=UTF-8",
+        'application/json; charset="utf-8"',
+        "application/json; charset=utf8; x=y",
+        "application/json;",
         " application/json ; x=y",
     ],
 )
@@ -47,6 +51,27 @@ def test_other_media_types_are_refused(command: str, api: Api) -> None:
     ):
         with case(media_type):
             assert api.post(command, order(), headers={"content-type": media_type}).code == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_another_charset_is_refused_with_what_to_send(command: str, api: Api) -> None:
+    for charset in ("latin1", "iso-8859-1", "UTF-16", '"utf-16le"', "utf-8x", "ascii", ""):
+        with case(charset):
+            answer = api.post(command, order(), headers={"content-type": f"application/json; x=y; Charset = {charset}"})
+            assert answer.code == "unsupported_media_type"
+            assert answer.body["detail"] == "Send the body as Content-Type: application/json, in UTF-8."
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_compressed_body_is_refused_with_what_to_send(command: str, api: Api) -> None:
+    for encoding in ("gzip", "GZIP", "deflate", "br", "zstd", "compress", "gzip, identity", "aws-chunked", "utf-8"):
+        with case(encoding):
+            answer = api.post(command, gzip.compress(json.dumps(order()).encode()), headers={"content-encoding": encoding})
+            assert answer.code == "unsupported_media_type"
+            assert answer.body["detail"] == "Send the body uncompressed, without Content-Encoding."
+    for encoding in ("", "identity", " Identity "):
+        with case(encoding):
+            assert api.post("process", order(), headers={"content-encoding": encoding}).status == 201
 
 
 def test_a_body_of_16_kb_is_accepted_and_a_byte_more_is_not(api: Api) -> None:

@@ -81,9 +81,7 @@ def test_an_id_that_is_not_there_or_cannot_be_is_not_found(lone_shop: Shop, name
                 _ = history(lone_shop.service, caller, id_) if name == "history" else find(lone_shop.service, caller, name, id_)
 
 
-@pytest.mark.parametrize(
-    "order_id", ["o 1", "注文\u30007", "a\u00a0b", "x\u200dy", "\ue000", "é" * 64, "😀" * 64, "100 %", "' -- \\"]
-)
+@pytest.mark.parametrize("order_id", ["o 1", "注文\u30007", "\ue000", "é" * 64, "😀" * 64, "100 %", "' -- \\"])
 def test_every_order_that_can_be_paid_can_be_found(shop: Shop, order_id: str) -> None:
     payment = shop.captured(order_id=order_id)
     assert find(shop.service, reader(shop), "order_id", order_id) == (payment, [])

@@ -13,11 +13,12 @@ from fastapi import FastAPI
 
 from local.template import Function, load_template
 from payments import wiring
-from payments.api.routes import app_of, commands_router
-from payments.commands.catalog import served_by
+from payments.api.routes import app_of, commands_router, handler_of
+from payments.commands.catalog import COMMANDS, served_by
+from payments.commands.service import Service
 from payments.domain.ids import uuid7
 from payments.settings import settings_from
-from tests.api_client import EVERYTHING, Api, http_event, order
+from tests.api_client import EVERYTHING, Api, Context, http_event, order
 from tests.contract import documents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,9 +122,13 @@ def test_a_request_reaches_the_route_that_api_gateway_has_matched(prefix: str, a
     assert api.send(_behind(prefix, "GET", "/health")).status == 200
 
 
-def test_without_a_matched_route_the_clients_path_counts(api: Api) -> None:
+def test_without_a_matched_route_the_clients_path_counts(api: Api, service: Service) -> None:
     """A function URL matches nothing: its events have the route `$default`."""
     event = http_event("POST", "/api/v1/payments/process", order(), claims={"sub": "shop", "scope": EVERYTHING})
     assert api.send(event | {"routeKey": "$default"}).status == 201
+    staged = http_event("POST", "/prod/api/v1/payments/process", order(), claims={"sub": "shop", "scope": EVERYTHING})
+    staged["requestContext"]["stage"] = "prod"
+    reply = handler_of(app_of(commands_router(lambda: service, COMMANDS.values())))(staged | {"routeKey": "$default"}, Context())
+    assert reply["statusCode"] == 201
     trailing = http_event("POST", "/api/v1/payments/process/", order(), claims={"sub": "shop", "scope": EVERYTHING})
     assert api.send(trailing | {"routeKey": "$default"}).status == 404, "as API Gateway answers a trailing slash"

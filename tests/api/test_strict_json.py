@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
 import math
+import zlib
 from typing import Any
 
 import pytest
 
-from payments.api.bodies import MAX_BODY_BYTES, check_value, parse
-from payments.domain.errors import BodyTooLarge, MalformedJson
+from payments.api.bodies import MAX_BODY_BYTES, check_value, parse, validate
+from payments.commands.refund import RefundRequest
+from payments.domain.errors import BodyTooLarge, InvalidRequest, MalformedJson
+from tests.cases import case
 
 
 def nested(depth: int, opening: str = '{"a":', closing: str = "}") -> bytes:
@@ -93,6 +98,39 @@ def test_the_position_of_the_mistake_is_told() -> None:
         parse(b'{"a": 1,\n "b" 2}')
     with pytest.raises(MalformedJson, match="byte 6"):
         parse(b'{"a":"\xff"}')
+
+
+JSON = b'{"a": "x"}'
+
+NOT_UTF8_JSON: dict[str, list[bytes]] = {
+    "is empty; send a JSON object": [b"", b" ", b"\r\n\t ", b" " * 5000],
+    "begins with a byte order mark; send UTF-8 without one": [b"\xef\xbb\xbf" + JSON, b"\xef\xbb\xbf"],
+    "is UTF-16 or UTF-32; send UTF-8": [
+        JSON.decode().encode(encoding) for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+    ]
+    + [codecs.BOM_UTF16_BE + JSON.decode().encode("utf-16-be"), codecs.BOM_UTF32_BE + JSON.decode().encode("utf-32-be")],
+    "is compressed; send it as it was before": [
+        gzip.compress(JSON),
+        *(zlib.compress(JSON, level) for level in range(-1, 10)),
+        bytes.fromhex("28b52ffd0458510000") + JSON,
+    ],
+}
+
+
+@pytest.mark.parametrize("problem", NOT_UTF8_JSON)
+def test_a_body_in_another_form_is_refused_with_what_to_send(problem: str) -> None:
+    for body in NOT_UTF8_JSON[problem]:
+        with case(body), pytest.raises(MalformedJson) as refused:
+            parse(body)
+        assert refused.value.detail == f"The body {problem}."
+
+
+def test_json_that_was_encoded_twice_is_refused_and_called_so() -> None:
+    with pytest.raises(InvalidRequest, match="encoded twice"):
+        validate(RefundRequest, parse(json.dumps(json.dumps({"transaction_id": "txn_1"})).encode()))
+    with pytest.raises(InvalidRequest) as refused:
+        validate(RefundRequest, parse(b"[]"))
+    assert refused.value.detail == "Send a JSON object."
 
 
 @pytest.mark.parametrize("body", [b'{"canary7":tru}', b'{"a":"canary7\\q"}', b'{"canary7":1,"canary7":1}', b'canary7{"a":1}'])

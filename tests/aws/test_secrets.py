@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from payments import telemetry
 from payments.aws_auth import password_by, rds_token, secret
 from payments.broker.login import security_by
 from payments.settings import SettingsError, settings_from
@@ -35,6 +37,15 @@ def test_a_password_is_read_anew_for_each_connection(secrets_manager: Any) -> No
     assert password and password("host", 5432, "payments_service") == "old"
     secrets_manager.put_secret_value(SecretId=arn, SecretString=json.dumps({"password": "new"}))
     assert password("host", 5432, "payments_service") == "new"
+
+
+def test_no_level_of_logging_shows_a_password(secrets_manager: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """At DEBUG botocore would log the answer."""
+    arn = stored(secrets_manager, password="canary-in-the-log")
+    with caplog.at_level(logging.DEBUG):
+        assert secret(arn) == {"password": "canary-in-the-log"}
+    assert telemetry.logger.name == "payments", "telemetry is imported, as in every function"
+    assert "canary-in-the-log" not in caplog.text
 
 
 def test_brokers_get_user_name_and_password_over_tls(secrets_manager: Any) -> None:

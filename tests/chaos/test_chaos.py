@@ -46,9 +46,10 @@ class Run:
 RUNS = {
     "writes": Run({"sweep": Sweep(acts=("kill",), moments=("after",), cold=(True,), misses=2)}),
     "connections": Run({"sweep": Sweep(("process", "refund", "reconcile"), ("cut", "stall"), ("after",), (False,), misses=2)}),
-    "overtaken": Run({"stale": ("process", "reconcile")}),
+    "overtaken": Run({"stale": ("process", "reconcile", "capture-behind-void")}),
     "overtaking event": Run(mutant="an event overtakes an older one"),
     "early mark": Run(mutant="relay marks before"),
+    "untold refusal": Run(mutant="a final refusal is not written"),
     "three Syncs": Run(mutant="three Syncs"),
 }
 
@@ -99,8 +100,8 @@ pytestmark = pytest.mark.timeout(300)
 def test_every_network_write_of_every_flow_may_be_the_last(result: Outcome) -> None:
     hit = {kind: {where for kind_hit, where in result.points.hits if kind_hit == kind} for kind in KINDS}
     for kind in KINDS:
-        assert hit[kind] >= {"database", "broker", "reply", *(() if kind == "relay" else ("gateway",))}, kind
-        # Claim, settle and mark at the least.
+        assert hit[kind] >= {"database", "broker", "reply", *(() if kind in ("relay", "refused") else ("gateway",))}, kind
+        # Claim, settle and mark at the least. A refused one has claim, event and mark.
         assert result.points.hits[kind, "database"] >= 3, kind
     assert result.environments.tally.landed >= 80
 
@@ -115,7 +116,7 @@ def test_a_worker_that_was_overtaken_changes_nothing(result: Outcome) -> None:
     assert result.environments.tally.freezes >= 15
 
 
-@of_run("overtaking event", "early mark", "three Syncs")
+@of_run("overtaking event", "early mark", "untold refusal", "three Syncs")
 def test_a_seeded_defect_is_caught(result: Verdict) -> None:
     assert result.caught_by, result
 

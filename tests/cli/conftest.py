@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.stand import Stand, stands
 from tests.cli.terminal import Payments, Prefork
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -61,3 +62,9 @@ def payments(prefork: Prefork, data_dir: Path) -> Payments:
 def payments_alone(prefork: Prefork, tmp_path: Path) -> Payments:
     """The command line where no service runs."""
     return Payments(prefork, {"DATA_DIR": str(tmp_path)})
+
+
+@pytest.fixture
+def standing_in() -> Iterator[Callable[..., Stand]]:
+    with stands() as start:
+        yield start

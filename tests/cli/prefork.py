@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 import time
@@ -52,6 +53,7 @@ def become(streams: list[int], arguments: list[str], environment: dict[str, str]
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the run of this process has ended with a handler of its own
     run(*arguments)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import re
+import shlex
 import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,9 +61,13 @@ class Prefork:
         )
         its.close()
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Done:
+    def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], *, out_fd: int | None = None, err_fd: int | None = None
+    ) -> Done:
+        """`out_fd` and `err_fd` are for streams that cannot be written; what is written into them is not in the result."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
-            socket.send_fds(self._channel, [b"\0"], [nothing.fileno(), out.fileno(), err.fileno()])
+            streams = [nothing.fileno(), *(file.fileno() if fd is None else fd for file, fd in ((out, out_fd), (err, err_fd)))]
+            socket.send_fds(self._channel, [b"\0"], streams)
             request = {"arguments": arguments, "environment": environment}
             self._channel.sendall(json.dumps(request).encode() + b"\n")
             exit_code = int(self._channel.recv(16))
@@ -93,6 +100,19 @@ class Payments:
         assert "Traceback" not in done.err, done.err
         return done
 
+    def into(self, *arguments: str, out_fd: int | None = None, err_fd: int | None = None) -> Done:
+        """Run to the end with streams that cannot be written."""
+        done = self._prefork.run(arguments, self.environment, out_fd=out_fd, err_fd=err_fd)
+        assert "Traceback" not in done.err, done.err
+        return done
+
+    def shell(self, line: str, **environment: str) -> Done:
+        """Run a line of the shell in which `payments` is the command line, as a process that Python starts anew."""
+        function = f'payments() {{ {shlex.quote(sys.executable)} -m payments_cli "$@"; }}\n'
+        settings = self.environment | environment
+        done = subprocess.run(["bash", "-c", function + line], env=settings, capture_output=True, timeout=TIMEOUT_S, check=False)
+        return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
     def json(self, *arguments: str) -> Any:
         """Return the JSON that the command prints. The command must succeed."""
         done = self(*arguments, "--json")
@@ -106,24 +126,39 @@ class Payments:
             [*COMMAND, *arguments], env=self.environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
         )
 
-    def at_terminal(self, *arguments: str, typed: str = "", **environment: str) -> Done:
-        """Run to the end at a terminal. The output holds both streams in the order of their arrival."""
+    def at_terminal(self, *arguments: str, typed: str = "", program: Sequence[str] = COMMAND, **environment: str) -> Done:
+        """Run to the end at a terminal, and type when it asks. The output holds both streams in the order of their arrival."""
         ours, its = pty.openpty()
         settings = self.environment | {"TERM": "xterm-256color", "COLUMNS": "100"} | environment
         with contextlib.closing(os.fdopen(ours, "rb+", buffering=0)) as terminal:
-            process = subprocess.Popen([*COMMAND, *arguments], env=settings, stdin=its, stdout=its, stderr=its)
+            process = subprocess.Popen(
+                [*program, *arguments],
+                env=settings,
+                stdin=its,
+                stdout=its,
+                stderr=its,
+                preexec_fn=own_terminal,  # noqa: PLW1509 - it takes no lock that a thread of ours could hold
+            )
             os.close(its)
-            terminal.write(typed.encode())
             output = b""
             with contextlib.suppress(OSError):  # reading fails once no process has the terminal open
                 while part := terminal.read(4096):
                     output += part
+                    if typed and b"[y/N]" in output:
+                        terminal.write(typed.encode())
+                        typed = ""
             return Done(process.wait(TIMEOUT_S), output.decode(), "")
 
     def charged(self, *options: str, order: str = "", amount: str = "19.99 USD") -> dict[str, Any]:
         """Return a new payment."""
         payment: dict[str, Any] = self.json("process", order or new_order(), amount, "--payment-token", "tok_ok", *options)
         return payment
+
+
+def own_terminal() -> None:
+    """Make the standard input the terminal of a session of its own, so that its Ctrl-C reaches the process."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def new_order() -> str:

@@ -6,13 +6,17 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 
+from payments_cli import tail
+from tests import foreign_records
+from tests.cases import case
 from tests.cli.terminal import Payments, new_order
-from tests.foreign_records import SENDABLE, UNKNOWN_CURRENCY
+from tests.foreign_records import EVENTS, SENDABLE, UNKNOWN_CURRENCY
 from tests.servers import Broker
 
 
@@ -55,7 +59,7 @@ def test_json_events_are_cloud_events(payments: Payments) -> None:
         assert tail.wait(10) == 0
     data = event.pop("data")
     assert (data["payment_id"], data["status"]) == (payment["payment_id"], "CAPTURED")
-    expected = {"specversion": "1.0", "type": "payment.successful", "subject": payment["payment_id"], "sequence": "1"}
+    expected = {"specversion": "1.0", "type": "payment.successful", "subject": payment["payment_id"], "sequence": "0000000001"}
     assert event | expected == event and event["duplicate"] is False and event["datacontenttype"] == "application/json"
 
 
@@ -106,6 +110,48 @@ def test_a_duplicate_is_marked_and_what_is_no_event_is_passed_over(payments: Pay
     assert shown[0].split() == ["12:00:00", "successful", "19.99", "USD", "CAPTURED", "p", "o"]
 
 
+def test_a_refusal_is_shown_with_its_code_and_its_order(payments: Payments, elsewhere: Broker) -> None:
+    topic = elsewhere.new_topic()
+    refusals: list[tuple[Any, list[tuple[str, bytes]]]] = []
+    for number, value in enumerate(
+        [
+            {"order_id": "o-1", "code": "order_already_paid", "detail": "no", "operation": "process", "payment_id": None},
+            {"order_id": None, "code": "idempotency_key_reused", "idempotency_key": "k", "payment_id": "p"},
+            {"order_id": "\x1b[2J", "code": "invalid_request", "unheard_of": [{}]},
+            {"order_id": "no code"},
+            {"order_id": 7, "code": "invalid_request"},
+            ["invalid_request"],
+        ]
+    ):
+        headers = {"ce_id": f"r{number}", "ce_type": "payment.refused", "ce_time": "2026-01-31T12:00:00Z"}
+        refusals.append((value, [(name, text.encode()) for name, text in headers.items()]))
+    with contextlib.closing(KafkaProducer(bootstrap_servers=elsewhere.bootstrap_servers)) as producer:
+        for value, attributes in [*refusals[3:], *refusals[:3]]:
+            producer.send(topic, json.dumps(value).encode(), key=b"p", headers=attributes).get(10)
+    there = ("tail", "--bootstrap-servers", elsewhere.bootstrap_servers, "--topic", topic, "--from-beginning")
+    shown = payments(*there, "--type", "refused", "--limit", "3")
+    assert [line.split() for line in shown.out.splitlines()] == [
+        ["12:00:00", "refused", "order_already_paid", "o-1"],
+        ["12:00:00", "refused", "idempotency_key_reused", "no", "order"],
+        ["12:00:00", "refused", "invalid_request", "\\x1b[2J"],
+    ]
+    assert shown.err.count("Skipped a record") == 3
+    assert payments(*there, "--order", "o-1", "--limit", "1", "--json").json["data"] == refusals[0][0]
+    assert payments(*there, "--payment", "p", "--limit", "1", "--json").json["data"] == refusals[1][0]
+
+
+def test_lines_of_all_types_line_up(payments: Payments, elsewhere: Broker) -> None:
+    topic = elsewhere.new_topic()
+    with contextlib.closing(KafkaProducer(bootstrap_servers=elsewhere.bootstrap_servers)) as producer:
+        for name in ("capture_failed", "refund_failed", "void_failed", "successful"):
+            headers = list(foreign_records.headers(type=f"payment.{name}", id=name))
+            producer.send(topic, foreign_records.value(), key=b"p", headers=headers).get(10)
+    there = ("tail", "--bootstrap-servers", elsewhere.bootstrap_servers, "--topic", topic, "--from-beginning", "--limit", "4")
+    lines = payments(*there).out.splitlines()
+    assert (len(lines), len({line.index("19.99 USD") for line in lines})) == (4, 1)
+    assert "capture_failed" in payments(*there[:-1], "1", "--type", "capture_failed").out
+
+
 def test_a_currency_that_is_no_longer_listed_is_shown_in_minor_units(payments: Payments, elsewhere: Broker) -> None:
     topic = elsewhere.new_topic()
     with contextlib.closing(KafkaProducer(bootstrap_servers=elsewhere.bootstrap_servers)) as producer:
@@ -143,3 +189,20 @@ def test_waiting_for_kafka_ends_with_ctrl_c_too(payments: Payments, tmp_path: Pa
 def test_without_a_service_tail_asks_where_kafka_is(payments_alone: Payments) -> None:
     done = payments_alone("tail")
     assert (done.exit_code, "PAYMENTS_KAFKA" in done.err) == (2, True)
+
+
+def test_tail_ends_when_its_reader_has_gone_or_the_disk_is_full(payments: Payments, elsewhere: Broker) -> None:
+    topic = elsewhere.new_topic()
+    with contextlib.closing(KafkaProducer(bootstrap_servers=elsewhere.bootstrap_servers)) as producer:
+        producer.send(topic, foreign_records.value(), key=b"p", headers=list(foreign_records.headers())).get(10)
+    there = f"payments tail --bootstrap-servers {elsewhere.bootstrap_servers} --topic {topic} --from-beginning"
+    gone = payments.shell(there + " | true; exit ${PIPESTATUS[0]}")
+    assert (gone.exit_code, "Traceback" in gone.err) == (141, False)
+    full = payments.shell(there + " --json >/dev/full")
+    assert (full.exit_code, full.problem["code"]) == (7, "output_failed")
+
+
+def test_an_event_is_read_whatever_else_its_record_carries() -> None:
+    for name, (message, attributes) in EVENTS.items():
+        with case(name):
+            assert tail._event(SimpleNamespace(value=message, headers=attributes))

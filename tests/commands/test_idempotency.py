@@ -22,6 +22,7 @@ from payments.domain.ids import uuid7
 from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
 from payments.gateway.port import GatewayRequest, Reply
+from payments.store import lookups
 from tests import servers
 from tests.fakes import Killed, approve, decline, kill, lose_reply
 from tests.shop import Books, Shop, at_once
@@ -238,6 +239,28 @@ def test_of_eight_duplicates_at_once_one_is_carried_out(shop: Shop, books: Books
     assert [(row["idempotency_key"], row["outcome"]) for row in operations] == [("k", "succeeded")]
     for one in shops:
         one.close()
+
+
+def test_what_its_duplicate_has_done_is_no_reason_to_refuse_a_request(
+    lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = lone_shop.authorized()
+    lone_shop.gateway.answer = lose_reply
+    lone_shop.void(payment.transaction_id)
+    standing, duplicate = lookups.standing, lone_shop.elsewhere()
+
+    def late(*named: Any) -> Any:
+        """Read the reason only after the void, which refused the claim, was declined and a duplicate has captured."""
+        monkeypatch.undo()
+        lone_shop.hears_later(decline, lone_books)
+        lone_shop.gateway.answer = approve
+        assert duplicate.capture(payment.transaction_id, key="k").outcome is Outcome.SUCCEEDED
+        return standing(*named)
+
+    monkeypatch.setattr(lookups, "standing", late)
+    result = lone_shop.capture(payment.transaction_id, key="k")
+    assert (result.outcome, result.replayed) == (Outcome.SUCCEEDED, True)
+    duplicate.close()
 
 
 @every_kind

@@ -511,3 +511,24 @@ def test_after_a_lost_reply_the_gateway_is_called_again_with_the_same_key(lone_s
     assert lone_shop.hears_later(approve, lone_books).settled == 1
     assert lone_books.payment(result.payment.payment_id)["status"] == "CAPTURED"
     assert lone_shop.gateway.keys == [f"pay-{result.payment.payment_id}"] * 2
+
+
+class Measured(Database):
+    """Keeps the size of each phase's parameters."""
+
+    def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
+        values = [value for statement in statements for value in statement.values if isinstance(value, str)]
+        self.sizes = [*getattr(self, "sizes", []), sum(len(value.encode()) for value in values)]
+        return super()._flush(statements)
+
+
+@pytest.mark.parametrize("character", ["語", "😀"])
+def test_the_parameters_of_every_phase_are_about_as_long_as_the_body(shop: Shop, character: str) -> None:
+    """An escape takes two or three times the bytes of its character, and statements over 16 KB pin RDS Proxy."""
+    value = character * 500
+    metadata = {f"key-{number}": value for number in range(15_000 // len(value.encode()))}
+    db = Measured.at(shop.url)
+    assert shop.with_(db=db).captured(metadata=metadata).metadata == metadata
+    assert len(db.sizes) >= 2
+    assert max(db.sizes) < 16 * 1024
+    db.close()

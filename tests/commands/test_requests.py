@@ -17,6 +17,7 @@ from payments.commands.void import VoidRequest
 from payments.domain.currencies import MINOR_UNIT_DIGITS
 from payments.domain.errors import IdempotencyKeyInvalid, InvalidRequest
 from tests.cases import case
+from tests.domain.test_text import MISTAKABLE
 
 PROCESS: dict[str, Any] = {"order_id": "order-1", "amount": 1999, "currency": "USD", "payment_method": "credit_card"}
 TRANSACTION: dict[str, Any] = {"transaction_id": "txn_1"}
@@ -100,7 +101,9 @@ TEXT_FIELDS: list[tuple[type[Any], dict[str, Any], str, int]] = [
 
 @pytest.mark.parametrize(("model", "fields", "name", "longest"), TEXT_FIELDS)
 def test_a_text_field_takes_text_up_to_its_length(model: type[Any], fields: dict[str, Any], name: str, longest: int) -> None:
-    for text in ("x", "é" * longest, "😀" * longest, "注文　7", "a\u00a0b", "o'; DROP TABLE payments --", " x "):
+    free = ("a\u00a0b", " x ", "e\u0301", "\u200f\u05e9\u05dc\u200f", "for \u2068Zoë\u2069", "می\u200cخ")
+    odd = () if name in {"order_id", "customer_id"} else free
+    for text in ("x", "é" * longest, "😀" * longest, "注文　7", "o'; DROP TABLE payments --", *odd):
         assert getattr(validate(model, fields | {name: text}), name) == text
 
 
@@ -118,6 +121,24 @@ def test_a_text_field_refuses_what_cannot_be_stored_or_shown(
     controls = [chr(code) for code in (0, 1, 9, 10, 13, 0x1F, 0x7F, 0x80, 0x85, 0x9F)]
     for wrong in ("", "x" * (longest + 1), "\ud800", "a\udfffb", *controls, *(f"a{control}b" for control in controls)):
         assert list(wrong_fields(model, fields | {name: wrong})) == [f"body.{name}"], repr(wrong)
+
+
+@pytest.mark.parametrize("name", ["order_id", "customer_id"])
+def test_a_new_id_that_another_id_can_be_mistaken_for_is_refused_with_the_rule(name: str) -> None:
+    rule = "must be in normal form NFC, without invisible characters and without white space at either end"
+    for text in MISTAKABLE:
+        with case(text):
+            assert wrong_fields(ProcessRequest, PROCESS | {name: text}) == {f"body.{name}": rule}
+
+
+@pytest.mark.parametrize("code", range(0x202A, 0x202F))
+def test_a_free_text_that_reorders_what_follows_is_refused(code: int) -> None:
+    rule, text = "must hold no characters that reorder the text (U+202A to U+202E)", f"a{chr(code)}b"
+    assert wrong_fields(ProcessRequest, PROCESS | {"description": text}) == {"body.description": rule}
+    for model in (VoidRequest, RefundRequest):
+        assert wrong_fields(model, TRANSACTION | {"reason": text}) == {"body.reason": rule}
+    assert list(wrong_fields(ProcessRequest, PROCESS | {"metadata": {"k": text}}).values()) == [rule]
+    assert list(wrong_fields(ProcessRequest, PROCESS | {"metadata": {text: "v"}}).values()) == [rule]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,8 +14,9 @@ import jsonschema
 import pytest
 
 from contract import asyncapi
+from contract.examples import EVENTS
 from payments.api import direct
-from payments.broker.kafka import KafkaPublisher
+from payments.broker.kafka import KafkaPublisher, message_of
 from payments.commands.service import Deadline, Service
 from payments.domain.payment import EVENT_TYPES
 from payments.scheduled.reconcile import reconcile
@@ -55,7 +58,8 @@ def test_its_schemas_refuse_what_is_never_sent(name: str) -> None:
     (example,) = MESSAGES[name]["examples"]
     headers, payload = example["headers"], example["payload"]
     for wrong in (
-        {"ce_sequence": "0"},
+        {"ce_sequence": "0000000000"},
+        {"ce_sequence": "1"},
         {"ce_specversion": "0.3"},
         {"ce_id": "1"},
         {"content-type": "text/plain"},
@@ -69,6 +73,16 @@ def test_its_schemas_refuse_what_is_never_sent(name: str) -> None:
     for wrong_value in ({"amount": "1999"}, {"payment_token": "tok_ok"}, {"status": "PAID"}, {"payment_id": "1"}):
         with pytest.raises(jsonschema.ValidationError):
             documents.check_message(headers, payload | wrong_value)
+
+
+def test_sequences_are_in_order_as_text_too() -> None:
+    """CloudEvents' extension of this name compares texts. The largest number is the largest that the outbox's column holds."""
+    event = next(iter(EVENTS.values()))
+    numbers = [*range(1, 25), 99, 100, 999_999_999, 1_000_000_000, 2**31 - 1]
+    texts = [dict(message_of(replace(event, sequence=number))["headers"])["ce_sequence"].decode() for number in numbers]
+    assert texts == sorted(texts)
+    assert [int(text) for text in texts] == numbers
+    assert all(re.fullmatch(asyncapi.HEADERS["ce_sequence"]["pattern"], text) for text in texts)
 
 
 @pytest.fixture
@@ -126,7 +140,7 @@ def test_what_is_really_produced_is_what_it_says(
     assert refusal.value.items() >= refused["body"].items()
     del by_payment[event_id]
     for payment_id, each in by_payment.items():
-        assert [message.headers["ce_sequence"] for message in each] == [str(number + 1) for number in range(len(each))]
+        assert [message.headers["ce_sequence"] for message in each] == [f"{number:010}" for number in range(1, len(each) + 1)]
         for message in each:
             assert message.headers["ce_subject"] == message.value["payment_id"] == payment_id
             assert message.headers["ce_time"] == message.value["updated_at"]

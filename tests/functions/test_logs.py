@@ -158,6 +158,41 @@ def test_tokens_and_personal_data_are_not_logged(start: Callable[..., LambdaRunt
     assert "tok_" not in function.logs()
 
 
+TALKATIVE: list[dict[str, str]] = [
+    {"POWERTOOLS_LOGGER_LOG_EVENT": "true"},
+    {
+        "POWERTOOLS_LOGGER_LOG_EVENT": "1",
+        "POWERTOOLS_DEV": "true",
+        "POWERTOOLS_DEBUG": "true",
+        "LOG_LEVEL": "DEBUG",
+        "POWERTOOLS_LOG_LEVEL": "DEBUG",
+        "POWERTOOLS_LOGGER_SAMPLE_RATE": "1",
+        "PYTHONASYNCIODEBUG": "1",
+    },
+    {"AWS_LAMBDA_LOG_LEVEL": "TRACE", "AWS_LAMBDA_LOG_FORMAT": "JSON", "POWERTOOLS_LOG_LEVEL": "DEBUG"},
+]
+"""Variables that make Powertools, the runtime and the libraries say more. Somebody sets them to find a fault."""
+
+
+@pytest.mark.parametrize("variables", TALKATIVE, ids=["the event", "Powertools", "the runtime"])
+def test_no_variable_makes_the_log_show_tokens_or_personal_data(
+    variables: dict[str, str], start: Callable[..., LambdaRuntime]
+) -> None:
+    function = start("process", variables)
+    private = {"description": "Hush one", "customer_id": "hush-two", "metadata": {"hush-three": "hush-four"}}
+    for token in ("tok_ok", "tok_hush", "tok_timeout_then_captured", "tok_stolen_card"):
+        event = _process(**private, payment_token=token)
+        event["headers"]["authorization"] = "Bearer hush.jwt.canary"
+        event["headers"]["x-api-key"] = "hush-key"
+        assert function.invoke(event).payload["statusCode"] in {201, 202, 402}
+        direct = {"order_id": str(uuid4()), "amount": 1, "currency": "USD", "payment_method": "paypal"}
+        function.invoke(direct | private | {"payment_token": token})
+        function.invoke(direct | private | {"payment_token": token, "amount": "hush"})
+    assert "INFO" in function.logs()
+    assert "hush" not in function.logs().lower()
+    assert "tok_" not in function.logs()
+
+
 def test_the_level_of_the_template_is_heeded(start: Callable[..., LambdaRuntime]) -> None:
     function = start("process", {"POWERTOOLS_LOG_LEVEL": "ERROR"})
     assert _logged(function.invoke(_process())) == []

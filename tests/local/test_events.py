@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 from kafka import KafkaProducer
 
 from local import events
 from tests.cases import case
-from tests.foreign_records import FOREIGN, SENDABLE, UNKNOWN_CURRENCY, headers, value
+from tests.foreign_records import EVENTS, FOREIGN, REFUSAL, SENDABLE, UNKNOWN_CURRENCY, headers, value
 from tests.servers import Broker
 
 
@@ -30,7 +32,29 @@ def test_a_record_of_another_program_is_skipped_and_the_next_event_is_shown(brok
     assert "1999 minor units of BGN" in lines[-2]
 
 
+def test_an_event_is_read_whatever_else_its_record_carries() -> None:
+    for name, (message, attributes) in EVENTS.items():
+        with case(name):
+            assert events._event(SimpleNamespace(value=message, headers=attributes))
+
+
 def test_every_foreign_record_is_none_of_our_events() -> None:
     for name, (message, attributes) in FOREIGN.items():
         with case(name):
             assert events._event(SimpleNamespace(value=message, headers=attributes)) is None
+
+
+def test_a_refusal_is_shown_with_its_order_and_code_and_without_an_amount() -> None:
+    cases: dict[str, tuple[dict[str, Any], list[str]]] = {
+        "an order": (REFUSAL, ["payment.refused", "o", "process:", "invalid_request"]),
+        "nothing that was valid": (
+            REFUSAL | {"operation": None, "order_id": None},
+            ["payment.refused", "a", "command:", "invalid_request"],
+        ),
+    }
+    for name, (refusal, words) in cases.items():
+        with case(name):
+            record = SimpleNamespace(value=json.dumps(refusal).encode(), headers=headers(type="payment.refused"))
+            event = events._event(record)
+            assert event is not None
+            assert event.line().split()[1:] == words

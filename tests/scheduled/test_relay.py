@@ -349,7 +349,7 @@ def test_an_event_reaches_the_topic_as_a_cloud_event(shop: Shop, books: Books, b
             "ce_type": row["type"],
             "ce_time": rfc3339(row["created_at"]),
             "ce_subject": str(payment.payment_id),
-            "ce_sequence": str(row["sequence"]),
+            "ce_sequence": f"000000000{row['sequence']}",
             "content-type": "application/json",
             "traceparent": TRACEPARENT,
         }
@@ -369,7 +369,7 @@ def test_on_the_topic_each_payments_events_are_in_order(
     assert len({message.headers["ce_id"] for message in found}) == len(found) == 120
     for payment_id in payment_ids:
         own = of_payment(found, payment_id)
-        assert [message.headers["ce_sequence"] for message in own] == ["1", "2", "3", "4"]
+        assert [message.headers["ce_sequence"] for message in own] == [f"000000000{number}" for number in (1, 2, 3, 4)]
         assert [message.headers["ce_type"] for message in own] == STORY
 
 
@@ -399,7 +399,7 @@ def test_a_broker_that_stops_answering_costs_no_payment_and_gets_its_events_when
     assert ids == {str(event_id) for (event_id,) in lone_books.query("SELECT event_id FROM outbox")}
     sequences = [message.headers["ce_sequence"] for message in of_payment(found, first.payment_id)]
     assert sequences == sorted(sequences)
-    assert set(sequences) == {"1", "2"}
+    assert set(sequences) == {"0000000001", "0000000002"}
 
 
 def test_a_broker_that_is_not_there_is_asked_once_in_a_while_and_no_one_waits_long() -> None:

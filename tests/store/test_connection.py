@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,9 +21,10 @@ from payments.domain.errors import InternalError, ServiceUnavailable
 from payments.domain.ids import uuid7
 from payments.domain.operation import Draft
 from payments.domain.payment import PaymentStatus, ProcessingStarted, apply
-from payments.store.address import connection_options, logged_in
+from payments.store.address import SESSION, connection_options, logged_in
 from payments.store.claims import INSERT_PAYMENT, NotClaimed, claim_process
 from payments.store.connection import (
+    IDLE_LIMIT_S,
     READ_TIMEOUT_S,
     SQLSTATE_ERRORS,
     Bound,
@@ -168,10 +170,8 @@ def test_times_are_utc_whatever_zone_the_server_shows(notes: servers.Database) -
         datetime(1890, 1, 1, tzinfo=UTC),
     ]
     for zone in ("UTC", "Asia/Kolkata", "America/St_Johns", "Europe/Amsterdam"):  # +5:30, -2:30, and +0:19:32 in 1890
-        with contextlib.closing(connect(notes.owner_url)) as owner:
-            [[name]] = owner.run("SELECT current_database()")
-            owner.run(f"ALTER DATABASE {name} SET timezone = '{zone}'")
-        db = Database.at(notes.service_url)
+        options = connection_options(notes.service_url) | {"startup_params": {"TimeZone": zone}}
+        db = Database(partial(Connection, **options))
         assert db.run(Statement("SHOW timezone")()) == [[[zone]]]
         rows = db.run(*(Bound("SELECT $1::timestamptz", (moment,)) for moment in moments))
         assert [row[0][0] for row in rows] == moments
@@ -228,6 +228,27 @@ def test_a_connection_that_was_cut_while_idle_is_made_anew(proxied: tuple[Databa
             pass
     db.run(NOTE(number=1))
     assert noted(notes) == [1]
+
+
+def test_a_connection_that_was_idle_for_a_minute_is_not_used_again(notes: servers.Database, fault_proxy: ProxyBefore) -> None:
+    """A gateway in between may have forgotten it. A statement on it would wait for the time-out and be a 503."""
+    now_s = 1_800_000_000.0
+    proxy = fault_proxy(notes.service_url)
+    options = connection_options(servers.with_address(notes.service_url, "127.0.0.1", proxy.port))
+    db = Database(lambda: Connection(**options), clock=lambda: now_s)
+    first = pid(db)
+    now_s += IDLE_LIMIT_S
+    assert pid(db) == first, "it was idle for a minute and no longer"
+    now_s += IDLE_LIMIT_S
+    assert pid(db) == first, "each use counts"
+    proxy.forget()
+    now_s += IDLE_LIMIT_S + 1
+    db.run(NOTE(number=1))
+    assert noted(notes) == [1]
+    second = pid(db)
+    now_s -= 1
+    assert pid(db) != second, "a clock that was set back does not say how long the connection was idle"
+    db.close()
 
 
 def test_a_phase_whose_server_process_ends_in_the_middle_is_sent_once_more(notes: servers.Database) -> None:
@@ -598,7 +619,15 @@ def test_no_error_quotes_the_row_that_caused_it(db: Database) -> None:
 
 # The database's address
 
-BASE = {"user": "me", "password": None, "host": "db", "port": 5432, "database": "payments", "timeout": 3.0}
+BASE = {
+    "user": "me",
+    "password": None,
+    "host": "db",
+    "port": 5432,
+    "database": "payments",
+    "timeout": 3.0,
+    "startup_params": SESSION,
+}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""Logs, metrics and trace context. Each log line is JSON, carries the request's ids, and passes the card filter last."""
+"""Logs, metrics and trace context. Each log line is JSON, carries the request's ids, and passes the card filter."""
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.logging.types import LogRecord
 from aws_lambda_powertools.metrics import MetricUnit
 
-from payments.domain.card_data import REMOVED, contains_card_number, redact
+from payments.domain.card_data import REMOVED, contains_card_number, digits_of, redact
 from payments.domain.errors import InternalError, PaymentsError
 from payments.settings import SettingsError
 
@@ -21,29 +22,27 @@ TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-
 
 
 class CardFreeFormatter(LambdaPowertoolsFormatter):
-    """Powertools' formatter with the card filter as its last step, so that the filter sees tracebacks and extra fields too.
+    """Powertools' formatter with the card filter before its last step, so that the filter sees tracebacks and extra fields too.
 
-    It filters the values before they become JSON, whose escapes put letters beside digits, and the whole line afterwards, because
-    some values become text only then.
+    It makes text of every value that is no JSON, so that nothing becomes text behind it. It does not filter the finished line,
+    where the words in the place of a number would stand without quotes.
     """
 
     def serialize(self, log: LogRecord) -> str:
-        return redact(super().serialize(cast(LogRecord, _redacted(log))))
+        return super().serialize(cast(LogRecord, _redacted(log)))
 
 
-def _redacted(value: Any) -> Any:
+def _redacted(value: Any, name: str = "") -> Any:
     match value:
         case str():
-            return redact(value)
+            return redact(value, name)
         case dict():
-            return {_redacted(key): _redacted(item) for key, item in value.items()}
+            return {_redacted(key): _redacted(item, f"{name}.{key}") for key, item in value.items()}
         case list() | tuple():
-            return [_redacted(item) for item in value]
-        case int() if contains_card_number(str(value)):
-            return REMOVED
-        case None | bool() | int() | float():
-            return value
-    return redact(str(value))  # An exception, for example, would become text only behind the filter.
+            return [_redacted(item, name) for item in value]
+        case None | int() | float():
+            return REMOVED if contains_card_number(digits_of(value), name) else value
+    return redact(str(value), name)  # an exception, for example
 
 
 def traceparent_of(header: str | None) -> str:
@@ -59,11 +58,16 @@ logger = Logger(service="payments", logger_formatter=CardFreeFormatter())
 metrics = Metrics(namespace="Payments", service="payments")
 
 
+# At DEBUG they log what they send and receive, which is passwords and customers' data, past our formatter and its card filter.
+for library in ("kafka", "botocore", "urllib3"):
+    logging.getLogger(library).setLevel(logging.WARNING)
+
 Handler = Callable[[Any, Any], Any]
 
 
 class InvocationFailed(Exception):
-    """A fault. Lambda invokes the function again because of it; the message carries a problem code and no data."""
+    """A fault, or a refusal that waiting may cure, because of which Lambda invokes again. The message carries a problem code and
+    no data."""
 
 
 def instrumented(handler: Handler) -> Handler:
@@ -91,7 +95,8 @@ def instrumented(handler: Handler) -> Handler:
             raise InvocationFailed(InternalError.code) from None
 
     flushed = metrics.log_metrics(with_ids, capture_cold_start_metric=True)
-    return cast(Handler, logger.inject_lambda_context(flushed, clear_state=True))
+    # An event holds bearer and payment tokens. `log_event=False` overrides POWERTOOLS_LOGGER_LOG_EVENT.
+    return cast(Handler, logger.inject_lambda_context(flushed, log_event=False, clear_state=True))
 
 
 def count(name: str, **dimensions: str) -> None:

@@ -64,7 +64,8 @@ def record(result: Result) -> None:
     telemetry.count("Operations", kind=kind, outcome=outcome)
     if outcome == Outcome.DECLINED and result.decline_code:
         telemetry.count("Declines", kind=kind, decline_code=result.decline_code)
-    telemetry.logger.info("operation", extra={"kind": kind, "outcome": outcome} | state_of(result.payment))
+    state = {"payment_id": str(result.payment.payment_id), "payment_status": result.payment.status.value}
+    telemetry.logger.info("operation", extra={"kind": kind, "outcome": outcome} | state)
 
 
 def reply_to_error(error: errors.PaymentsError, request_id: str) -> Reply:

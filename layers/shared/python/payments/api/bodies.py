@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from payments.domain.errors import BodyTooLarge, IdempotencyKeyInvalid, InvalidRequest, MalformedJson
+from payments.domain.text import shown_name
 
 MAX_BODY_BYTES = 16 * 1024
 """A request with full metadata needs a tenth of it. Statements over 16 KB would also pin RDS Proxy."""
@@ -20,6 +21,14 @@ MAX_DEPTH = 8
 MAX_ERRORS = 20
 """A body of 16 KB can be wrong in a thousand places. The first twenty are enough to correct it."""
 
+NOT_JSON = {
+    rb"[ \t\r\n]*$": "is empty; send a JSON object",
+    rb"\xef\xbb\xbf": "begins with a byte order mark; send UTF-8 without one",
+    rb"\xff\xfe|\xfe\xff|(?s:.?)\0": "is UTF-16 or UTF-32; send UTF-8",  # The first character of a JSON text is ASCII.
+    rb"\x1f\x8b|\x28\xb5\x2f\xfd|x[\x01\x5e\x9c\xda]": "is compressed; send it as it was before",  # gzip, zstd, zlib
+}
+"""How a body begins that is no JSON in UTF-8, and what its sender should know."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -27,6 +36,9 @@ def parse(body: bytes) -> Any:
     """Return the value of a JSON text. Raises BodyTooLarge; MalformedJson for bad UTF-8, duplicate keys, NaN and depth over 8."""
     if len(body) > MAX_BODY_BYTES:
         raise BodyTooLarge(f"Send at most {MAX_BODY_BYTES} bytes; this body has {len(body)}.")
+    for beginning, problem in NOT_JSON.items():
+        if re.match(beginning, body):
+            raise MalformedJson(f"The body {problem}.")
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -77,7 +89,8 @@ def _integer(digits: str) -> int | float:
 def validate(model: type[Model], value: object) -> Model:
     """Return the request in a JSON value. Raises InvalidRequest with every wrong field."""
     if not isinstance(value, dict):
-        raise InvalidRequest("Send a JSON object.", ("body", "must be a JSON object"))
+        twice = " This is a text, as of JSON that was encoded twice." if isinstance(value, str) else ""
+        raise InvalidRequest(f"Send a JSON object.{twice}", ("body", "must be a JSON object"))
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -89,14 +102,11 @@ def invalid_request(errors: Sequence[Mapping[str, Any]], prefix: str = "body") -
     shown = []
     for error in errors[:MAX_ERRORS]:
         path = [str(part) for part in ((prefix, *error["loc"]) if prefix else error["loc"])]
-        location = ".".join(part if re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,39}", part) else "?" for part in path)
-        message = "is not a field of this request" if error["type"] == "extra_forbidden" else _sentence(error["msg"])
+        location = ".".join(map(shown_name, path))
+        sentence = error["msg"][0].lower() + error["msg"][1:]
+        message = "is not a field of this request" if error["type"] == "extra_forbidden" else sentence
         shown.append((location, message))
     return InvalidRequest("Correct the fields listed in `errors`.", *shown)
-
-
-def _sentence(message: str) -> str:
-    return message[0].lower() + message[1:]
 
 
 def check_idempotency_key(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -32,12 +33,10 @@ class CheckedRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             try:
+                refuse_card_data(request.scope["path"], "path")
+                refuse_card_data([{name: value} for name, value in request.query_params.multi_items()], "query")
                 refuse_card_data(
-                    [
-                        request.scope["path"].split("/"),
-                        [{name: value} for name, value in request.query_params.multi_items()],
-                        {name: value for name, value in request.headers.items() if name not in UNCHECKED_HEADERS},
-                    ]
+                    {name: text for name, text in request.headers.items() if name not in UNCHECKED_HEADERS}, "header"
                 )
                 return await handle(request)
             except PaymentsError as error:
@@ -85,9 +84,12 @@ def idempotency_key_of(request: Request) -> str | None:
 
 async def json_of(request: Request) -> Any:
     """Return the value of the request's body. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson, CardDataNotAccepted."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+    media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    charset = re.search(r'charset\s*=\s*"?([^\s;"]*)', parameters)
+    if media_type.strip() != "application/json" or (charset and charset[1] not in ("utf-8", "utf8")):
+        raise UnsupportedMediaType("Send the body as Content-Type: application/json, in UTF-8.")
+    if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
     value = parse(await request.body())
     refuse_card_data(value)
     return value

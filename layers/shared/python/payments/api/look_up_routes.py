@@ -1,13 +1,11 @@
 """The routes of look-ups and health."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from payments import __version__
@@ -16,7 +14,7 @@ from payments.api.answers import Reply
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, response_of
 from payments.api.health import deep_checks
 from payments.broker.kafka import KafkaPublisher
-from payments.commands.fields import Text64
+from payments.commands.fields import Text64, rule
 from payments.commands.service import Service
 from payments.domain.events import payment_body, rfc3339
 from payments.domain.payment import PaymentName, PaymentStatus
@@ -33,20 +31,14 @@ class Anything(PathConvertor):
 register_url_convertor("anything", Anything())
 
 
-def _no_number(text: object) -> object:
-    """Refuse numbers. Pydantic would guess whether they are seconds or milliseconds since 1970."""
-    if isinstance(text, str) and "-" not in text[1:]:
-        raise PydanticCustomError("rfc3339", "must be a time with a zone, such as 2026-01-31T12:00:00Z")
-    return text
+def _is_no_number(text: object) -> bool:
+    """Pydantic would guess whether a number is seconds or milliseconds since 1970."""
+    return not isinstance(text, str) or "-" in text[1:]
 
 
-def _check_calendar(moment: datetime) -> datetime:
-    if not lookups.in_calendar(moment):
-        raise PydanticCustomError("calendar", "must lie between the years 1970 and 9998")
-    return moment
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_check_calendar)]
+RFC3339 = BeforeValidator(rule(_is_no_number, "rfc3339", "must be a time with a zone, such as 2026-01-31T12:00:00Z"))
+InCalendar = AfterValidator(rule(lookups.in_calendar, "calendar", "must lie between the years 1970 and 9998"))
+Moment = Annotated[AwareDatetime, RFC3339, InCalendar]
 
 
 class ListQuery(BaseModel):

@@ -73,8 +73,8 @@ class ApiGatewayHandler(Mangum):
 
 def _path(event: Any) -> str:
     route, parameters = event.get("routeKey", "$default").partition(" ")[2], event.get("pathParameters") or {}
-    if not route:  # `$default`: nothing was matched, as at a function URL.
-        return str(event["requestContext"]["http"]["path"])
+    if not route:  # `$default`: nothing was matched, as at a function URL. A stage that has a name is in the path.
+        return str(event["requestContext"]["http"]["path"]).removeprefix(f"/{event['requestContext'].get('stage')}")
     return re.sub(r"\{(\w+)\+?\}", lambda name: parameters.get(name[1], name[0]), route)
 
 

@@ -138,7 +138,8 @@ def message_of(event: Event) -> dict[str, Any]:
         "ce_type": event.type,
         "ce_time": rfc3339(event.created_at),
         "ce_subject": str(event.payment_id),
-        "ce_sequence": str(event.sequence),
+        # CloudEvents compares sequences as text, and the outbox's column has at most ten digits.
+        "ce_sequence": f"{event.sequence:010}",
         "content-type": "application/json",
         "traceparent": event.traceparent,
     }

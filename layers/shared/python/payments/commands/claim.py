@@ -47,7 +47,9 @@ def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service
         operation = ours.operation
         is_first = operation.attempt == 1 and operation.outcome is None
         return ours if is_first else result_of(command, ours, operation.outcome or Outcome.UNKNOWN)
-    # The key comes before the reason: a repeated capture that succeeded gets its success, not "already captured".
+    refusal = command.why_not(claimed, request, call, service)
+    # The key comes before the reason: a repeated capture that succeeded gets its success, not "already captured". We look for it
+    # after the reason, because a duplicate of this request may be carried out at any moment, and then be the reason itself.
     if earlier := _earlier_result(command, draft, service):
         return earlier
     if claimed.resent:
@@ -55,7 +57,7 @@ def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service
         # refuse the first sending too.)
         detail = "The request may have been started. Repeat it unchanged, or look the payment up."
         raise ServiceUnavailable(detail, retry_after_s=RETRY_AFTER_S)
-    raise command.why_not(claimed, request, call, service)
+    raise refusal
 
 
 def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Result | None:

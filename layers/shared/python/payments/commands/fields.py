@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -12,40 +13,41 @@ from payments.domain.currencies import MINOR_UNIT_DIGITS
 from payments.domain.errors import PaymentNotFound
 from payments.domain.money import MAX_AMOUNT_MINOR
 from payments.domain.payment import PaymentName
-from payments.domain.text import is_plain
+from payments.domain.text import is_in_order, is_plain, is_unmistakable
 
 MAX_METADATA_PAIRS = 20
 
 
-def _plain(text: str) -> str:
-    if not is_plain(text):
-        raise PydanticCustomError("plain_text", "must hold no control characters, NUL or lone surrogates")
-    return text
+def rule(holds: Callable[[Any], bool], name: str, message: str) -> Callable[[Any], Any]:
+    """Return a validator that refuses a value with the message, unless `holds` is true of it."""
+
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise PydanticCustomError(name, message)
+        return value
+
+    return check
 
 
-def _an_amount(value: object) -> object:
-    if type(value) is not int or not 1 <= value <= MAX_AMOUNT_MINOR:
-        raise PydanticCustomError(
-            "amount", "must be a JSON integer from 1 to 999999999999 in the currency's minor unit, such as 1999 for 19.99 USD"
-        )
-    return value
+Plain = AfterValidator(rule(is_plain, "plain_text", "must hold no control characters, NUL or lone surrogates"))
+InOrder = AfterValidator(rule(is_in_order, "in_order", "must hold no characters that reorder the text (U+202A to U+202E)"))
+NEW_ID_RULE = "must be in normal form NFC, without invisible characters and without white space at either end"
+CURRENCY_RULE = "must be an ISO 4217 currency code in capitals that has a minor unit, such as USD"
+AMOUNT_RULE = "must be a JSON integer from 1 to 999999999999 in the currency's minor unit, such as 1999 for 19.99 USD"
 
 
-def _a_currency(code: str) -> str:
-    if code not in MINOR_UNIT_DIGITS:
-        raise PydanticCustomError("currency", "must be an ISO 4217 currency code in capitals that has a minor unit, such as USD")
-    return code
-
-
-Plain = AfterValidator(_plain)
-Text40 = Annotated[str, StringConstraints(min_length=1, max_length=40, strict=True), Plain]
+Text40 = Annotated[str, StringConstraints(min_length=1, max_length=40, strict=True), Plain, InOrder]
 Text64 = Annotated[str, StringConstraints(min_length=1, max_length=64, strict=True), Plain]
 Text255 = Annotated[str, StringConstraints(min_length=1, max_length=255, strict=True), Plain]
-Text500 = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=True), Plain]
-MetadataValue = Annotated[str, StringConstraints(max_length=500, strict=True), Plain]
+Text500 = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=True), Plain, InOrder]
+# The id of something new. Text64 and Text255 also name what is there already, and an old row may have any plain id.
+NewId = Annotated[Text64, AfterValidator(rule(is_unmistakable, "unmistakable", NEW_ID_RULE))]
+MetadataValue = Annotated[str, StringConstraints(max_length=500, strict=True), Plain, InOrder]
 Metadata = Annotated[dict[Text40, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)]
-Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999]), BeforeValidator(_an_amount)]
-Currency = Annotated[str, Field(min_length=3, max_length=3, examples=["USD"]), AfterValidator(_a_currency)]
+IsAmount = BeforeValidator(rule(lambda value: type(value) is int and 1 <= value <= MAX_AMOUNT_MINOR, "amount", AMOUNT_RULE))
+IsCurrency = AfterValidator(rule(MINOR_UNIT_DIGITS.__contains__, "currency", CURRENCY_RULE))
+Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999]), IsAmount]
+Currency = Annotated[str, Field(min_length=3, max_length=3, examples=["USD"]), IsCurrency]
 
 
 class Request(BaseModel):

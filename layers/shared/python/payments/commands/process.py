@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from payments.commands.command import Command, state_of
-from payments.commands.fields import Amount, Currency, Metadata, Request, Text64, Text255, Text500
+from payments.commands.fields import Amount, Currency, Metadata, NewId, Request, Text255, Text500
 from payments.commands.service import Call, Service
 from payments.domain.errors import OrderAlreadyPaid, OrderInProgress
 from payments.domain.operation import Draft
@@ -22,13 +22,13 @@ from payments.store.claims import Claim, Claimed, NotClaimed
 class ProcessRequest(Request):
     """Take a payment for an order: at once, or authorize it now and capture it later (`capture_method: manual`)."""
 
-    order_id: Text64
+    order_id: NewId
     amount: Amount
     currency: Currency
     payment_method: Literal["credit_card", "debit_card", "paypal", "stripe"]
     payment_token: Annotated[Text255 | None, Field(repr=False)] = None
     capture_method: Literal["automatic", "manual"] = "automatic"
-    customer_id: Text64 | None = None
+    customer_id: NewId | None = None
     description: Text500 | None = None
     metadata: Metadata | None = None
 

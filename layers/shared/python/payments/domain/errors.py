@@ -13,8 +13,9 @@ PaymentsError
 │   ├── IdempotencyKeyInUse       the first request with this key is still running
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
-│   ├── InvalidRequest            a field is missing, unknown or has the wrong type or value
-│   ├── CardDataNotAccepted       something looks like a card number or a security code
+│   ├── MembersRefused            some members of the request are wrong, and `errors` names them
+│   │   ├── InvalidRequest        a field is missing, unknown or has the wrong type or value
+│   │   └── CardDataNotAccepted   something looks like a card number or a security code
 │   ├── AmountTooLarge            more than is authorized, or more than is left to refund
 │   └── IdempotencyKeyReused      the key was used for another request
 └── Fault                         our servers or our code failed; the caller may try again, unless `retryable` is false
@@ -109,16 +110,18 @@ class UnsupportedMediaType(Refused):
     code, title = "unsupported_media_type", "The body is not JSON"
 
 
-class InvalidRequest(Refused):
-    """Some fields are wrong. `wrong` holds pairs of location and message, and never the input."""
-
-    code, title = "invalid_request", "The request is not valid"
+class MembersRefused(Refused):
+    """Some members are wrong. `wrong` holds pairs of location and message, and never the input."""
 
     def __init__(self, detail: str, *wrong: tuple[str, str]) -> None:
         super().__init__(detail, extra={"errors": [{"location": location, "message": message} for location, message in wrong]})
 
 
-class CardDataNotAccepted(Refused):
+class InvalidRequest(MembersRefused):
+    code, title = "invalid_request", "The request is not valid"
+
+
+class CardDataNotAccepted(MembersRefused):
     code, title = "card_data_not_accepted", "Card data is not accepted"
 
 

@@ -29,7 +29,9 @@ def settle_by_hand(service: Service, found: Mapping[str, Any]) -> Result:
     state = claims.state_of(service.db, _operation_id(found))
     if state is None:
         raise NotSettled("there is no such operation")
-    operation, command = state.operation, COMMANDS[state.operation.kind]
+    operation, command = state.operation, COMMANDS.get(state.operation.kind)
+    if command is None:
+        raise NotSettled(f"this version of the service has no command {operation.kind}")
     if operation.outcome is not None:
         return result_of(command, state, operation.outcome, replayed=True)
     if not due.is_given_up(service.db, operation.operation_id):

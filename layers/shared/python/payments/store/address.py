@@ -9,6 +9,13 @@ from payments.aws_auth import Password
 CONNECT_TIMEOUT_S = 3.0
 """A healthy server in the same VPC answers a connect in milliseconds; 3 s lets one lost SYN be sent again (at 1 s)."""
 
+SESSION = {"client_encoding": "UTF8", "DateStyle": "ISO, MDY", "TimeZone": "UTC", "standard_conforming_strings": "on"}
+"""What our code and our SQL rely on. It goes into the start-up message, which overrides the settings of a role, of a database
+and of postgresql.conf. A SET would pin RDS Proxy, and PgBouncer would leave it to the next client. The conditions that pin RDS
+Proxy, as its documentation lists them, name SET and set_config and no parameter at start-up; it only refuses `options`.
+PgBouncer follows these four and gives each client its own. It refuses others, so there are no others here. The values are
+spelled as the server reports them, because PgBouncer compares the two."""
+
 
 def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
     """Return pg8000's arguments for `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`.
@@ -35,6 +42,7 @@ def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
         "port": parts.port or 5432,
         "database": unquote(parts.path.lstrip("/")) or unquote(parts.username),
         "timeout": CONNECT_TIMEOUT_S,
+        "startup_params": SESSION,
         "ssl_context": ssl.create_default_context(cafile=query.get("sslrootcert")) if sslmode == "verify-full" else False,
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import select
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -29,6 +30,11 @@ from payments.store.address import connection_options, logged_in
 
 READ_TIMEOUT_S = 6.0
 """Longer than the role's statement_timeout (5 s), so the server reports a slow statement before we give the connection up."""
+
+IDLE_LIMIT_S = 60.0
+"""We do not use a connection that was idle for longer. NAT gateways and load balancers forget an idle connection without a word
+(after 350 s in AWS), and a frozen function sends no keep-alive. What we send on such a connection is lost, which would cost the
+caller READ_TIMEOUT_S and a 503."""
 
 RETRY_AFTER_S = 2
 """A fail-over of RDS Proxy takes about as long."""
@@ -86,7 +92,8 @@ class Statement:
 def _parameter(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
-    return json.dumps(value) if isinstance(value, Mapping) else value
+    # An escape of a CJK character has twice its bytes. A statement must stay near the size of the request, see MAX_BODY_BYTES.
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +179,15 @@ def _bind(params: Sequence[str | None]) -> bytes:
 
 
 class Database:
-    """The one connection of this process. It is opened at first use, and again after an error that left it out of step."""
+    """The one connection of this process. It is opened at first use, and again after an error that left it out of step.
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._connect = connect
+    `clock` has to go on while the function is frozen, as the wall clock does and a monotonic clock does not.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], clock: Callable[[], float] = time.time) -> None:
+        self._connect, self._clock = connect, clock
         self._connection: Connection | None = None
+        self._used_at_s = 0.0
 
     @classmethod
     def at(cls, url: str, password: Password | None = None) -> Self:
@@ -208,7 +219,10 @@ class Database:
             raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), str(error)) from None
 
     def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
-        if self._connection is not None and self._connection.is_stale():
+        now_s = self._clock()
+        idle_s, self._used_at_s = now_s - self._used_at_s, now_s
+        # A clock that was set back does not say how long the connection was idle.
+        if self._connection is not None and (not 0 <= idle_s <= IDLE_LIMIT_S or self._connection.is_stale()):
             self.close()
         connection = self._connection or self._connect()
         self._connection = None  # until the answer is complete: an exception would leave it out of step
@@ -283,8 +297,8 @@ def _errors_as_ours() -> Iterator[None]:
             raise ConnectionLost(note) from None
         if kind is ServiceUnavailable:
             raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), note) from None
-        retryable = sqlstate[:2] not in PERMANENT
-        raise _noted(InternalError("The database refused the statement.", retryable=retryable), note) from None
+        detail = "refused the statement" if sqlstate != "22P05" else "is not encoded as UTF8 and cannot hold this text"
+        raise _noted(InternalError(f"The database {detail}.", retryable=sqlstate[:2] not in PERMANENT), note) from None
     except (InterfaceError, OSError) as error:
         # pg8000 wraps most socket errors in InterfaceError and lets the others through.
         note = type(error.__cause__ or error).__name__

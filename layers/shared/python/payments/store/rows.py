@@ -1,5 +1,6 @@
 """The columns that we read, and rows as dataclasses. Rows are read by these names, so a dataclass may order its fields freely."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,13 @@ def nulls(names: Sequence[str]) -> str:
 
 def payment_of(row: Sequence[Any]) -> Payment:
     record = dict(zip(PAYMENT, row, strict=True))
-    return Payment(**record | {"status": PaymentStatus(record["status"])})
+    return Payment(**record | {"status": PaymentStatus(record["status"]), "metadata": _texts(record["metadata"])})
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    """Return metadata as callers and consumers know it, whatever JSON an old row holds."""
+    pairs = metadata if isinstance(metadata, dict) else {} if metadata is None else {"value": metadata}
+    return {name: text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for name, text in pairs.items()}
 
 
 def operation_of(row: Sequence[Any]) -> Operation:
