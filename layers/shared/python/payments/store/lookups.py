@@ -10,6 +10,7 @@ from uuid import UUID
 
 from payments.domain.payment import Payment, PaymentName, PaymentStatus
 from payments.domain.refund import Refund
+from payments.store.claims import IN_FLIGHT
 from payments.store.connection import Bound, Database, Statement
 from payments.store.rows import PAYMENT, REFUND, columns, payment_of, refund_of
 
@@ -26,8 +27,8 @@ THE_OWNERS = {name: Statement(f"{PAYMENTS_WHERE} owner = :owner AND {sql}") for 
 # The caller whose claim was refused learns from one moment's state why, and whether waiting may help.
 STANDING = {
     name: Statement(f"""
-        SELECT EXISTS (SELECT FROM operations o
-                       WHERE o.payment_id = payments.payment_id AND o.kind <> 'refund' AND o.outcome IS NULL), {columns(PAYMENT)}
+        SELECT EXISTS (SELECT FROM operations
+                       WHERE payment_id = payments.payment_id AND kind <> 'refund' AND {IN_FLIGHT}), {columns(PAYMENT)}
         FROM payments WHERE owner = :owner AND {sql}
     """)
     for name, sql in _WHICH.items()

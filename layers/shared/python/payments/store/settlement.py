@@ -5,7 +5,7 @@ from enum import Enum
 
 from payments.domain.events import Event
 from payments.domain.operation import Operation
-from payments.store.claims import Claimed
+from payments.store.claims import IN_FLIGHT, Claimed
 from payments.store.connection import Database, Statement
 from payments.store.outbox import WAITS
 
@@ -14,7 +14,7 @@ from payments.store.outbox import WAITS
 SETTLE = Statement(f"""
     WITH held AS (
         SELECT operation_id FROM operations
-        WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL FOR UPDATE
+        WHERE operation_id = :operation_id AND attempt = :attempt AND {IN_FLIGHT} FOR UPDATE
     ), paid AS (
         UPDATE payments SET
             status = :status, status_reason = :status_reason, captured_minor = :captured_minor, refunded_minor = :refunded_minor,
@@ -40,13 +40,13 @@ SETTLE = Statement(f"""
 """)
 
 # The server's clock alone decides which moment of the schedule is next, so a function whose clock is fast skips none.
-GIVE_BACK = Statement("""
+GIVE_BACK = Statement(f"""
     UPDATE operations
     SET lease_until = now(), reply = :recorded::jsonb,
         next_attempt_at = created_at + make_interval(secs => (
             SELECT min(moment_s) FROM unnest(:schedule_s::float8[]) AS moment_s
             WHERE created_at + make_interval(secs => moment_s) > now()))
-    WHERE operation_id = :operation_id AND attempt = :attempt AND outcome IS NULL
+    WHERE operation_id = :operation_id AND attempt = :attempt AND {IN_FLIGHT}
     RETURNING next_attempt_at
 """)
 
