@@ -223,7 +223,8 @@ MUTANTS = (
     ),
     Mutant(
         "the connection reused after a time-out",
-        "was used for different requests",
+        # Often a gateway key is used for different requests too, but that depends on which rows arrive late.
+        "unexpected error",
         (
             Patch(
                 f"{PAYMENTS}/store/connection.py", "self._connection = None  # until", "self._connection = connection  # until"
