@@ -1,7 +1,5 @@
 """Logs, metrics and trace context. Each log line is JSON, carries the request's ids, and passes the card filter."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

@@ -1,7 +1,5 @@
 """The bodies of requests: strict JSON and validated fields. We refuse JSON that two parsers could read differently."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The checks that every HTTP request passes, and the way of every error back to the caller."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any

@@ -4,8 +4,6 @@ Outcomes (succeeded, declined, unknown) and final refusals return normally. Faul
 that Lambda retries the invocation and its on-failure queue receives it. This module does not import FastAPI.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 

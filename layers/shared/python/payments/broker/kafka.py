@@ -1,7 +1,5 @@
 """Events to Kafka: CloudEvents 1.0 in binary mode, keyed by payment so that a payment's events stay in order."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

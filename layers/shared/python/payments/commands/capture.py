@@ -1,7 +1,5 @@
 """Capture an authorization: all of it, or a part; the gateway releases the rest."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from payments.commands.command import OnPayment

@@ -1,7 +1,5 @@
 """Claim: write the operation and its lease before the gateway is called, or find out why that is not possible."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

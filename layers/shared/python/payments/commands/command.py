@@ -1,7 +1,5 @@
 """The base of the commands: all that one command decides. claim.py, phases.py and settle.py are the same for all of them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar

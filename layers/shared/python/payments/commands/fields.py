@@ -1,7 +1,5 @@
 """The fields of requests: their types, their limits, and the messages for wrong values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any, Self
 from uuid import UUID

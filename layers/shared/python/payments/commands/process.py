@@ -1,7 +1,5 @@
 """Process a payment: charge the customer now, or authorize the charge (`capture_method: manual`)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Annotated, Literal
 

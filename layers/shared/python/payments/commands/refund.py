@@ -1,7 +1,5 @@
 """Refund what was captured. The claim reserves the amount first; only the gateway's definite decline releases it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from payments.commands.command import OnPayment

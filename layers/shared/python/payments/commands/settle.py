@@ -1,7 +1,5 @@
 """Settle: write the outcome, the payment's new state and the event in one transaction."""
 
-from __future__ import annotations
-
 import logging
 import random
 import time

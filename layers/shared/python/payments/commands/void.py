@@ -1,7 +1,5 @@
 """Void an authorization: the gateway frees the money that it holds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from payments.commands.command import OnPayment

@@ -6,8 +6,6 @@ groups as on a card; what is glued to it does not hide it. The digits of all scr
 The table of issuers is our own: libraries know a few brands, or cost a cold start more than eight rows.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right

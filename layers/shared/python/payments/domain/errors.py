@@ -25,8 +25,6 @@ PaymentsError
 A gateway's decline is no error: it is one of the gateway's answers (gateway/port.py) and part of a Result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

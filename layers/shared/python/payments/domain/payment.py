@@ -1,7 +1,5 @@
 """A payment, the changes that can happen to it, and the one table that says which status may follow which."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The texts that we take from a caller: plain ones, and ids that look different when they are different."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """Scheduled: call the gateway again for operations whose outcome is unknown, and void authorizations that have run out."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Operations that are due for another attempt or given up, and authorizations that have run out. Reconcile reads them."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 from payments.settings import GATEWAY_KEY_LIFETIME_S
