@@ -478,7 +478,7 @@ MUTANTS = (
     ),
     Mutant(
         "a refusal overlooks the operation in flight",
-        "for good, and",
+        "was never authorized or captured",
         (
             Patch(
                 f"{PAYMENTS}/store/lookups.py",
