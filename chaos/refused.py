@@ -107,12 +107,9 @@ def _told(told: list[Row], deliveries: dict[str, Answer], evidence: Evidence) ->
             yield f"refusal {event_id} is on the topic and not in the outbox"
         elif json.loads(message.value) != rows[event_id]:
             yield f"refusal {event_id} has another value on the topic than in the outbox"
-        if (message.key, message.headers.get("ce_subject"), message.headers.get("ce_sequence")) != (
-            event_id,
-            event_id,
-            "0000000001",
-        ):
-            yield f"refusal {event_id} is on the topic as number {message.headers.get('ce_sequence')} of {message.key}"
+        number = message.headers.get("ce_sequence")
+        if (message.key, message.headers.get("ce_subject"), number) != (event_id, event_id, "0000000001"):
+            yield f"refusal {event_id} is on the topic as number {number} of {message.key}"
     for event_id in rows.keys() - seen:
         yield f"refusal {event_id} is not on the topic"
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from payments.domain.events import Event
@@ -18,6 +19,7 @@ WRITE = Statement("""
             now() + make_interval(secs => :publish_lease_s))
     ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 """)
+DATA = Statement("SELECT data FROM outbox WHERE event_id = :event_id")
 MARK_PUBLISHED = Statement("UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND published_at IS NULL")
 
 # A claim takes only the oldest unpublished event of each payment, so a payment's events leave in order, whichever function sends
@@ -60,6 +62,12 @@ PRUNE = Statement("""
 def write(db: Database, event: Event, publish_lease_s: float) -> bool:
     """Write an event that no settle writes. Returns False when the outbox has its id already, so that it is told once."""
     return bool(db.run(WRITE(event, publish_lease_s=publish_lease_s))[0])
+
+
+def data_of(db: Database, event_id: UUID) -> dict[str, Any] | None:
+    """Return the value of an event, or None when there is none. A published event is kept for some days."""
+    rows = db.run(DATA(event_id=event_id))[0]
+    return json.loads(rows[0][0]) if rows else None
 
 
 def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
