@@ -422,8 +422,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/api/direct.py",
-                """event_id = uuid5(NAMESPACE_URL, f"urn:payments:refused:{owner}:{told['operation']}:{once}")""",
-                "event_id = service.new_id()",
+                "refusal_event(_event_id(owner, once), ",
+                "refusal_event(service.new_id(), ",
             ),
         ),
         _points("refused", "kill", "after"),
