@@ -21,6 +21,7 @@ from payments.api.look_up_routes import health_router, lookups_router
 from payments.api.routes import app_of, commands_router
 from payments.commands.catalog import COMMANDS
 from payments.commands.command import Command
+from payments.commands.process import ProcessRequest
 from payments.domain.currencies import MINOR_UNIT_DIGITS
 from payments.domain.scopes import Scope
 from payments.domain.text import is_plain, is_visible
@@ -250,7 +251,7 @@ def _schemas() -> dict[str, Any]:
         properties = schema.get("properties", {})
         for field, value in properties.items():
             if name in {model.__name__ for model in requests}:
-                _say_what_validators_check(field, value)
+                _say_what_validators_check(field, value, is_new=name == ProcessRequest.__name__)
             elif "default" in value:  # An answer leaves out a member that does not apply, so it never holds null.
                 properties[field] = _not_null(value)
     found["Problem"]["properties"]["code"]["enum"] = sorted(PROBLEMS)
@@ -270,14 +271,15 @@ def schemas_of(*models: type[BaseModel]) -> dict[str, Any]:
     return {name: _without_titles(schema) for name, schema in definitions["$defs"].items()}
 
 
-def _say_what_validators_check(field: str, schema: dict[str, Any]) -> None:
-    pattern = UNMISTAKABLE if field in NEW_IDS else IN_ORDER if field in FREE_TEXTS else CONTROL_FREE
+def _say_what_validators_check(field: str, schema: dict[str, Any], *, is_new: bool) -> None:
+    """An id of something new has a stricter form than one that names what is there."""
+    pattern = UNMISTAKABLE if is_new and field in NEW_IDS else IN_ORDER if field in FREE_TEXTS else CONTROL_FREE
     for part in (schema, *schema.get("anyOf", ())):
         if field == "currency":
             part["enum"] = sorted(MINOR_UNIT_DIGITS)
         elif part.get("type") == "string" and "enum" not in part:
             part["pattern"] = pattern
-            if field in NEW_IDS:
+            if is_new and field in NEW_IDS:
                 part["description"] = (
                     "In Unicode's normal form NFC, without invisible characters and without white space at either end"
                 )

@@ -141,4 +141,5 @@ class RequestRefused(Problem):
 
     operation: str | None
     order_id: str | None
+    payment_id: str | None = None  # type: ignore[assignment]  # as the request wrote it
     idempotency_key: str | None

@@ -1,6 +1,6 @@
 """Check the protocol's model exhaustively with Spin, then show that the check can fail.
 
-    python -m model.check                 check all scenes and all mutants: some minutes and 2 GB
+    python -m model.check                 check all scenes and all mutants: some minutes and 3 GB
     python -m model.check lost_update     check the named scenes and mutants, and print each run that breaks an invariant
 
 You need `spin` and a C compiler. The exit code is 1 if an invariant does not hold, if the check misses a mutant, or if a tool is

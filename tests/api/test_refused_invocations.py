@@ -10,13 +10,26 @@ import pytest
 from payments.api import direct
 from payments.domain.errors import Refused, ServiceUnavailable
 from payments.domain.events import Event
+from payments.domain.ids import uuid7
 from payments.store.connection import Database
 from tests.api_client import order
 from tests.cases import case
+from tests.contract import documents
 from tests.fakes import approve, decline, lose_reply, refuse
 from tests.shop import Books, Shop
 
 CARD = "4242 4242 4242 4242"
+
+
+def _deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+DEEP: dict[str, Any] = {"x": _deep(20)}
+LONG: dict[str, Any] = {"x": "y" * 17_000}
 
 
 @dataclass
@@ -69,6 +82,11 @@ def test_a_refusal_for_good_is_told_with_order_key_and_code(shop: Shop) -> None:
         ),
         "no key": ("refund", {"order_id": "o-6"}, {"order_id": "o-6", "idempotency_key": None, "code": "invalid_request"}),
         "no object": ("refund", ["o-7"], {"operation": "refund", "order_id": None, "code": "invalid_request"}),
+        "nobody's transaction": (
+            "refund",
+            {"transaction_id": "txn_7", "idempotency_key": "k-8"},
+            {"transaction_id": "txn_7", "idempotency_key": "k-8", "code": "payment_not_found"},
+        ),
     }
     for name, (function, event, members) in cases.items():
         with case(name):
@@ -102,7 +120,8 @@ def test_a_refund_that_the_other_one_leaves_nothing_for_is_told(lone_shop: Shop,
     with pytest.raises(Refused):
         refund(lone_shop, "part", order_id=paid.order_id, amount=100)
     assert lone_shop.hears_later(approve, lone_books).settled == 1
-    assert refund(lone_shop, "part", order_id=paid.order_id, amount=100)["body"]["code"] == "payment_state_conflict"
+    told_once = refund(lone_shop, "part", order_id=paid.order_id, amount=100)
+    assert told_once["body"]["code"] == "payment_state_conflict"
     assert [refusal.data["idempotency_key"] for refusal in told(lone_shop)] == ["part"]
 
 
@@ -145,12 +164,38 @@ def test_a_command_on_a_payment_that_is_being_processed_is_raised(shop: Shop, co
 
 def test_a_refusal_is_told_once_for_a_key(shop: Shop) -> None:
     wrong = order(currency="usd", idempotency_key="k")
-    for number, event in enumerate([wrong, wrong, wrong | {"traceparent": "x"}, wrong | {"amount": 0}]):
+    same_key: list[dict[str, Any]] = [{}, {}, {"traceparent": "x"}, {"amount": 0}, DEEP, LONG]
+    for number, event in enumerate(wrong | other for other in same_key):
         assert invoke(shop, event, request_id=f"request-{number}")["outcome"] == "refused"
     assert len(told(shop)) == 1
     invoke(shop, wrong | {"idempotency_key": "another"})
     invoke(shop, {"operation": "void", "idempotency_key": "k"})
     assert len(told(shop)) == 3, "a key is one for each operation"
+    assert invoke(shop, order(order_id=wrong["order_id"], idempotency_key="k"))["outcome"] == "succeeded", "a slip is corrected"
+
+
+@pytest.mark.parametrize("command", ["capture", "void", "refund", "process"])
+def test_a_valid_request_that_was_refused_for_good_is_not_carried_out_later_under_its_key(shop: Shop, command: str) -> None:
+    """Lambda may deliver it once more after its sender has heard of the refusal and has sent another one."""
+    function = "refund" if command == "refund" else "process"
+    event = order() if command == "process" else {"operation": command}
+    event |= {"order_id": f"order-{uuid7()}", "idempotency_key": "k"}
+    paid = shop.authorized(order_id=event["order_id"]) if command == "process" else None
+    first = invoke(shop, event, function)
+    assert first["outcome"] == "refused"
+    if paid:
+        shop.void(paid.transaction_id)
+    elif command == "refund":
+        shop.captured(order_id=event["order_id"])
+    else:
+        shop.authorized(order_id=event["order_id"])
+    requests = len(shop.gateway.asked)
+    late = invoke(shop, event, function, "request-2")
+    assert late["body"].items() >= first["body"].items()
+    assert (late["outcome"], late["status"], late["replayed"]) == ("refused", first["status"], True)
+    assert (len(shop.gateway.asked), len(told(shop))) == (requests, 1)
+    assert invoke(shop, event | {"idempotency_key": "k-2"}, function)["outcome"] == "succeeded", "a new try has a new key"
+    documents.check_direct_answer(command, late)
 
 
 def test_without_a_key_a_refusal_is_told_once_for_a_request(shop: Shop) -> None:
@@ -199,11 +244,15 @@ def test_nothing_is_kept_of_card_data(shop: Shop, books: Books) -> None:
         "the key": {"idempotency_key": CARD.replace(" ", "")},
         "the operation": {"operation": CARD},
         "a text": {"description": CARD},
+        "the name of a member": {CARD: "x"},
+        "the order of a deep payload": {"order_id": CARD, **DEEP},
+        "the order of a long payload": {"order_id": CARD, **LONG},
     }
-    for name, place in places.items():
+    payloads: dict[str, Any] = {name: order(**place) for name, place in places.items()}
+    payloads |= {"no object": CARD, "a number": int(CARD.replace(" ", "")), "a list": [CARD], "any depth": _deep(5000)}
+    for name, event in payloads.items():
         with case(name):
-            event = order(**place)
-            assert invoke(shop, event, request_id=f"{name}-1")["body"]["code"] == "card_data_not_accepted"
+            assert invoke(shop, event, request_id=f"{name}-1")["outcome"] == "refused"
             first = told(shop)[-1]
             invoke(shop, event, request_id=f"{name}-1")
             assert told(shop)[-1] is first, "Lambda tries again with the same request id"
@@ -215,6 +264,6 @@ def test_nothing_is_kept_of_card_data(shop: Shop, books: Books) -> None:
 
 
 def test_a_value_that_may_hold_anything_is_not_told(shop: Shop) -> None:
-    for wrong in ("x" * 300, "a\nb", "a\x00b", 7, ["a"], {"a": "b"}, True):
+    for wrong in ("x" * 300, "a\nb", "a\x00b", "a\u202eb", 7, ["a"], {"a": "b"}, True):
         invoke(shop, order(order_id=wrong, idempotency_key="k" if wrong == 7 else f"k-{len(told(shop))}"))
         assert told(shop)[-1].data["order_id"] is None, wrong

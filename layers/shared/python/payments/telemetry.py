@@ -13,7 +13,7 @@ from aws_lambda_powertools.logging.types import LogRecord
 from aws_lambda_powertools.metrics import MetricUnit
 
 from payments.domain.card_data import REMOVED, contains_card_number, digits_of, redact
-from payments.domain.errors import InternalError, PaymentsError
+from payments.domain.errors import Fault, InternalError, PaymentsError
 from payments.settings import SettingsError
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -83,7 +83,8 @@ def instrumented(handler: Handler) -> Handler:
         try:
             return handler(event, context)
         except PaymentsError as error:
-            logger.exception("fault", extra={"code": error.code})
+            if isinstance(error, Fault):
+                logger.exception("fault", extra={"code": error.code})
             raise InvocationFailed(f"{error.code}: {error.detail}") from None
         except SettingsError as error:
             logger.error("the configuration is wrong: %s", error)

@@ -5,7 +5,7 @@ that Lambda retries the invocation and its on-failure queue receives it. This mo
 """
 
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from payments import telemetry
 from payments.api.answers import record, reply_to, reply_to_error
@@ -19,9 +19,9 @@ from payments.commands.phases import mark, perform, publish
 from payments.commands.service import Call, Deadline, Service
 from payments.commands.settle import PUBLISH_LEASE_S
 from payments.domain.card_data import contains_card_number, refuse_card_data
-from payments.domain.errors import CardDataNotAccepted, InvalidRequest, Refused
+from payments.domain.errors import BodyTooLarge, CardDataNotAccepted, InvalidRequest, MalformedJson, Refused
 from payments.domain.events import refusal_event
-from payments.domain.text import is_plain
+from payments.domain.text import is_in_order, is_plain
 from payments.store import outbox
 
 
@@ -31,61 +31,70 @@ def invoke(event: Any, context: Any, service: Service, owner: str, function: str
     Returns {"outcome": succeeded | declined | unknown | refused, "status": the HTTP status that it would have, "replayed",
     "body": the payment, the refund or the problem}. Raises Fault, and a refusal that waiting may cure.
     """
-    key = None
+    known: tuple[str, ...] = ()
     try:
         command, request, key, traceparent = _read(event, function)
+        known = (command.kind, key, request_hash(request))
+        if earlier := outbox.data_of(service.db, _event_id(owner, known)):
+            return _as_before(earlier)
         deadline = Deadline.in_s(context.get_remaining_time_in_millis() / 1000)
         call = Call(owner=owner, deadline=deadline, idempotency_key=key, traceparent=traceparent)
         result = perform(command, request, call, service)
     except Refused as error:
-        told = _told(event, function, key)
-        return _refused(error, told, told["idempotency_key"] or _once(error, event, context), context, service, owner)
+        return _refused(error, event, context, service, owner, function, known)
     record(result)
     reply = reply_to(result, context.aws_request_id)
     return {"outcome": result.outcome.value, "status": reply.status, "replayed": result.replayed, "body": reply.body}
 
 
 def _refused(
-    error: Refused, told: dict[str, str | None], once: str, context: Any, service: Service, owner: str
+    error: Refused, event: Any, context: Any, service: Service, owner: str, function: str, known: tuple[str, ...]
 ) -> dict[str, Any]:
     """Leave a trace of a refusal, because nobody reads the answer of an asynchronous invocation.
 
     A refusal that waiting may cure is raised, so Lambda tries again, and its on-failure queue keeps what stays refused. Any
-    other is told as an event, `once`. Raises Fault when the event cannot be written, so that Lambda tries again.
+    other is told as an event, once, and stands: the same request under the same key is not carried out any more, for example
+    when Lambda delivers it a second time. Raises Fault when the event cannot be written, so that Lambda tries again.
+
+    `known` is the operation, key and digest of a valid request.
     """
+    fields = event if isinstance(event, dict) else {}
+    named = {name: fields.get(name) for name in ("operation", "order_id", "payment_id", "transaction_id", "idempotency_key")}
+    named |= dict(zip(("operation", "idempotency_key"), known, strict=False))
+    # A refused request may hold anything. A value that is no plain text or looks like card data is left out.
+    told = {name: value if _is_harmless(value) else None for name, value in named.items()}
+    told["operation"] = told["operation"] or (function if fields.get("operation") is None else None)
     telemetry.record_refusal(error.code, **told)
     if error.retryable:
         raise error
+    if isinstance(error, CardDataNotAccepted | BodyTooLarge | MalformedJson) or not isinstance(event, dict):
+        # The card filter has refused the payload or has not seen it. Nothing may be kept that is made of a card number, not
+        # even a digest. Lambda's retries and duplicates have the same request id.
+        instead = str(context.aws_request_id)
+    else:
+        instead = digest({name: value for name, value in event.items() if name != "traceparent"})
+    once = known or (told["operation"] or "", told["idempotency_key"] or instead)
     reply = reply_to_error(error, context.aws_request_id)
-    event_id = uuid5(NAMESPACE_URL, f"urn:payments:refused:{owner}:{told['operation']}:{once}")
-    refusal = refusal_event(event_id, told | reply.body, service.clock())
+    refusal = refusal_event(_event_id(owner, once), told | reply.body, service.clock())
     if outbox.write(service.db, refusal, PUBLISH_LEASE_S):
         mark(publish([refusal], service), service)
     return {"outcome": "refused", "status": reply.status, "replayed": False, "body": reply.body}
 
 
-def _told(event: Any, function: str, key: str | None) -> dict[str, str | None]:
-    """Return what names a refused request: its operation, order and key. A refused request may hold anything, so a value that is
-    no plain text or looks like card data is left out.
-    """
-    fields = event if isinstance(event, dict) else {}
-    named = {
-        "operation": fields.get("operation", function),
-        "order_id": fields.get("order_id"),
-        "idempotency_key": key or fields.get("idempotency_key"),
-    }
-    return {name: value if _is_harmless(value) else None for name, value in named.items()}
+def _event_id(owner: str, once: tuple[str, ...]) -> UUID:
+    return uuid5(NAMESPACE_URL, "\n".join(("urn:payments:refused", owner, *once)))  # None of them holds a control character.
 
 
-def _once(error: Refused, event: Any, context: Any) -> str:
-    """Return what stands for the key of a request without one: Lambda's retries and duplicates agree on it."""
-    if isinstance(error, CardDataNotAccepted):
-        return str(context.aws_request_id)  # Nothing may be kept that is made of a card number, not even a digest.
-    return digest({name: value for name, value in event.items() if name != "traceparent"} if isinstance(event, dict) else event)
+def _as_before(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to a request that was refused for good before, from the event that told it."""
+    body = {name: value for name, value in data.items() if name not in ("operation", "idempotency_key") and value is not None}
+    return {"outcome": "refused", "status": body["status"], "replayed": True, "body": body}
 
 
 def _is_harmless(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_ID_CHARACTERS and is_plain(value) and not contains_card_number(value)
+    if not isinstance(value, str) or len(value) > MAX_ID_CHARACTERS:
+        return False
+    return is_plain(value) and is_in_order(value) and not contains_card_number(value)
 
 
 def _read(event: Any, function: str) -> tuple[Command[Any], Any, str, str]:
@@ -95,7 +104,8 @@ def _read(event: Any, function: str) -> tuple[Command[Any], Any, str, str]:
         raise InvalidRequest("Send a JSON object.", ("payload", "must be a JSON object"))
     refuse_card_data(event)
     fields = dict(event)
-    kind = fields.pop("operation", function)
+    kind = fields.pop("operation", None)
+    kind = function if kind is None else kind
     key, trace = fields.pop("idempotency_key", None), fields.pop("traceparent", None)
     commands = served_by(function)
     if not isinstance(kind, str) or kind not in commands:

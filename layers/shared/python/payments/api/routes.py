@@ -73,8 +73,9 @@ class ApiGatewayHandler(Mangum):
 
 def _path(event: Any) -> str:
     route, parameters = event.get("routeKey", "$default").partition(" ")[2], event.get("pathParameters") or {}
-    if not route:  # `$default`: nothing was matched, as at a function URL. A stage that has a name is in the path.
-        return str(event["requestContext"]["http"]["path"]).removeprefix(f"/{event['requestContext'].get('stage')}")
+    if not route:  # `$default`: nothing was matched, as at a function URL. A stage or an API mapping may stand before our path.
+        path = str(event["requestContext"]["http"]["path"])
+        return re.sub(rf"^/[^/]+(?=/health$|{PREFIX}(/|$))", "", path, count=1)
     return re.sub(r"\{(\w+)\+?\}", lambda name: parameters.get(name[1], name[0]), route)
 
 

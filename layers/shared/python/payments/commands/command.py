@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from payments.commands.fields import PaymentRequest, Request
 from payments.commands.service import Call, Service
-from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict, Refused
+from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict, Refused
 from payments.domain.money import format_amount
 from payments.domain.operation import Draft, Outcome
 from payments.domain.payment import Ended, Payment, PaymentStatus
@@ -60,10 +60,10 @@ class Command(ABC, Generic[AnyRequest]):
     def declined(self, reply: Declined, claimed: Claimed) -> Ended:
         """Return what the gateway's decline does to the payment."""
 
-    def in_doubt(self, error: Exception, call: Call) -> Exception:
+    def in_doubt(self, error: Exception, request: AnyRequest, call: Call) -> Exception:
         """Return the error for a caller whose claim may have been written although it failed.
 
-        The same request is safe to repeat: a payment is recognized by its order, a capture or a void by the payment's status.
+        The same request is safe to repeat: a payment is recognized by its order.
         """
         return error
 
@@ -74,6 +74,18 @@ class OnPayment(Command[OnPaymentRequest]):
     statuses: ClassVar[frozenset[PaymentStatus]]
     """The payment must have one of these, which `rule` puts into words."""
     rule: ClassVar[str]
+    may_repeat: ClassVar[bool] = True
+    """Whether the payment's status recognizes a repeated command. Two equal refunds are both legitimate."""
+
+    def in_doubt(self, error: Exception, request: OnPaymentRequest, call: Call) -> Exception:
+        # Without a key we cannot tell a repeated refund from a second one, nor whether an order has got a new payment meanwhile.
+        # Then we do not advise the caller to repeat it.
+        if call.idempotency_key is not None or (self.may_repeat and request.order_id is None):
+            return error
+        fault = error if isinstance(error, Fault) else InternalError("")
+        fault.retryable, fault.retry_after_s = False, None
+        fault.detail = f"The {self.kind} may have been started. Look the payment up before you repeat it with an Idempotency-Key."
+        return fault
 
     def limit_minor(self, payment: Payment) -> int:
         """Return the largest amount that the payment allows, in its minor unit."""
@@ -92,7 +104,7 @@ class OnPayment(Command[OnPaymentRequest]):
             detail = f"At most {format_amount(limit_minor, payment.currency)} is available."
             retryable = asked_minor <= limit_minor + payment.refund_reserved_minor
             return AmountTooLarge(detail, retryable=retryable, extra=state_of(payment) | {"amount_available": limit_minor})
-        detail = "Another command on this payment is in flight; try again in a moment."
+        detail = "Another command on this payment is in flight or has just ended; try again in a moment."
         return PaymentStateConflict(detail, retryable=True, extra=state_of(payment))
 
 

@@ -1,5 +1,6 @@
 """The fields of requests: their types, their limits, and the messages for wrong values."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -65,7 +66,7 @@ class PaymentRequest(Request):
     )
 
     transaction_id: Text255 | None = None
-    payment_id: Text255 | None = None
+    payment_id: Annotated[Text255, AfterValidator(str.lower)] | None = None
     order_id: Text255 | None = None
 
     @model_validator(mode="after")
@@ -79,7 +80,6 @@ class PaymentRequest(Request):
         """The name by which the request calls the payment, and its value. Raises PaymentNotFound when no payment can have it."""
         if self.payment_id is None:
             return ("order_id", self.order_id) if self.order_id is not None else ("transaction_id", str(self.transaction_id))
-        try:
-            return "payment_id", UUID(self.payment_id)
-        except ValueError:
-            raise PaymentNotFound("You have no payment with this payment_id.") from None
+        if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", self.payment_id):
+            raise PaymentNotFound("You have no payment with this payment_id.")
+        return "payment_id", UUID(self.payment_id)

@@ -34,7 +34,7 @@ def perform(command: Command[AnyRequest], request: AnyRequest, call: Call, servi
     except Refused:
         raise
     except Exception as error:
-        doubtful = command.in_doubt(error, call)
+        doubtful = command.in_doubt(error, request, call)
         if doubtful is error:
             raise
         raise doubtful from error

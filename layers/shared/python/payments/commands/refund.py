@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from payments.commands.command import OnPayment
 from payments.commands.fields import Amount, PaymentRequest, Text500
-from payments.commands.service import Call, Service
-from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict
+from payments.commands.service import Service
+from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
 from payments.domain.payment import REFUNDABLE, Ended, Payment, RefundFailed, RefundSucceeded
 from payments.domain.scopes import Scope
@@ -30,6 +30,7 @@ class Refund(OnPayment[RefundRequest]):
     request = RefundRequest
     statuses = REFUNDABLE
     rule = "Only a captured payment can be refunded"
+    may_repeat = False
     returns_refund = True
     success_status = 201
     success = "The refund succeeded"
@@ -55,15 +56,3 @@ class Refund(OnPayment[RefundRequest]):
 
     def declined(self, reply: Declined, claimed: Claimed) -> Ended:
         return RefundFailed(claimed.operation.amount_minor, reply.decline_code)
-
-    def in_doubt(self, error: Exception, call: Call) -> Exception:
-        # Two equal refunds are both legitimate. Without a key we cannot tell a repeated request from a second refund, so we do
-        # not advise the caller to repeat it.
-        if call.idempotency_key is not None:
-            return error
-        fault = error if isinstance(error, Fault) else InternalError("")
-        fault.retryable, fault.retry_after_s = False, None
-        fault.detail = (
-            "The refund may have been started. Look the payment up before you repeat the refund with an Idempotency-Key."
-        )
-        return fault

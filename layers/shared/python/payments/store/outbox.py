@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from payments.domain.events import Event
@@ -22,6 +23,7 @@ WRITE = Statement("""
             now() + make_interval(secs => :publish_lease_s))
     ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 """)
+DATA = Statement("SELECT data FROM outbox WHERE event_id = :event_id")
 
 # In normal life nothing waits, and PostgreSQL's statistics say so. After an outage it therefore takes every index of waiting
 # events for empty, and may read all of it for each row. Only the search for heads may use such an index, in its order. The other
@@ -84,6 +86,12 @@ PRUNE = Statement("""
 def write(db: Database, event: Event, publish_lease_s: float) -> bool:
     """Write an event that no settle writes. Returns False when the outbox has its id already, so that it is told once."""
     return bool(db.run(WRITE(event, publish_lease_s=publish_lease_s))[0])
+
+
+def data_of(db: Database, event_id: UUID) -> dict[str, Any] | None:
+    """Return the value of an event, or None when there is none. A published event is kept for some days."""
+    rows = db.run(DATA(event_id=event_id))[0]
+    return json.loads(rows[0][0]) if rows else None
 
 
 def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
