@@ -114,6 +114,8 @@ def _never_back(answers: list[Answer], lives: dict[str, Life]) -> Iterator[str]:
         payment_id, status = body.get("payment_id"), body.get("payment_status") or body.get("status")
         if payment_id is None or not isinstance(status, str):
             continue
+        if answer.refused and answer.replayed:
+            continue  # It repeats what was true when the request was refused for good.
         known_orders.setdefault(order, answer.received_s)
         if payment_id not in lives:
             yield f"{answer.label}: shows payment {payment_id}, which does not exist"

@@ -87,7 +87,9 @@ def _event_id(owner: str, once: tuple[str, ...]) -> UUID:
 
 def _as_before(data: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to a request that was refused for good before, from the event that told it."""
-    body = {name: value for name, value in data.items() if name not in ("operation", "idempotency_key") and value is not None}
+    asked = {"operation", "transaction_id", "idempotency_key"}
+    asked |= set() if "payment_status" in data else {"order_id", "payment_id"}  # Else these are the payment's.
+    body = {name: value for name, value in data.items() if name not in asked}
     return {"outcome": "refused", "status": body["status"], "replayed": True, "body": body}
 
 
