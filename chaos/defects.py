@@ -264,9 +264,9 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/scheduled/relay.py",
-                "        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)\n        outbox.mark",
+                "        acknowledged = _send(events, service)\n",
                 "        outbox.mark_published(service.db, [event.event_id for event in events])\n"
-                "        acknowledged = service.publisher.publish(events, SEND_TIMEOUT_S)\n        outbox.mark",
+                "        acknowledged = _send(events, service)\n",
             ),
         ),
         _points("relay"),
@@ -289,7 +289,7 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "attempt = :attempt AND outcome IS NULL FOR UPDATE",
+                "attempt = :attempt AND {IN_FLIGHT} FOR UPDATE",
                 "(attempt = :attempt OR true) FOR UPDATE",
             ),
             Patch(f"{PAYMENTS}/store/settlement.py", "AND version = :version_before", "AND (version = :version_before OR true)"),
@@ -327,13 +327,13 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                'GIVE_BACK = Statement("""\n    UPDATE',
-                'GIVE_BACK = Statement("""\n    WITH given AS (UPDATE',
+                'GIVE_BACK = Statement(f"""\n    UPDATE',
+                'GIVE_BACK = Statement(f"""\n    WITH given AS (UPDATE',
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "AND attempt = :attempt AND outcome IS NULL\n    RETURNING next_attempt_at\n",
-                "AND attempt = :attempt AND outcome IS NULL RETURNING kind, payment_id, amount_minor, next_attempt_at)\n"
+                "AND attempt = :attempt AND {IN_FLIGHT}\n    RETURNING next_attempt_at\n",
+                "AND attempt = :attempt AND {IN_FLIGHT} RETURNING kind, payment_id, amount_minor, next_attempt_at)\n"
                 "    UPDATE payments SET refund_reserved_minor = 0, version = version + 1 FROM given\n"
                 "    WHERE given.kind = 'refund' AND payments.payment_id = given.payment_id\n",
             ),
@@ -452,8 +452,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/api/direct.py",
-                "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(publish(refusal, service), service)\n",
-                "    sent = publish(refusal, service)\n"
+                "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(publish([refusal], service), service)\n",
+                "    sent = publish([refusal], service)\n"
                 "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(sent, service)\n",
             ),
         ),
@@ -482,8 +482,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/lookups.py",
-                "        SELECT EXISTS (SELECT FROM operations o\n",
-                "        SELECT false AND EXISTS (SELECT FROM operations o\n",
+                "        SELECT EXISTS (SELECT FROM operations\n",
+                "        SELECT false AND EXISTS (SELECT FROM operations\n",
             ),
         ),
         _load(1500),
