@@ -236,10 +236,10 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/connection.py",
-                "        except BaseException:\n            _close_quietly(connection)\n            raise\n",
+                "            else:\n                _close_quietly(connection)\n            raise\n",
                 # Python does not read on from a file that timed out. That would hide the defect, so the patch makes a new file.
-                "        except BaseException:\n"
-                '            connection._sock = connection._usock.makefile(mode="rwb")\n'
+                "            else:\n"
+                '                connection._sock = connection._usock.makefile(mode="rwb")\n'
                 "            raise\n",
             ),
         ),
@@ -382,7 +382,7 @@ MUTANTS = (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
                 "        FROM paid RETURNING event_id",
-                "        FROM paid WHERE :event_type::text <> 'payment.refund_failed' RETURNING event_id",
+                "        FROM paid WHERE :type::text <> 'payment.refund_failed' RETURNING event_id",
             ),
         ),
         NOTHING_ELSE | {"sweep": Sweep(("refund-declined",), ("kill",), ("after",), (True,), most=4)},
@@ -399,7 +399,7 @@ MUTANTS = (
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
                 "        FROM paid RETURNING event_id",
-                "        FROM paid WHERE :event_type::text <> 'payment.capture_failed' RETURNING event_id",
+                "        FROM paid WHERE :type::text <> 'payment.capture_failed' RETURNING event_id",
             ),
         ),
         NOTHING_ELSE | {"sweep": Sweep(("capture-declined",), ("kill",), ("after",), (True,), most=4)},
@@ -452,7 +452,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/api/direct.py",
-                "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(publish([refusal], service), service)\n",
+                "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n"
+                "        mark(publish([refusal], service), service)\n",
                 "    sent = publish([refusal], service)\n"
                 "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(sent, service)\n",
             ),

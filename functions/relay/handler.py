@@ -3,6 +3,7 @@
 `{"replay": {"from": …, "to": …}}` sends a range of published events again, with the same ids.
 """
 
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -28,10 +29,8 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
 
 
 def _moment(event: dict[str, Any], name: str) -> datetime:
-    try:
-        moment: datetime | None = datetime.fromisoformat(event["replay"][name])
-    except (KeyError, TypeError, ValueError):
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidRequest(f"replay.{name} must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
-    return moment
+    with suppress(KeyError, TypeError, ValueError):
+        moment = datetime.fromisoformat(event["replay"][name])
+        if moment.tzinfo is not None:
+            return moment
+    raise InvalidRequest(f"replay.{name} must be an RFC 3339 time such as 2026-01-31T12:00:00Z")

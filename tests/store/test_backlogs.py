@@ -114,7 +114,7 @@ def statements(connection: Connection) -> dict[str, tuple[Bound, int]]:
     [[payment_id]] = connection.run("SELECT payment_id FROM operations WHERE operation_id = :id", id=operation_id)
     settle = {
         "operation_id": operation_id, "attempt": 1, "outcome": "succeeded", "reply": {}, "refund_id": None, "refund_status": None,
-        "refund_decline_code": None, "event_id": uuid7(), "event_type": "payment.refunded", "event_data": {}, "traceparent": None,
+        "refund_decline_code": None, "event_id": uuid7(), "type": "payment.refunded", "data": {}, "traceparent": None,
         "publish_lease_s": 6.0, "version_before": 3,
     }  # fmt: skip
     after = payment(PaymentStatus.CAPTURED, payment_id=payment_id, captured_minor=1, transaction_id=str(payment_id), version=4)

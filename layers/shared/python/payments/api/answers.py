@@ -75,9 +75,7 @@ def reply_to_error(error: errors.PaymentsError, request_id: str) -> Reply:
     return Reply(status, body, headers)
 
 
-def problem(
-    status: int, code: str, title: str, detail: str, request_id: str, *, retryable: bool = False, **extra: object
-) -> dict[str, Any]:
+def problem(status: int, code: str, title: str, detail: str, request_id: str, retryable: bool, **extra: object) -> dict[str, Any]:
     """Return a problem document (RFC 9457), without the members of `extra` that are None."""
     members = {name: value for name, value in extra.items() if value is not None}
     standard = {"type": f"urn:payments:problem:{code}", "title": title, "status": status, "detail": detail}

@@ -38,8 +38,7 @@ class Capture(OnPayment[CaptureRequest]):
     refusals = (PaymentNotFound, PaymentStateConflict, AmountTooLarge)
 
     def claim(self, request: CaptureRequest, draft: Draft, service: Service) -> Claim:
-        draft = replace(draft, amount_minor=request.amount)
-        return claims.claim_on_authorization(service.db, draft, *request.payment)
+        return claims.claim_on_authorization(service.db, replace(draft, amount_minor=request.amount), *request.payment)
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.capture(request)

@@ -128,12 +128,5 @@ class Result:
 
 def result_of(command: Command[Any], state: Claimed, outcome: Outcome, *, replayed: bool = False) -> Result:
     declined = state.operation.reply or {} if outcome is Outcome.DECLINED else {}
-    return Result(
-        command=command,
-        outcome=outcome,
-        payment=state.payment,
-        refund=state.refund,
-        decline_code=declined.get("decline_code"),
-        decline_message=declined.get("message"),
-        replayed=replayed,
-    )
+    told = {"decline_code": declined.get("decline_code"), "decline_message": declined.get("message")}
+    return Result(command=command, outcome=outcome, payment=state.payment, refund=state.refund, replayed=replayed, **told)

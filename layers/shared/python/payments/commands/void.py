@@ -35,8 +35,7 @@ class Void(OnPayment[VoidRequest]):
     refusals = (PaymentNotFound, PaymentStateConflict)
 
     def claim(self, request: VoidRequest, draft: Draft, service: Service) -> Claim:
-        draft = replace(draft, reason=request.reason)
-        return claims.claim_on_authorization(service.db, draft, *request.payment)
+        return claims.claim_on_authorization(service.db, replace(draft, reason=request.reason), *request.payment)
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.void(request)

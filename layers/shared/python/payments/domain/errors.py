@@ -42,18 +42,13 @@ class PaymentsError(Exception):
     retryable: bool = False
 
     def __init__(
-        self,
-        detail: str,
-        *,
-        retryable: bool | None = None,
-        retry_after_s: int | None = None,
-        extra: Mapping[str, object] | None = None,
+        self, detail: str, *, retryable: bool | None = None, retry_after_s: int | None = None, extra: Mapping[str, object] = {}
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retryable = type(self).retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
-        self.extra = dict(extra or {})
+        self.extra = dict(extra)
 
 
 class Refused(PaymentsError):

@@ -85,15 +85,12 @@ def _claim(service: Service, deadline: Deadline, limit: int, stuck: list[str]) -
         try:
             request = void.request(transaction_id=transaction_id, reason=EXPIRY_REASON)
             one = claim(void, request, Call(owner=owner, deadline=deadline), service)
-        except Refused:
-            logger.info("the authorization was captured or voided meanwhile", extra={"transaction_id": transaction_id})
-        except Exception:
-            # The others must not wait for one that cannot be voided, such as a locked row.
-            logger.exception("an authorization that ran out could not be voided", extra={"transaction_id": transaction_id})
-        else:
             voids += [one] if isinstance(one, Claimed) else []
-            continue
-        stuck.append(transaction_id)
+        except Exception as error:
+            # The others must not wait for one that cannot be voided, such as a locked row, or one that was captured meanwhile.
+            level = logging.INFO if isinstance(error, Refused) else logging.ERROR
+            logger.log(level, "an authorization that ran out was not voided", exc_info=True, extra={"transaction_id": transaction_id})
+            stuck.append(transaction_id)
     return voids + due.claim_due(service.db, limit - len(voids), LEASE_S)
 
 

@@ -39,8 +39,6 @@ caller READ_TIMEOUT_S and a 503."""
 RETRY_AFTER_S = 2
 """A fail-over of RDS Proxy takes about as long."""
 
-UNAVAILABLE = "The database is unavailable; try again."
-
 Row = list[Any]
 
 
@@ -50,10 +48,7 @@ class UniqueViolation(Exception):
     `resent` says that the phase was sent twice: a server or a pooler that hung may still carry out the first sending.
     """
 
-    def __init__(self, constraint: str, *, resent: bool = False) -> None:
-        super().__init__(constraint)
-        self.constraint = constraint
-        self.resent = resent
+    resent = False
 
 
 class ConnectionLost(Exception):
@@ -152,8 +147,7 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
     def is_stale(self) -> bool:
         """Return whether the server has sent something or hung up since our last statement; an idle server does neither."""
         with _socket_errors():
-            readable, _, _ = select.select([self._usock], [], [], 0)
-        return bool(readable)
+            return bool(select.select([self._usock], [], [], 0)[0])
 
 
 @contextmanager
@@ -214,9 +208,10 @@ class Database:
             with _errors_as_ours():
                 return Answer(self._flush(statements), resent=True)
         except UniqueViolation as violation:
-            raise UniqueViolation(violation.constraint, resent=True) from None
+            violation.resent = True
+            raise
         except ConnectionLost as error:
-            raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), str(error)) from None
+            raise _unavailable(str(error)) from None
 
     def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         now_s = self._clock()
@@ -228,15 +223,12 @@ class Database:
         self._connection = None  # until the answer is complete: an exception would leave it out of step
         try:
             rows = connection.flush(statements)
-        except DatabaseError as error:
+        except BaseException as error:
             # A complete error answer ends with ReadyForQuery, so the connection is in step, unless the server is leaving.
-            if _fields(error).get("C", "")[:2] in ("57", "08", "25"):
-                _close_quietly(connection)
-            else:
+            if isinstance(error, DatabaseError) and _fields(error).get("C", "")[:2] not in ("57", "08", "25"):
                 self._connection = connection
-            raise
-        except BaseException:
-            _close_quietly(connection)
+            else:
+                _close_quietly(connection)
             raise
         self._connection = connection
         return rows
@@ -267,8 +259,7 @@ SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
     "57P03": ServiceUnavailable,  # cannot_connect_now: starting up
     "57014": ServiceUnavailable,  # query_canceled: statement_timeout
     "55P03": ServiceUnavailable,  # lock_not_available: lock_timeout
-    "40001": ConnectionLost,  # serialization_failure: rolled back, worth one more try
-    "40P01": ConnectionLost,  # deadlock_detected: rolled back, worth one more try
+    "40": ConnectionLost,  # rolled back, such as serialization_failure and deadlock_detected: worth one more try
     "25": ConnectionLost,  # invalid transaction state, among them idle_in_transaction_session_timeout
     "08": ConnectionLost,  # connection exceptions, among them a pooler's "server closed the connection"
     "53": ServiceUnavailable,  # insufficient resources: too many connections, disk full
@@ -293,18 +284,19 @@ def _errors_as_ours() -> Iterator[None]:
         if sqlstate == "23505":
             raise UniqueViolation(constraint) from None
         kind = SQLSTATE_ERRORS.get(sqlstate) or SQLSTATE_ERRORS.get(sqlstate[:2])
-        if kind is ConnectionLost:
-            raise ConnectionLost(note) from None
-        if kind is ServiceUnavailable:
-            raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), note) from None
+        if kind is not None:
+            raise (ConnectionLost(note) if kind is ConnectionLost else _unavailable(note)) from None
         detail = "refused the statement" if sqlstate != "22P05" else "is not encoded as UTF8 and cannot hold this text"
         raise _noted(InternalError(f"The database {detail}.", retryable=sqlstate[:2] not in PERMANENT), note) from None
     except (InterfaceError, OSError) as error:
         # pg8000 wraps most socket errors in InterfaceError and lets the others through.
         note = type(error.__cause__ or error).__name__
-        if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
-            raise _noted(ServiceUnavailable(UNAVAILABLE, retry_after_s=RETRY_AFTER_S), note) from None
-        raise ConnectionLost(note) from None
+        timed_out = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+        raise (_unavailable(note) if timed_out else ConnectionLost(note)) from None
+
+
+def _unavailable(note: str) -> Fault:
+    return _noted(ServiceUnavailable("The database is unavailable; try again.", retry_after_s=RETRY_AFTER_S), note)
 
 
 def _noted(error: Fault, note: str) -> Fault:

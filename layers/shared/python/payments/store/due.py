@@ -61,8 +61,7 @@ GIVEN_UP = Statement(f"SELECT {_GIVEN_UP} AND lease_until <= now() FROM operatio
 
 def is_given_up(db: Database, operation_id: UUID) -> bool:
     """Return whether reconcile has given the operation up and no worker holds its lease, so that a person may settle it."""
-    given_up: bool = db.run(GIVEN_UP(operation_id=operation_id, key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0][0]
-    return given_up
+    return bool(db.run(GIVEN_UP(operation_id=operation_id, key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0][0])
 
 
 # Only an authorization has a `capture_before`. Its status is written so that no index of statuses fits it.

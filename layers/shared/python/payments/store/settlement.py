@@ -31,7 +31,7 @@ SETTLE = Statement(f"""
         FROM paid WHERE refund_id = :refund_id::uuid RETURNING refund_id
     ), owed AS (
         INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
-        SELECT :event_id::uuid, payment_id, :event_sequence, :event_type::text, :event_data::text, :traceparent::text,
+        SELECT :event_id::uuid, payment_id, :event_sequence, :type::text, :data::text, :traceparent::text,
                :updated_at, now() + make_interval(secs => :publish_lease_s)
         FROM paid RETURNING event_id
     )
@@ -68,12 +68,10 @@ def settle(db: Database, before: Claimed, after: Claimed, event: Event, publish_
     statement = SETTLE(
         after.payment,
         after.operation,
+        event,
         version_before=before.payment.version,
         refund_status=refund.status if refund else None,
         refund_decline_code=refund.decline_code if refund else None,
-        event_id=event.event_id,
-        event_type=event.type,
-        event_data=event.data,
         publish_lease_s=publish_lease_s,
     )
     done, is_next = db.run(statement)[0][0]
@@ -85,5 +83,4 @@ def give_back(db: Database, operation: Operation, schedule_s: Sequence[float], r
 
     Returns whether the schedule has no further moment, so that a person has to look.
     """
-    rows = db.run(GIVE_BACK(operation, schedule_s=list(schedule_s), recorded=reply))[0]
-    return rows == [[None]]
+    return db.run(GIVE_BACK(operation, schedule_s=list(schedule_s), recorded=reply))[0] == [[None]]
