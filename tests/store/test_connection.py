@@ -289,7 +289,7 @@ def test_a_phase_that_was_cut_off_is_sent_once_more(
 
 def test_the_answer_and_the_violation_say_whether_a_phase_was_sent_twice(proxied: tuple[Database, FaultProxy]) -> None:
     db, proxy = proxied
-    assert not db.send(PID()).resent
+    assert db.send(PID())[1] is False
     proxy.writes.fail(1, answered=True)
     with pytest.raises(UniqueViolation) as sent_twice:
         db.run(NOTE(number=1))
@@ -297,8 +297,8 @@ def test_the_answer_and_the_violation_say_whether_a_phase_was_sent_twice(proxied
         db.run(NOTE(number=1))
     assert (sent_twice.value.resent, sent_once.value.resent) == (True, False)
     proxy.writes.fail(1, answered=True)
-    assert db.send(PID()).resent
-    assert not db.send(PID()).resent
+    assert db.send(PID())[1] is True
+    assert db.send(PID())[1] is False
 
 
 @pytest.mark.parametrize("after_bytes", [0, 1, 5, 20, 40])

@@ -38,9 +38,7 @@ LOOKUPS: dict[str, Bound] = {
     "state by key": claims.STATE_BY_KEY(owner="owner-1", kind="process", idempotency_key="key"),
     "state of an operation": claims.STATE(operation_id=ID),
     "authorizations that ran out": due.RUN_OUT(limit=10, but=[]),
-    "events to replay": outbox.PUBLISHED_BETWEEN(
-        from_time=MONTHS_AGO, to_time=NOW, after_time=MONTHS_AGO, after_id=ID, after_sequence=0, limit=10
-    ),
+    "events to replay": outbox.PUBLISHED_BETWEEN(to_time=NOW, after_time=MONTHS_AGO, after_id=ID, after_sequence=0, limit=10),
 }
 
 NAMED: dict[PaymentName, object] = {"transaction_id": "txn_1", "payment_id": ID, "order_id": "order-1"}

@@ -91,8 +91,7 @@ def rds_token(host: str, port: int, user: str) -> str:
 def msk_token() -> str:
     """Return an IAM token for MSK, as SASL/OAUTHBEARER carries it."""
     region = os.environ["AWS_REGION"]
-    action = {"Action": "kafka-cluster:Connect"}
-    url = presigned(f"kafka.{region}.amazonaws.com", action, "kafka-cluster", region, credentials())
+    url = presigned(f"kafka.{region}.amazonaws.com", {"Action": "kafka-cluster:Connect"}, "kafka-cluster", region, credentials())
     return base64.urlsafe_b64encode(f"https://{url}&User-Agent=payments".encode()).decode().rstrip("=")
 
 
@@ -105,10 +104,9 @@ def secret(arn: str) -> dict[str, str]:
     patience = Config(connect_timeout=SECRETS_TIMEOUT_S, read_timeout=SECRETS_TIMEOUT_S, retries={"total_max_attempts": 2})
     client = boto3.client("secretsmanager", region_name=arn.split(":")[3], config=patience)
     try:
-        members: dict[str, str] = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
+        return dict(json.loads(client.get_secret_value(SecretId=arn)["SecretString"]))
     except (BotoCoreError, ClientError, ValueError, KeyError) as error:
         raise ConnectionError(f"Secrets Manager did not hand over the secret: {type(error).__name__}") from None
-    return members
 
 
 def password_by(auth: str) -> Password | None:

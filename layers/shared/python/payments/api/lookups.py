@@ -83,15 +83,12 @@ def _cursor(payment: Payment) -> str:
 
 
 def _position(cursor: str) -> tuple[datetime, UUID]:
-    try:
+    with suppress(ValueError, TypeError, AttributeError):
         at, payment_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         position = datetime.fromisoformat(at), UUID(payment_id)
-        if position[0].tzinfo is None or not in_calendar(position[0]):
-            raise ValueError("a cursor holds the time of a payment")
-    except (ValueError, TypeError, AttributeError):
-        wrong = ("query.cursor", "must be a next_cursor of this list")
-        raise InvalidRequest("Start the list again without a cursor.", wrong) from None
-    return position
+        if position[0].tzinfo is not None and in_calendar(position[0]):
+            return position
+    raise InvalidRequest("Start the list again without a cursor.", ("query.cursor", "must be a next_cursor of this list"))
 
 
 def in_calendar(moment: datetime) -> bool:

@@ -26,8 +26,7 @@ def commands_router(service: Callable[[], Service], commands: Iterable[Command[A
     """Return a POST route for each of the commands."""
     router = APIRouter(prefix=PREFIX, route_class=CheckedRoute)
     for command in commands:
-        endpoint = _command_endpoint(command, service)
-        router.add_api_route(f"/{command.kind}", endpoint, methods=["POST"], operation_id=command.kind)
+        router.add_api_route(f"/{command.kind}", _command_endpoint(command, service), methods=["POST"], operation_id=command.kind)
     return router
 
 

@@ -40,8 +40,7 @@ class KafkaPublisher:
     """The Publisher of this process: one producer, made at the first event, and made again after an error."""
 
     def __init__(self, bootstrap_servers: Sequence[str], topic: str, security: Security = dict, **options: Any) -> None:
-        self._topic = topic
-        self._security = security
+        self._topic, self._security = topic, security
         self._options = PRODUCER_OPTIONS | {"bootstrap_servers": list(bootstrap_servers)} | options
         self._producer: Any = None
         self._closed_at = -math.inf
@@ -62,11 +61,9 @@ class KafkaPublisher:
     def publish(self, events: Sequence[Event], timeout_s: float) -> set[UUID]:
         """Send in the order given. Returns the ids that were acknowledged within `timeout_s` seconds. Does not raise."""
         deadline = time.monotonic() + timeout_s
-        acknowledged: set[UUID] = set()
+        acknowledged, sent, failures = set[UUID](), list[tuple[UUID, Any]](), list[Exception]()
         if self.backs_off():
             return acknowledged
-        sent: list[tuple[UUID, Any]] = []
-        failures: list[Exception] = []
         for event in events:
             if time.monotonic() > deadline:
                 break  # A partition without a leader holds up each send for max_block_ms.

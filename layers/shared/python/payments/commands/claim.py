@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from payments.commands.command import AnyRequest, Command, Result, result_of
 from payments.commands.service import Call, Service
 from payments.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused, ServiceUnavailable
-from payments.domain.operation import Draft, Outcome
+from payments.domain.operation import Draft
 from payments.store import claims
 from payments.store.claims import Claimed
 from payments.store.connection import RETRY_AFTER_S
@@ -42,9 +42,8 @@ def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service
     # If the first sending was committed and its answer was lost, its rows refuse the second one. If our lease has run out since,
     # reconcile may hold the operation, and we leave it alone.
     if claimed.resent and (ours := claims.state_of(service.db, operation_id)):
-        operation = ours.operation
-        is_first = operation.attempt == 1 and operation.outcome is None
-        return ours if is_first else result_of(command, ours, operation.outcome or Outcome.UNKNOWN)
+        is_first = ours.operation.attempt == 1 and ours.operation.outcome is None
+        return ours if is_first else result_of(command, ours)
     refusal = command.why_not(claimed, request, call, service)
     # The key comes before the reason: a repeated capture that succeeded gets its success, not "already captured". We look for it
     # after the reason, because a duplicate of this request may be carried out at any moment, and then be the reason itself.
@@ -71,7 +70,7 @@ def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Re
             "The first request with this Idempotency-Key is still running; try again in a moment.",
             retry_after_s=min(math.ceil(lease_left_s), 5),
         )
-    return result_of(command, state, state.operation.outcome or Outcome.UNKNOWN, replayed=True)
+    return result_of(command, state, replayed=True)
 
 
 def request_hash(request: BaseModel) -> str:

@@ -126,7 +126,8 @@ class Result:
     replayed: bool = False
 
 
-def result_of(command: Command[Any], state: Claimed, outcome: Outcome, *, replayed: bool = False) -> Result:
+def result_of(command: Command[Any], state: Claimed, *, replayed: bool = False) -> Result:
+    outcome = state.operation.outcome or Outcome.UNKNOWN
     declined = state.operation.reply or {} if outcome is Outcome.DECLINED else {}
     told = {"decline_code": declined.get("decline_code"), "decline_message": declined.get("message")}
     return Result(command=command, outcome=outcome, payment=state.payment, refund=state.refund, replayed=replayed, **told)

@@ -46,11 +46,11 @@ def settle(command: Command[Any], claimed: Claimed, reply: Reply, service: Servi
     try:
         if isinstance(reply, Unknown):
             give_back(claimed.operation, reply, service)
-            return Settled(result_of(command, claimed, Outcome.UNKNOWN))
+            return Settled(result_of(command, claimed))
         return write_outcome(command, claimed, reply, service)
     except Fault:
         logger.exception("the outcome could not be written; reconcile will settle", extra=ids(claimed.operation))
-        return Settled(result_of(command, claimed, Outcome.UNKNOWN))
+        return Settled(result_of(command, claimed))
 
 
 def give_back(operation: Operation, reply: Unknown, service: Service) -> None:
@@ -75,20 +75,19 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
         after = apply(before, change, service.clock())
         if refund is not None:
             status = RefundStatus.SUCCEEDED if isinstance(reply, Approved) else RefundStatus.FAILED
-            decline_code = None if isinstance(reply, Approved) else reply.decline_code
-            refund = replace(refund, status=status, decline_code=decline_code, updated_at=after.updated_at)
+            refund = replace(refund, status=status, decline_code=recorded.get("decline_code"), updated_at=after.updated_at)
         event = event_for(change, after, refund, service.new_id(), operation.traceparent)
         state = Claimed(replace(operation, outcome=outcome, reply=recorded), after, refund)
         written = settlement.settle(service.db, claimed, state, event, PUBLISH_LEASE_S)
         if written is not Written.NOTHING:
-            return Settled(result_of(command, state, outcome), event if written is Written.NEXT else None)
+            return Settled(result_of(command, state), event if written is Written.NEXT else None)
         seen = claims.state_of(service.db, operation.operation_id)
         assert seen is not None  # an operation is never deleted
         if seen.operation.outcome is not None or seen.operation.attempt != operation.attempt:
-            return Settled(result_of(command, seen, seen.operation.outcome or Outcome.UNKNOWN))
+            return Settled(result_of(command, seen))
         claimed = seen
     logger.warning("the payment kept changing; reconcile will settle", extra=ids(claimed.operation))
-    return Settled(result_of(command, claimed, Outcome.UNKNOWN))
+    return Settled(result_of(command, claimed))
 
 
 def ids(operation: Operation) -> dict[str, Any]:

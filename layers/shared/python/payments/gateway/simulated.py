@@ -41,17 +41,18 @@ class SimulatedGateway:
         return self._answer(request, "charge", decline, lost)
 
     def capture(self, request: GatewayRequest) -> Reply:
-        declined = request.payment_token == "tok_capture_declined"
-        return self._answer(request, "capture", "card_declined" if declined else None, lost=False)
+        return self._on_charge(request, "capture")
 
     def void(self, request: GatewayRequest) -> Reply:
-        declined = request.payment_token == "tok_void_declined"
-        return self._answer(request, "void", "card_declined" if declined else None, lost=False)
+        return self._on_charge(request, "void")
 
     def refund(self, request: GatewayRequest) -> Reply:
-        declined = request.payment_token == "tok_refund_declined"
-        lost = request.payment_token == "tok_refund_timeout"
-        return self._answer(request, "refund", "card_declined" if declined else None, lost)
+        return self._on_charge(request, "refund", lost=request.payment_token == "tok_refund_timeout")
+
+    def _on_charge(self, request: GatewayRequest, action: str, *, lost: bool = False) -> Reply:
+        """Answer a call on an earlier charge, which a scenario token alone declines."""
+        decline = "card_declined" if request.payment_token == f"tok_{action}_declined" else None
+        return self._answer(request, action, decline, lost)
 
     def _decline(self, request: GatewayRequest) -> str | None:
         token = request.payment_token or ""
@@ -79,8 +80,7 @@ class SimulatedGateway:
         raw = {"gateway": "simulated", "action": action, "id": "sim_" + self._hex(action, request.key)}
         if decline is None:
             return Approved(transaction_id, payment_intent_id, raw | {"result": "approved"})
-        message = DECLINE_MESSAGES[decline]
-        return Declined(decline, message, transaction_id, payment_intent_id, raw | {"result": "declined"})
+        return Declined(decline, DECLINE_MESSAGES[decline], transaction_id, payment_intent_id, raw | {"result": "declined"})
 
     def _hex(self, purpose: str, key: str) -> str:
         return hmac.digest(self.seed.encode(), f"{purpose}:{key}".encode(), hashlib.sha256).hex()[:24]

@@ -33,7 +33,7 @@ def settle_by_hand(service: Service, found: Mapping[str, Any]) -> Result:
     if command is None:
         raise NotSettled(f"this version of the service has no command {operation.kind}")
     if operation.outcome is not None:
-        return result_of(command, state, operation.outcome, replayed=True)
+        return result_of(command, state, replayed=True)
     if not due.is_given_up(service.db, operation.operation_id):
         raise NotSettled("reconcile still calls the gateway for this operation")
     if found.get("attempt") != operation.attempt:

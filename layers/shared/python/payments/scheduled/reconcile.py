@@ -3,11 +3,9 @@
 import logging
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
 
 from payments.commands.catalog import COMMANDS
 from payments.commands.claim import LEASE_MARGIN_S, claim
-from payments.commands.command import Command
 from payments.commands.phases import GATEWAY_TIMEOUT_S, PUBLISH_TIMEOUT_S, SETTLE_RESERVE_S, charge, mark, publish
 from payments.commands.service import Call, Deadline, Service
 from payments.commands.settle import ids, settle
@@ -61,16 +59,12 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
         while more or calls:
             if more and len(calls) <= SIDE_BY_SIDE - REFILL:
                 claimed = _claim(service, deadline, SIDE_BY_SIDE - len(calls), stuck)
-                calls |= {threads.submit(charge, _command(each), each, service, deadline): each for each in claimed}
+                calls |= {threads.submit(charge, COMMANDS[one.operation.kind], one, service, deadline): one for one in claimed}
                 more = bool(claimed)
             ended = wait(calls, return_when=FIRST_COMPLETED).done
             _finish([(calls.pop(call), call.result()) for call in ended], service, done)
     done.exhausted, done.oldest_unknown_s = due.unknown_outcomes(service.db)
     return done
-
-
-def _command(claimed: Claimed) -> Command[Any]:
-    return COMMANDS[claimed.operation.kind]
 
 
 def _claim(service: Service, deadline: Deadline, limit: int, stuck: list[str]) -> list[Claimed]:
@@ -89,7 +83,7 @@ def _claim(service: Service, deadline: Deadline, limit: int, stuck: list[str]) -
         except Exception as error:
             # The others must not wait for one that cannot be voided, such as a locked row, or one that was captured meanwhile.
             level = logging.INFO if isinstance(error, Refused) else logging.ERROR
-            logger.log(level, "an authorization that ran out was not voided", exc_info=True, extra={"transaction_id": transaction_id})
+            logger.log(level, "an expired authorization was not voided", exc_info=True, extra={"transaction_id": transaction_id})
             stuck.append(transaction_id)
     return voids + due.claim_due(service.db, limit - len(voids), LEASE_S)
 
@@ -100,7 +94,7 @@ def _finish(ended: list[tuple[Claimed, Reply]], service: Service, done: Reconcil
     for claimed, reply in ended:
         outcome = Outcome.UNKNOWN
         try:
-            settled = settle(_command(claimed), claimed, reply, service)
+            settled = settle(COMMANDS[claimed.operation.kind], claimed, reply, service)
             outcome = settled.result.outcome
             events += [settled.event] if settled.event else []
         except Exception:

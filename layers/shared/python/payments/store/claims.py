@@ -133,10 +133,10 @@ def claim_refund(db: Database, draft: Draft, name: PaymentName, value: object) -
 
 def _claim_on_payment(db: Database, statement: Bound) -> Claim:
     try:
-        answer = db.send(statement)
+        [rows], resent = db.send(statement)
     except UniqueViolation as violation:
         return NotClaimed(violation.resent)
-    return claimed_in(answer.rows[0][0]) if answer.rows[0] else NotClaimed(answer.resent)
+    return claimed_in(rows[0]) if rows else NotClaimed(resent)
 
 
 # Of an operation without an outcome. It is written so that no index of such operations fits it: statistics of normal life take

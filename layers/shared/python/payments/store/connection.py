@@ -55,14 +55,6 @@ class ConnectionLost(Exception):
     """The connection broke before the answer was complete, so we do not know whether the server committed the phase."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The rows of each statement. `resent` says that the phase was sent twice, see UniqueViolation."""
-
-    rows: list[list[Row]]
-    resent: bool
-
-
 class Statement:
     """SQL with `:name` parameters, which become `$1` once, at import."""
 
@@ -190,23 +182,23 @@ class Database:
 
     def run(self, *statements: Bound) -> list[list[Row]]:
         """Do as `send`, and return the rows alone."""
-        return self.send(*statements).rows
+        return self.send(*statements)[0]
 
-    def send(self, *statements: Bound) -> Answer:
-        """Run the statements in one transaction and one round trip.
+    def send(self, *statements: Bound) -> tuple[list[list[Row]], bool]:
+        """Run the statements in one transaction and one round trip. Returns the rows of each, and whether it was sent twice.
 
         When the connection breaks, a new one sends the phase once more. That is safe because every phase of the store guards
         itself: inserts carry ids that the caller made, and updates name the version or the attempt that they start from. If the
-        first sending was committed, its rows refuse the second one, and the flow reads them because `resent` is true. A phase
+        first sending was committed, its rows refuse the second one, and the flow reads them because it was sent twice. A phase
         that timed out is not sent again, because the server may still be working on it.
 
         Raises UniqueViolation, ServiceUnavailable or InternalError.
         """
         with suppress(ConnectionLost), _errors_as_ours():
-            return Answer(self._flush(statements), resent=False)
+            return self._flush(statements), False
         try:
             with _errors_as_ours():
-                return Answer(self._flush(statements), resent=True)
+                return self._flush(statements), True
         except UniqueViolation as violation:
             violation.resent = True
             raise
@@ -268,9 +260,6 @@ SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
 }
 """Our error for each SQLSTATE, or for its class (the first two characters). All others are InternalError."""
 
-PERMANENT = ("22", "23")
-"""Classes of SQLSTATE that a repeated request would cause again: a value that the server cannot take, a constraint."""
-
 
 @contextmanager
 def _errors_as_ours() -> Iterator[None]:
@@ -287,7 +276,8 @@ def _errors_as_ours() -> Iterator[None]:
         if kind is not None:
             raise (ConnectionLost(note) if kind is ConnectionLost else _unavailable(note)) from None
         detail = "refused the statement" if sqlstate != "22P05" else "is not encoded as UTF8 and cannot hold this text"
-        raise _noted(InternalError(f"The database {detail}.", retryable=sqlstate[:2] not in PERMANENT), note) from None
+        # A repeated request would cause these classes again: a value that the server cannot take, a constraint.
+        raise _noted(InternalError(f"The database {detail}.", retryable=sqlstate[:2] not in ("22", "23")), note) from None
     except (InterfaceError, OSError) as error:
         # pg8000 wraps most socket errors in InterfaceError and lets the others through.
         note = type(error.__cause__ or error).__name__

@@ -1,7 +1,7 @@
 """The outbox: mark events that Kafka has acknowledged, claim those that still wait, replay and prune."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -67,7 +67,7 @@ LAG = Statement(f"""
 
 PUBLISHED_BETWEEN = Statement(f"""
     SELECT {EVENT_COLUMNS} FROM outbox
-    WHERE published_at IS NOT NULL AND created_at >= :from_time AND created_at < :to_time
+    WHERE published_at IS NOT NULL AND created_at < :to_time
       AND (created_at, payment_id, sequence) > (:after_time, :after_id, :after_sequence)
     ORDER BY created_at, payment_id, sequence LIMIT :limit
 """)
@@ -94,10 +94,9 @@ def data_of(db: Database, event_id: UUID) -> dict[str, Any] | None:
     return json.loads(rows[0][0]) if rows else None
 
 
-def mark_published(db: Database, event_ids: Iterable[UUID]) -> None:
-    ids = list(event_ids)
-    if ids:
-        db.run(MARK_PUBLISHED(ids=ids))
+def mark_published(db: Database, event_ids: Collection[UUID]) -> None:
+    if event_ids:
+        db.run(MARK_PUBLISHED(ids=list(event_ids)))
 
 
 def claim_unpublished(db: Database, limit: int, lease_s: float, from_time: datetime = EPOCH) -> tuple[list[Event], datetime]:
@@ -118,11 +117,9 @@ def lag(db: Database) -> tuple[int, float]:
 
 def published_between(db: Database, from_time: datetime, to_time: datetime, after: Event | None, limit: int) -> list[Event]:
     """Return the page of published events that follows the event `after`: oldest first, each payment's in order."""
-    start = (after.created_at, after.payment_id, after.sequence) if after else (from_time, UUID(int=0), -1)
-    statement = PUBLISHED_BETWEEN(
-        from_time=from_time, to_time=to_time, after_time=start[0], after_id=start[1], after_sequence=start[2], limit=limit
-    )
-    return [_event(row) for row in db.run(statement)[0]]
+    time, id_, sequence = (after.created_at, after.payment_id, after.sequence) if after else (from_time, UUID(int=0), -1)
+    page = PUBLISHED_BETWEEN(to_time=to_time, after_time=time, after_id=id_, after_sequence=sequence, limit=limit)
+    return [_event(row) for row in db.run(page)[0]]
 
 
 def prune(db: Database, days: int, limit: int) -> int:
