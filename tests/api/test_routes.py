@@ -19,6 +19,7 @@ from payments.commands.service import Service
 from payments.domain.ids import uuid7
 from payments.settings import settings_from
 from tests.api_client import EVERYTHING, Api, Context, http_event, order
+from tests.cases import case
 from tests.contract import documents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,5 +131,24 @@ def test_without_a_matched_route_the_clients_path_counts(api: Api, service: Serv
     staged["requestContext"]["stage"] = "prod"
     reply = handler_of(app_of(commands_router(lambda: service, COMMANDS.values())))(staged | {"routeKey": "$default"}, Context())
     assert reply["statusCode"] == 201
+    for path, status in {
+        "/shop/health": 200,
+        "/api/health": 200,
+        "/api/api/v1/payments": 200,  # a stage that is called as our path begins
+        "/a/api/v1/payments": 200,
+        "/a/b/health": 404,
+        "/shop/health/x": 404,
+        "/shop/api/v1/paymentsx": 404,
+    }.items():
+        with case(path):
+            event = http_event("GET", path, claims={"sub": "shop", "scope": EVERYTHING})
+            event["requestContext"]["stage"] = path.split("/")[1]
+            assert api.send(event | {"routeKey": "$default"}).status == status
+    for stage in ("a", "api", "health"):
+        with case("not in the path", stage):
+            for path in ("/api/v1/payments", "/health"):
+                event = http_event("GET", path, claims={"sub": "shop", "scope": EVERYTHING})
+                event["requestContext"]["stage"] = stage
+                assert api.send(event | {"routeKey": "$default"}).status == 200
     trailing = http_event("POST", "/api/v1/payments/process/", order(), claims={"sub": "shop", "scope": EVERYTHING})
     assert api.send(trailing | {"routeKey": "$default"}).status == 404, "as API Gateway answers a trailing slash"

@@ -44,6 +44,13 @@ def test_every_foreign_record_is_none_of_our_events() -> None:
             assert events._event(SimpleNamespace(value=message, headers=attributes)) is None
 
 
+def test_an_old_order_cannot_reorder_its_line() -> None:
+    payment = PAYMENT | {"order_id": "o\u202e1\u200b"}
+    event = events._event(SimpleNamespace(value=json.dumps(payment).encode(), headers=headers()))
+    assert event is not None
+    assert "o\\u202e1\\u200b" in event.line()
+
+
 def test_a_refusal_is_shown_with_its_order_and_code_and_without_an_amount() -> None:
     cases: dict[str, tuple[dict[str, Any], list[str]]] = {
         "an order": (REFUSAL, ["payment.refused", "o", "process:", "invalid_request"]),
