@@ -12,7 +12,7 @@ from kafka import KafkaProducer
 
 from local import events
 from tests.cases import case
-from tests.foreign_records import EVENTS, FOREIGN, REFUSAL, SENDABLE, UNKNOWN_CURRENCY, headers, value
+from tests.foreign_records import EVENTS, FOREIGN, PAYMENT, REFUSAL, SENDABLE, UNKNOWN_CURRENCY, headers, value
 from tests.servers import Broker
 
 
