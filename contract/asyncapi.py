@@ -35,7 +35,7 @@ SUMMARIES = {
     "payment.refund_failed": "The gateway declined a refund; `refund` is that refund, and its amount is free again",
     "payment.capture_failed": "The gateway declined a capture; the payment is still authorized, and `decline_code` says why",
     "payment.void_failed": "The gateway declined a void; the payment is still authorized, and `decline_code` says why",
-    "payment.refused": "A direct invocation was refused for good, and nothing was written; `code` says why",
+    "payment.refused": "A direct invocation was refused for good, and nothing was done; `code` says why",
 }
 
 MODELS: dict[str, type[BaseModel]] = {

@@ -35,8 +35,10 @@ Process, authorize, capture, void, refund and look up payments.
 **Amounts** are integers in the currency's minor unit: `1999` with `USD` is 19.99 dollars, with `JPY` 1999 yen.
 
 **You can repeat a request safely** with an `Idempotency-Key`: the same key and request move the money once. Later requests get
-the first one's result, with `Idempotent-Replayed: true`. An order is paid only once even without a key. Always send a key with a
-refund, because only a key tells a repeated refund from a second one.
+the first one's result, with `Idempotent-Replayed: true`. A refusal (4xx other than 402) uses no key up. An order is paid only
+once even without a key. Always send a key with a refund, because only a key tells a repeated refund from a second one, and with a
+capture or void that names an order, because the order may have a new payment meanwhile. Without a key, such a request says
+`retryable: false` after a failure that leaves its outcome in doubt.
 
 **202** means that the gateway has not answered yet. The service repeats the
 request for up to 20 hours. Look the payment up, or wait for its event.

@@ -137,7 +137,11 @@ class Problem(BaseModel):
 
 
 class RequestRefused(Problem):
-    """The value of a payment.refused event: the problem, and what named the request, as far as that was valid."""
+    """The value of a payment.refused event: the problem, and what named the request, as far as that was valid.
+
+    `payment_id` and `transaction_id` are as the request wrote them, unless it found a payment. With the code
+    `idempotency_key_reused`, the key is that of another request, which may have succeeded.
+    """
 
     operation: str | None
     order_id: str | None

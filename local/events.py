@@ -34,7 +34,11 @@ class Event:
 
     def line(self) -> str:
         """Return one line: time, type, payment, order, amount, status, and the event's number within its payment. A refusal has
-        no payment and shows its command and code."""
+        no payment and shows its command and code. What nobody would see, or what reorders the line, is escaped."""
+        line = self.unsafe_line()
+        return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+
+    def unsafe_line(self) -> str:
         payment = self.payment
         if self.type == REFUSED:
             what = f"{payment['operation'] or 'a command'}: {payment['code']}"
@@ -106,6 +110,6 @@ def _event(record: Any) -> Event | None:
         else:
             amount_minor, *texts = *event.money, *(event.payment[name] for name in ("payment_id", "order_id", "status"))
         is_payment = type(amount_minor) is int and 0 <= amount_minor <= MAX_AMOUNT_MINOR
-        if is_payment and all(isinstance(text, str) for text in texts) and is_plain(event.line()):
+        if is_payment and all(isinstance(text, str) for text in texts) and is_plain(event.unsafe_line()):
             return event
     return None

@@ -128,7 +128,7 @@ def _failure(response: httpx2.Response) -> Failed:
         return Failed(problem, Exit.UNKNOWN)  # the first request with the key is still running
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return Failed(problem, Exit.DECLINED)
-    refused = 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS
+    refused = 400 <= status < 500 and status not in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
     return Failed(problem, Exit.REFUSED if refused else Exit.UNAVAILABLE)
 
 
@@ -141,7 +141,8 @@ def _stranger(response: httpx2.Response) -> dict[str, Any]:
         404: f"There is no such route at {response.url.copy_with(query=None)}. Is --url the address of a payment service?",
         429: "Too many requests at once.",
     }
-    other = "The service did not answer in time." if status >= 500 else f"{response.url.host} is not a payment service."
+    was_late = status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT
+    other = "The service did not answer in time." if was_late else f"{response.url.host} is not a payment service."
     problem = {
         "title": response.reason_phrase or f"Status {status}",
         "status": status,
@@ -159,7 +160,7 @@ def _no_answer(url: str, error: httpx2.RequestError, *, arrived: bool) -> Failed
 
 def _may_pass(failure: Failed) -> bool:
     """Return whether the same request may succeed in a moment. Not after a 500: somebody must look at that first."""
-    return failure.problem.get("status") in (429, 502, 503, 504) or failure.problem["code"] == "idempotency_key_in_use"
+    return failure.problem.get("status") in (408, 429, 502, 503, 504) or failure.problem["code"] == "idempotency_key_in_use"
 
 
 def _retry_after_s(response: httpx2.Response) -> int:

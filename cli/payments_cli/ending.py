@@ -63,37 +63,73 @@ class Course:
     """How far a command that moves money has come.
 
     `again` says how to find out what became of it; it is empty until the request may have been sent. `answered` is the exit code
-    that the service's answer means, and `told` is the answer for a person to whom we can show no more.
+    that the service's answer means, and `told` is the answer for a person to whom we can show no more. `failed` is the failure if
+    there is no such answer.
     """
 
     again: str = ""
     answered: Exit | None = None
     told: Mapping[str, Any] = field(default_factory=dict)
+    failed: Failed | None = None
 
 
 course = Course()
+
+
+class CtrlC:
+    """What Ctrl-C does: the first one interrupts the command, unless that has ended. It must not end Python, whose own exit code
+    would hide the service's answer.
+
+    A wrapper may pass the same Ctrl-C on a second time, so only the third one ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self._times = 0
+        self.has_ended = False
+        self.exit_code: int | None = None
+
+    def __call__(self, *_: object) -> None:
+        self._times += 1
+        if self._times > 2:
+            answered = course.failed.exit_code if course.failed else course.answered
+            os._exit(next(code for code in (self.exit_code, answered, Exit.INTERRUPTED) if code is not None))
+        if self._times == 1 and not self.has_ended:
+            raise KeyboardInterrupt
+
+
+ctrl_c = CtrlC()
 
 
 def main() -> NoReturn:
     """Run the command line."""
     _take_streams()
     _correct_environment()
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not if the parent lets its children ignore Ctrl-C
     ended: BaseException | None = None
     try:
-        from payments_cli.main import app
+        try:
+            if is_ours:
+                signal.signal(signal.SIGINT, ctrl_c)
+            from payments_cli.main import app
 
-        app(prog_name="payments")
-    except BaseException as error:  # Python would end with 1, which means that the service refused
-        ended = error
+            app(prog_name="payments")
+        except BaseException as error:  # Python would end with 1, which means that the service refused
+            ended = error
+        ctrl_c.has_ended = True
+    except KeyboardInterrupt as error:  # it came right after the end; only the first Ctrl-C raises this, so no other one follows
+        ended = ended or error
+    ctrl_c.has_ended = True
     exit_code, problem = _verdict(ended)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(exit_code))  # the exit code stays if Ctrl-C comes from now on
+    ctrl_c.exit_code = exit_code
     with contextlib.suppress(Exception):  # what cannot be told changes nothing
         is_open = course.again and course.answered is None and (problem or {}).get("code") != "unreachable"
         if is_open and exit_code in (Exit.UNKNOWN, Exit.UNAVAILABLE, Exit.INTERRUPTED):
             say(course.again)
         if problem:
             _tell(problem)
+    if is_ours:
+        # While Python ends, it gives back to Ctrl-C its effect of killing the process, but leaves it ignored if it is.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(exit_code)
 
 
@@ -186,6 +222,7 @@ def _correct_environment() -> None:
 
 def _verdict(error: BaseException | None) -> tuple[int, dict[str, Any] | None]:
     """Return the exit code, and the problem to tell if nobody has told it yet."""
+    error = course.failed or error  # Ctrl-C may have come on its way to us
     if isinstance(error, SystemExit) and isinstance(error.__context__, OSError):
         error = error.__context__  # Typer ends with 1 when any pipe is broken
     exit_code, problem = _first_verdict(error)

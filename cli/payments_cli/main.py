@@ -381,7 +381,11 @@ def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) 
         if not say(f"Idempotency key: {key}"):
             raise _unsaid("The idempotency key", "Give the command a key of yours with --idempotency-key.")
     course.again = f"The outcome is not known. Repeat the command with --idempotency-key {key}: it takes effect at most once."
-    answer, is_settled = this.api.command(name, {n: v for n, v in body.items() if v is not None}, key)
+    try:
+        answer, is_settled = this.api.command(name, {n: v for n, v in body.items() if v is not None}, key)
+    except Failed as error:
+        course.failed = error
+        raise
     course.told, course.answered = answer, Exit.DONE if is_settled else Exit.UNKNOWN
     if not is_settled:
         payment = answer.get("payment_id", "PAYMENT")

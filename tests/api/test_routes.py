@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from local.template import Function, load_template
 from payments import wiring
+from payments.api.look_up_routes import health_router, lookups_router
 from payments.api.routes import app_of, commands_router, handler_of
 from payments.commands.catalog import COMMANDS, served_by
 from payments.commands.service import Service
@@ -132,3 +133,30 @@ def test_without_a_matched_route_the_clients_path_counts(api: Api, service: Serv
     assert reply["statusCode"] == 201
     trailing = http_event("POST", "/api/v1/payments/process/", order(), claims={"sub": "shop", "scope": EVERYTHING})
     assert api.send(trailing | {"routeKey": "$default"}).status == 404, "as API Gateway answers a trailing slash"
+
+
+@pytest.mark.parametrize(
+    ("path", "stage", "status"),
+    [
+        ("/shop/health", "shop", 200),
+        ("/shop/health", "$default", 200),  # the key of an API mapping
+        ("/shop/api/v1/payments", "shop", 200),
+        ("/a/api/v1/payments", "a", 200),
+        ("/api/v1/payments", "a", 200),  # under a domain of its own, the stage is not in the path
+        ("/api/api/v1/payments", "api", 200),
+        ("/api/v1/payments", "api", 200),
+        ("/api/health", "api", 200),
+        ("/health", "health", 200),
+        ("/health/health", "health", 200),
+        ("/a/b/health", "a", 404),
+        ("/shop/health/x", "shop", 404),
+        ("/shop/api/v1/paymentsx", "shop", 404),
+    ],
+)
+def test_without_a_matched_route_one_segment_is_cut_only_before_our_own_path(
+    service: Service, path: str, stage: str, status: int
+) -> None:
+    app = app_of(lookups_router(lambda: service), health_router(lambda: service, wiring.publisher))
+    event = http_event("GET", path, claims={"sub": "shop", "scope": EVERYTHING}) | {"routeKey": "$default"}
+    event["requestContext"]["stage"] = stage
+    assert handler_of(app)(event, Context())["statusCode"] == status

@@ -53,7 +53,7 @@ def become(streams: list[int], arguments: list[str], environment: dict[str, str]
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the run of this process has ended with a handler of its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the runs of this process have left it ignored
     run(*arguments)
 
 

@@ -65,6 +65,7 @@ ANSWERS: dict[str, tuple[Answer, int]] = {
     "refused": (problem(409, "payment_state_conflict"), 1),
     "still running": (problem(409, "idempotency_key_in_use"), 4),
     "unavailable": (problem(503, "service_unavailable"), 5),
+    "a proxy that gave up": ((408, {}, "Request Timeout"), 5),
     "refused in another form": ((422, {}, '{"title": {"a": 1}, "detail": null, "code": [1], "errors": [1]}'), 1),
     "declined in another form": ((402, {}, '{"title": "no", "detail": "no", "code": "x", "errors": null}'), 3),
     "done, members are missing": ((201, {}, '{"status": "SUCCEEDED"}'), 0),
@@ -112,6 +113,72 @@ def test_ctrl_c_while_the_answer_is_printed_leaves_the_refund_done(
     told = process.stderr.read()
     process.communicate()
     assert f"payments show {REFUND['payment_id']}" in told and "Traceback" not in told
+
+
+INTERRUPTS = """
+import os, signal, sys
+
+left, seen = {times}, set()
+
+def is_ours(frame):
+    return frame.f_code.co_filename.endswith(("payments_cli/ending.py", "payments_cli/main.py"))
+
+def at_a_line(frame, event, _):
+    if not is_ours(frame):
+        return None
+    course = getattr(sys.modules.get("payments_cli.ending"), "course", None)
+    is_new = (frame.f_code, frame.f_lineno) not in seen
+    if event == "line" and is_new and course and (course.answered is not None or course.failed):
+        seen.add((frame.f_code, frame.f_lineno))
+        if child := os.fork():
+            end = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            os.write(9, b"%d %d\\n" % (frame.f_lineno, end))
+        else:
+            sys.settrace(None)
+            sys.setprofile(at_a_call)
+            interrupt()
+    return at_a_line
+
+def at_a_call(frame, event, _):  # Python forgets a function for lines or calls that has raised an error
+    if left and is_ours(frame):
+        interrupt()
+
+def interrupt():
+    global left
+    left -= 1
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Last:  # is deleted when Python ends, after its own handlers
+    def __del__(self, kill=os.kill, pid=os.getpid):
+        kill(pid(), 2)
+
+last = Last()
+sys.settrace(at_a_line)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("done", 1), ("done", 2), ("done", 3), ("refused", 1), ("declined", 3), ("not known yet", 1), ("unavailable", 2)],
+)
+def test_ctrl_c_at_any_moment_after_the_answer_leaves_the_exit_code(
+    payments_alone: Payments,
+    broken: Callable[[str], dict[str, str]],
+    standing_in: Standing,
+    tmp_path: Path,
+    name: str,
+    times: int,
+) -> None:
+    """At each line that follows the answer, a copy of the process gets Ctrl-C, once or several times."""
+    answer, exit_code = ANSWERS[name]
+    environment = broken(INTERRUPTS.format(times=times))
+    done = payments_alone.shell(
+        f"payments {shlex.join(REFUND_IT)} 9>{tmp_path}/report", PAYMENTS_URL=standing_in(answer).url, **environment
+    )
+    ends = [tuple(map(int, line.split())) for line in (tmp_path / "report").read_text().splitlines()]
+    assert done.exit_code == exit_code, done.err
+    assert len(ends) > 10 and [end for end in ends if end[1] != exit_code] == []
+    assert "Traceback" not in done.err and "Exception ignored" not in done.err
 
 
 @pytest.mark.parametrize("setting", ["COLUMNS", "TERMINAL_WIDTH", "LINES"])

@@ -203,7 +203,7 @@ def test_an_order_is_paid_asynchronously_and_a_consumer_group_hears_of_it_once(c
             wait_for_line(heard, "order 3001", errors)
             wait_for_line(heard, "order 3002", errors)
             wait_until(containers.owner_url, "SELECT status FROM payments WHERE order_id = '3003'", [["AUTHORIZED"]])
-            for words in (["refund", "3001", "1"], ["refund", "3002", "2"], ["refund", "3009", "9"], ["capture", "3003"]):
+            for words in (["refund", "3001", "1"], ["refund", "3002", "2"], ["refund", "3009", "9"], ["capture", "3003", "3"]):
                 order(*words)
                 order(*words)
             for beginning in ("order 3002: refund", "order 3009", "order 3003"):

@@ -12,7 +12,7 @@ from kafka import KafkaProducer
 
 from local import events
 from tests.cases import case
-from tests.foreign_records import EVENTS, FOREIGN, REFUSAL, SENDABLE, UNKNOWN_CURRENCY, headers, value
+from tests.foreign_records import EVENTS, FOREIGN, PAYMENT, REFUSAL, SENDABLE, UNKNOWN_CURRENCY, headers, value
 from tests.servers import Broker
 
 
@@ -42,6 +42,13 @@ def test_every_foreign_record_is_none_of_our_events() -> None:
     for name, (message, attributes) in FOREIGN.items():
         with case(name):
             assert events._event(SimpleNamespace(value=message, headers=attributes)) is None
+
+
+def test_an_old_order_cannot_reorder_its_line() -> None:
+    payment = PAYMENT | {"order_id": "o\u202e1\u200b"}
+    event = events._event(SimpleNamespace(value=json.dumps(payment).encode(), headers=headers()))
+    assert event is not None
+    assert "o\\u202e1\\u200b" in event.line()
 
 
 def test_a_refusal_is_shown_with_its_order_and_code_and_without_an_amount() -> None:
