@@ -8,9 +8,9 @@ from uuid import UUID
 
 from payments.domain.events import Event
 from payments.store.connection import Database, Row, Statement
-from payments.store.rows import columns, names_of
+from payments.store.rows import columns
 
-EVENT = names_of(Event)
+EVENT = ("event_id", "payment_id", "sequence", "type", "data", "created_at", "traceparent")
 EVENT_COLUMNS = columns(EVENT, "outbox")
 
 EPOCH = datetime.fromtimestamp(0, UTC)
