@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "Visa": (
@@ -54,6 +55,18 @@ def _in_fours(gap: str) -> Callable[[str], str]:
     return lambda number: gap.join(number[place : place + 4] for place in range(0, len(number), 4))
 
 
+def _in_pairs(number: str) -> str:
+    return " ".join(number[place : place + 2] for place in range(0, len(number), 2))
+
+
+def _in_sizes(*sizes: int) -> Callable[[str], str]:
+    """Return a writer of a number of 16 digits in such groups; others are written as embossed."""
+    ends = [sum(sizes[:count]) for count in range(len(sizes) + 1)]
+    return lambda number: (
+        " ".join(number[start:end] for start, end in pairwise(ends)) if len(number) == 16 else _as_embossed(number)
+    )
+
+
 def _between(gap: str) -> Callable[[str], str]:
     return gap.join
 
@@ -77,6 +90,7 @@ def _circled(number: str) -> str:
 
 BLANKS = " \t\n\u00a0\u2002\u2003\u2007\u2009\u200a\u202f\u205f\u3000\u2800"
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u30fc\ufe58\uff0d"
+SIGNS = "!\"#$%&'()*,:;<=>?@[\\]^`{|}~"
 DOTS = "._/+\u00b7\u2022\u2024\u2027\u22c5\u30fb\u3002\uff0e\uff61"
 INVISIBLE = (
     "\u00ad\u034f\u115f\u1160\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202c\u2060\u2066\u2069\u3164\ufe0f\ufeff\uffa0\U000e0001"
@@ -90,13 +104,54 @@ def _named(characters: str) -> Iterator[tuple[str, str]]:
 FORMS: dict[str, Callable[[str], str]] = {
     "in one piece": str,
     "as embossed": _as_embossed,
-    **{f"in fours with {name}": _in_fours(gap) for name, gap in _named(BLANKS + DASHES + DOTS + INVISIBLE)},
+    **{f"in fours with {name}": _in_fours(gap) for name, gap in _named(BLANKS + DASHES + DOTS + SIGNS + INVISIBLE)},
     **{
         f"in fours with {gap!r}": _in_fours(gap)
-        for gap in ("  ", "   ", " - ", " . ", " \u2013 ", "\r\n", ". ", "--", "\u200b \u200b")
+        for gap in (
+            *(
+                "  ",
+                "   ",
+                " - ",
+                " . ",
+                " \u2013 ",
+                "\r\n",
+                ". ",
+                "--",
+                "\u200b \u200b",
+                ", ",
+                " : ",
+                ")(",
+                "] [",
+                "\uff0c",
+                "\u3001",
+            ),
+            *(
+                "%20",
+                "%2D",
+                "%2d",
+                "%C2%A0",
+                "%E2%80%AF",
+                "\\u00a0",
+                "\\n",
+                "\\t",
+                "\\r\\n",
+                "\\xa0",
+                "&nbsp;",
+                "&#160;",
+                "&#xA0;",
+            ),
+        )
     },
-    **{f"single digits with {name}": _between(gap) for name, gap in _named(INVISIBLE + " -.\u00a0")},
-    "in pairs": lambda number: " ".join(number[place : place + 2] for place in range(0, len(number), 2)),
+    **{f"single digits with {name}": _between(gap) for name, gap in _named(INVISIBLE + " -.\u00a0:*'~=")},
+    "single digits with %20": _between("%20"),
+    **{f"in sizes {sizes}": _in_sizes(*sizes) for sizes in ((4, 4, 8), (8, 4, 4), (4, 8, 4), (4, 12), (12, 4), (6, 10))},
+    "pairs behind a pair": lambda number: f"17 {_in_pairs(number)}",
+    "pairs behind a date": lambda number: f"2026-01-31 {_in_pairs(number)}",
+    "pairs before a date": lambda number: f"{_in_pairs(number)} 12/29 123",
+    "single digits in a numbered list": lambda number: f"1. {' '.join(number)}",
+    "track 2 in 40 characters": lambda number: f"{number}D291220112345678901234567"[:40],
+    "track 2 in 32 characters": lambda number: f"{number}D2912201123456789"[:32],
+    "in pairs": _in_pairs,
     "in eights": lambda number: "-".join(number[place : place + 8] for place in range(0, len(number), 8)),
     **{f"{script} digits": _digits_of(zero, "") for script, zero in ZEROS.items()},
     **{f"{script} digits in fours": _digits_of(zero, " ") for script, zero in ZEROS.items()},

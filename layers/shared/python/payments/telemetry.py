@@ -35,7 +35,7 @@ def _redacted(value: Any, name: str = "") -> Any:
         case str():
             return redact(value, name)
         case dict():
-            return {_redacted(key): _redacted(item, f"{name}.{key}") for key, item in value.items()}
+            return {_redacted(key): _redacted(item, key) for key, item in value.items()}
         case list() | tuple():
             return [_redacted(item, name) for item in value]
         case None | int() | float():
