@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from payments.commands.service import Deadline, Service
 from payments.domain.operation import Outcome
 from payments.domain.payment import Payment
 from payments.gateway.port import GatewayRequest, Reply
-from payments.scheduled.reconcile import ONE_OPERATION_S, Reconciled, reconcile
+from payments.scheduled.reconcile import ONE_OPERATION_S, SIDE_BY_SIDE, Reconciled, reconcile
 from payments.settings import GATEWAY_KEY_LIFETIME_S, settings_from
 from payments.store.connection import Statement
 from payments.store.due import claim_due
@@ -295,3 +296,64 @@ def test_operations_of_every_owner_and_kind_are_settled_in_one_run(lone_shop: Sh
         ["REFUNDED", 2],
         ["VOIDED", 2],
     ]
+
+
+# A long queue
+
+
+def test_gateway_calls_run_side_by_side_each_under_its_own_lease(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.gateway.answer = lose_reply
+    for _ in range(SIDE_BY_SIDE):
+        lone_shop.process()
+    together = Barrier(SIDE_BY_SIDE)
+
+    def when_all_have_called(action: str, request: GatewayRequest) -> Reply:
+        together.wait(30)  # Fails unless so many calls are in flight at once.
+        return approve(action, request)
+
+    assert lone_shop.hears_later(when_all_have_called, lone_books) == Reconciled(settled=SIDE_BY_SIDE)
+    assert lone_books.query("SELECT count(DISTINCT gateway_key), max(attempt) FROM operations") == [[SIDE_BY_SIDE, 2]]
+    assert len(lone_shop.publisher.published) == SIDE_BY_SIDE
+
+
+def test_expired_authorizations_and_due_operations_share_a_run(lone_shop: Shop, lone_books: Books) -> None:
+    for _ in range(SIDE_BY_SIDE):
+        lone_shop.authorized()
+    lone_books.query("UPDATE payments SET capture_before = now() - interval '1 minute'")
+    lone_shop.gateway.answer = lose_reply
+    for _ in range(SIDE_BY_SIDE):
+        lone_shop.process()
+    lone_shop.gateway.asked.clear()
+    assert lone_shop.hears_later(approve, lone_books) == Reconciled(settled=SIDE_BY_SIDE, expired=SIDE_BY_SIDE)
+    first = [action for action, _ in lone_shop.gateway.asked[:SIDE_BY_SIDE]]
+    assert first.count("void") >= SIDE_BY_SIDE // 4
+    assert first.count("charge") >= SIDE_BY_SIDE // 4
+
+
+def test_given_up_operations_leave_the_queue(lone_shop: Shop, lone_books: Books) -> None:
+    lone_shop.gateway.answer = lose_reply
+    for _ in range(SIDE_BY_SIDE * 2):
+        lone_shop.process()
+    old = f"created_at = now() - interval '{GATEWAY_KEY_LIFETIME_S + 1} seconds', lease_until = now(), next_attempt_at = now()"
+    lone_books.query(f"UPDATE operations SET {old}")
+    fresh = lone_shop.process()
+    lone_books.make_due()
+    lone_shop.gateway.answer = approve
+    lone_shop.gateway.asked.clear()
+    assert lone_shop.reconcile() == Reconciled(settled=1, exhausted=SIDE_BY_SIDE * 2)
+    assert [request.key for _, request in lone_shop.gateway.asked] == [f"pay-{fresh.payment.payment_id}"]
+    assert lone_books.query("SELECT count(*) FROM operations WHERE next_attempt_at IS NOT NULL") == [[0]]
+    attempts = lone_books.query("SELECT DISTINCT attempt FROM operations WHERE outcome IS NULL")
+    assert attempts == [[1]], "an operation that leaves the queue was not attempted again"
+
+
+def test_an_event_of_a_settled_operation_is_published_although_another_cannot_be_settled(
+    lone_shop: Shop, lone_books: Books
+) -> None:
+    lone_shop.gateway.answer = lose_reply
+    poison, *rest = [lone_shop.process().payment for _ in range(8)]
+    lone_shop.gateway.answer = approve
+    lone_books.make_due()
+    with lone_books.refusing("payments", f"payment_id <> '{poison.payment_id}' OR version <= 2"):
+        lone_shop.reconcile()
+    assert {event.payment_id for event in lone_shop.publisher.published} == {payment.payment_id for payment in rest}

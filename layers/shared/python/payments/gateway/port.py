@@ -53,7 +53,10 @@ Reply = Approved | Declined | Unknown
 
 
 class Gateway(Protocol):
-    """An adapter turns each of its failures into Unknown. We treat an exception that escapes it as Unknown too."""
+    """An adapter turns each of its failures into Unknown. We treat an exception that escapes it as Unknown too.
+
+    Reconcile calls it from several threads at a time.
+    """
 
     def charge(self, request: GatewayRequest) -> Reply: ...
 

@@ -8,7 +8,6 @@ from payments.domain.operation import Operation, Outcome
 from payments.domain.payment import Payment, PaymentStatus
 from payments.domain.refund import Refund, RefundStatus
 
-
 PAYMENT = (
     *("payment_id", "owner", "order_id", "status", "status_reason", "amount_minor", "currency", "payment_method"),
     *("payment_token", "capture_method", "captured_minor", "refunded_minor", "refund_reserved_minor", "transaction_id"),
