@@ -413,6 +413,23 @@ def test_a_broker_that_is_not_there_is_asked_once_in_a_while_and_no_one_waits_lo
     assert publisher._producer is None, "warm_up does not try it either"
 
 
+def test_the_longer_a_broker_is_away_the_fewer_callers_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = KafkaPublisher([f"127.0.0.1:{servers.free_port()}"], "payments")
+    event = Event(UUID(int=1), UUID(int=2), 1, "payment.successful", {}, datetime.fromisoformat("2026-01-31T12:00:00Z"), None)
+    pauses = []
+    for _ in range(6):
+        assert not publisher.backs_off()
+        publisher.publish([event], 0.05)
+        pauses.append(publisher._pause_s)
+        assert publisher.backs_off()
+        publisher._ready_at -= publisher._pause_s  # as if so much time had passed
+    assert pauses == [3, 6, 12, 24, 24, 24]
+    monkeypatch.setattr("kafka.KafkaProducer", lambda **_: Partitions(UUID(int=0)))
+    assert publisher.publish([event], 1) == {event.event_id}
+    publisher.close()
+    assert publisher._pause_s == 3, "an acknowledgement begins anew"
+
+
 class FakeAdmin:
     """A cluster of so many brokers. With `refuses` it refuses the first request, because it decides on replicas itself."""
 

@@ -31,9 +31,10 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 }
 
 
-BACK_OFF_S = 3.0
-"""After a batch without any acknowledgement we leave the broker alone for this long, so that an outage costs a single caller 2 s
-from time to time. A broker that acknowledged a part of the batch is up: one dead partition does not hold up the others."""
+BACK_OFF_S = (3.0, 24.0)
+"""After a batch without any acknowledgement we leave the broker alone: at first for 3 s, and for twice as long each time, so that
+an outage costs one caller in a while 2 s. The longest pause ends well before the relay's next run begins. A broker that
+acknowledged a part of the batch is up: one dead partition does not hold up the others."""
 
 
 class KafkaPublisher:
@@ -43,7 +44,7 @@ class KafkaPublisher:
         self._topic, self._security = topic, security
         self._options = PRODUCER_OPTIONS | {"bootstrap_servers": list(bootstrap_servers)} | options
         self._producer: Any = None
-        self._closed_at = -math.inf
+        self._pause_s, self._ready_at = 0.0, -math.inf
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -88,10 +89,11 @@ class KafkaPublisher:
             # duplicate has the same event_id.
             logger.warning("the broker did not acknowledge: %s", type(failures[0]).__name__, extra={"events": len(failures)})
             self.close(back_off=not acknowledged)
+        self._pause_s = 0.0 if acknowledged else self._pause_s
         return acknowledged
 
     def backs_off(self) -> bool:
-        return self._producer is None and time.monotonic() < self._closed_at + BACK_OFF_S
+        return self._producer is None and time.monotonic() < self._ready_at
 
     def check(self, timeout_s: float) -> None:
         """Request the topic's metadata. Raises when no answer comes in time or the topic is missing."""
@@ -111,7 +113,8 @@ class KafkaPublisher:
     def close(self, *, back_off: bool = True) -> None:
         with self._lock:
             producer, self._producer = self._producer, None
-            self._closed_at = time.monotonic() if back_off else -math.inf
+            self._pause_s = min(max(2 * self._pause_s, BACK_OFF_S[0]), BACK_OFF_S[1]) if back_off else 0.0
+            self._ready_at = time.monotonic() + self._pause_s
         if producer is not None:
             producer._sender.force_close()  # close() would first wait for messages that cannot be delivered.
 
