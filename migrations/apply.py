@@ -102,7 +102,10 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
         end_s = time.monotonic() + TURN_S
         while not run(f"SELECT pg_try_advisory_lock({LOCK_ID})").rows[0][0]:
             if time.monotonic() > end_s:
-                raise MigrationError("another run of the migrations still holds the lock; wait for it, or end it")
+                holders = [_described(*row) for row in run(SESSIONS.format(pids=TURN_HOLDERS)).rows]
+                raise MigrationError(
+                    f"another run of the migrations still holds the lock: {'; '.join(holders)}. Wait for it, or end it"
+                )
             time.sleep(TURN_POLL_S)
         run(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
@@ -206,32 +209,38 @@ class _Lookout:
     def _look(self) -> None:
         if self._end.wait(LOOK_S):
             return
+        blockers = SESSIONS.format(pids=f"SELECT unnest(pg_blocking_pids({self._pid}))")
         # A server without a free connection costs the message the names, and the migration nothing.
         with (
             suppress(InterfaceError, DatabaseError, OSError),
             CoreConnection(**logged_in(self._options, self._password)) as connection,
         ):
             while True:
-                self.blockers = [_described(*row) for row in connection.execute_simple(BLOCKERS.format(pid=self._pid)).rows]
+                self.blockers = [_described(*row) for row in connection.execute_simple(blockers).rows]
                 if self._end.wait(LOOK_S):
                     return
 
 
 # Not the text of its query, which may hold customers' data. A role without pg_read_all_stats does not see the state and the time
 # of others. Process 0 stands for a prepared transaction, which has none.
-BLOCKERS = (
-    "SELECT blocker, application_name, usename, coalesce(state, backend_type),"
+SESSIONS = (
+    "SELECT found, application_name, usename, coalesce(state, backend_type),"
     " extract(epoch FROM clock_timestamp() - xact_start)::integer"
-    " FROM unnest(pg_blocking_pids({pid})) blocker LEFT JOIN pg_stat_activity ON pid = blocker"
+    " FROM ({pids}) sessions(found) LEFT JOIN pg_stat_activity ON pid = found"
     " GROUP BY 1, 2, 3, 4, 5 ORDER BY 5 DESC NULLS LAST LIMIT 5"
+)
+TURN_HOLDERS = (
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    f" AND (classid::bigint << 32) | objid::bigint = {LOCK_ID}"
 )
 
 
 def _described(pid: int, application: str | None, role: str | None, state: str | None, for_s: int | None) -> str:
     if pid == 0:
         return "a prepared transaction (see pg_prepared_xacts)"
-    lasts = "for a time that only a role with pg_read_all_stats sees" if for_s is None else f"in a transaction for {for_s} s"
-    return f"pid {pid} (application_name '{application or ''}', role {role or 'unknown'}, {state or 'state hidden'}, {lasts})"
+    lasts = "in no transaction" if for_s is None else f"in a transaction for {for_s} s"
+    does = f"{state}, {lasts}" if state else "what it does is hidden from a role without pg_read_all_stats"
+    return f"pid {pid} (application_name '{application or ''}', role {role or 'unknown'}, {does})"
 
 
 def _scram_verifier(password: str) -> str:
