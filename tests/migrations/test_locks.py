@@ -214,7 +214,7 @@ def test_a_migration_that_meets_no_lock_opens_no_second_connection(
 ) -> None:
     opened: list[object] = []
 
-    class Counted(CoreConnection):
+    class Counted(CoreConnection):  # type: ignore[misc]  # pg8000 has no types
         def __init__(self, **options: Any) -> None:
             opened.append(self)
             super().__init__(**options)
