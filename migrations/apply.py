@@ -146,7 +146,8 @@ def _apply_within(connection: CoreConnection, sql: str, note: str, lookout: _Loo
                 run("COMMIT")
             return
         except DatabaseError as error:
-            run("ROLLBACK")
+            with suppress(InterfaceError, OSError):  # of a connection that is gone the first error tells more
+                run("ROLLBACK")
             if _sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
                 raise
             if tries == TRIES:

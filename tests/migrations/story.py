@@ -1,7 +1,8 @@
 """A shop's two days, through the handlers of any release: `python story.py FOLDER begin|go_on`.
 
-FOLDER is a checkout; `go_on` reads the first day's state from stdin. Events and answers of every release are those of the contract, so this file needs nothing of the code but
-the layout of its folders. It writes a JSON object to stdout: by step, the status code of the answer and what it says.
+FOLDER is a checkout; `go_on` reads the first day's state from stdin. Events and answers of every release are those of the
+contract, so this file needs nothing of the code but the layout of its folders. It writes a JSON object to stdout: by step, the
+status code of the answer and what it says.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import threading
 import time
@@ -28,6 +29,9 @@ LOCKING = {
 }
 """Both need ACCESS EXCLUSIVE on payments, which a reader's ACCESS SHARE keeps from them."""
 
+WAIT_S = 10.0
+"""Longer than a migration waits for a lock, and than it pauses after its first try. It ends the wait of a test that fails."""
+
 
 @pytest.fixture
 def before_006(postgres: Postgres, tmp_path: Path) -> Database:
@@ -50,9 +54,13 @@ def reader(database: Database, of: str = "payments") -> Iterator[pg8000.native.C
         yield connection
 
 
-def wait_until_a_migration_waits(database: Database) -> None:
+def wait_until_a_migration_waits(database: Database, waits: bool = True) -> None:
+    """Wait until the owner waits for a lock, or until it does not. The payments have another role."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename <> 'payments_service'"
+    deadline = time.monotonic() + WAIT_S
     with contextlib.closing(connect(database.owner_url)) as connection:
-        while not connection.run("SELECT 1 FROM pg_locks WHERE NOT granted"):
+        while bool(connection.run(waiting + " AND datname = current_database()")) is not waits:
+            assert time.monotonic() < deadline, "the migration still waits" if not waits else "no migration waits"
             time.sleep(0.01)
 
 
@@ -72,7 +80,7 @@ def schema(database: Database) -> list[list[object]]:
 
 @pytest.mark.parametrize("sql", LOCKING.values(), ids=LOCKING)
 def test_payments_go_on_while_a_migration_waits_for_a_reader(before_006: Database, tmp_path: Path, sql: str) -> None:
-    """The payments' role waits 2 s for a lock. One that had to wait for the reader, which reads for 5 s, would be refused."""
+    """The reader outlasts the first try. The payments' role waits 2 s for a lock, so one that waits for longer is refused."""
     (tmp_path / "006.sql").write_text(sql)
     payments: list[PaymentStatus | Exception] = []
     over = threading.Event()
@@ -91,9 +99,9 @@ def test_payments_go_on_while_a_migration_waits_for_a_reader(before_006: Databas
             migration = pool.submit(migrate, before_006.owner_url, tmp_path)
             customers = [pool.submit(pay) for _ in range(2)]
             try:
-                wait_until_a_migration_waits(before_006)
-                time.sleep(5)
-                assert not migration.done(), "the migration was to wait for the reader"
+                for waits in (True, False, True):  # the first try, the pause, the second try
+                    wait_until_a_migration_waits(before_006, waits)
+                    assert not migration.done(), "the migration did not wait for the reader"
             finally:
                 over.set()
             for customer in customers:
@@ -194,7 +202,10 @@ def test_a_second_runner_waits_while_the_first_one_tries_again(before_006: Datab
     with ThreadPoolExecutor(2) as pool:
         with reader(before_006):
             runs = [pool.submit(migrate, before_006.owner_url, tmp_path) for _ in range(2)]
-            time.sleep(2.5)  # into the first pause, in which the first runner holds no lock but that of the runners
+            wait_until_a_migration_waits(before_006)
+            wait_until_a_migration_waits(
+                before_006, False
+            )  # in its pause, the first runner holds no lock but that of the runners
             assert not any(run.done() for run in runs)
         assert sorted(run.result() for run in runs) == [[], ["006_every_outcome_is_told.sql"]]
 
@@ -224,3 +235,12 @@ def test_a_migration_that_meets_no_lock_opens_no_second_connection(
     (tmp_path / "999.sql").write_text("ALTER TABLE payments ADD COLUMN note text;")
     assert migrate(own_database.owner_url, tmp_path) == ["999.sql"]
     assert len(opened) == 1
+
+
+def test_what_another_role_may_not_see_of_a_session_is_said_to_be_hidden(own_database: Database) -> None:
+    """The owner of the tables need not be a superuser."""
+    with reader(own_database) as reading, contextlib.closing(connect(own_database.service_url)) as connection:
+        [[pid]] = reading.run("SELECT pg_backend_pid()") or []
+        [row] = connection.run(apply.SESSIONS.format(pids=f"SELECT {pid}")) or []
+        hidden = r"what it does is hidden from a role without pg_read_all_stats\)"
+        assert re.fullmatch(rf"pid {pid} \(application_name 'monthly report', role \w+, {hidden}", apply._described(*row))
