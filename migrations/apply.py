@@ -216,8 +216,13 @@ class _Lookout:
             suppress(InterfaceError, DatabaseError, OSError),
             CoreConnection(**logged_in(self._options, self._password)) as connection,
         ):
+            free = False
             while True:
-                self.blockers = [_described(*row) for row in connection.execute_simple(blockers).rows]
+                found = [_described(*row) for row in connection.execute_simple(blockers).rows]
+                # One look without a blocker may have come just after the wait had failed. Two tell that the statement goes on.
+                if found or free:
+                    self.blockers = found
+                free = not found
                 if self._end.wait(LOOK_S):
                     return
 
