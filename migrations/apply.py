@@ -8,9 +8,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, InterfaceError
@@ -26,6 +31,36 @@ LOCK_ID = 7_215_031_994
 STATEMENT_TIMEOUT = "14min"
 """A migration may build an index on a large table, and the owner does not have the time-outs of the service's role. PostgreSQL
 must end the statement, with an error that says so, before Lambda ends the function after 15 minutes."""
+
+LOCK_TIMEOUT = "1500ms"
+"""A migration in a transaction waits so long for a lock. Whatever comes after it queues behind it, so this must be shorter than
+the 2 s that payments_service waits (001): a payment that meets a waiting migration is late and not refused. It must be longer
+than PostgreSQL's deadlock_timeout (1 s): only a wait of that length makes PostgreSQL cancel an autovacuum that is in the way,
+which on a large table may need hours."""
+
+TRIES = 10
+"""With the pauses 1.5 minutes: a report or a dump of minutes is waited for, one that takes hours is named. Several files
+that have to wait, and a statement behind them, still fit into Lambda's 15 minutes."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 10.0
+"""The pause after a try doubles from the first to the longest. The first is longer than LOCK_TIMEOUT, so that the payments that
+have queued are done before the next ones queue. With longer ones the migration would miss moments without a reader."""
+
+LOCK_TIMEOUT_CONCURRENTLY = "5min"
+"""A statement with CONCURRENTLY waits for the end of every older transaction. Payments pass it meanwhile, so it may wait long,
+and to interrupt it costs a build and leaves an invalid index. But a function must have the time to say who blocks."""
+
+IDLE_TIMEOUT = "10s"
+"""A runner that is frozen between two statements of its transaction holds locks that payments wait for. It never idles there."""
+
+LOOK_S = 0.4
+"""The pause between two looks at who blocks. LOCK_TIMEOUT has room for three, and most migrations are done before the first."""
+
+LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, QUERY_CANCELED = "55P03", "40P01", "57014"
+"""SQLSTATEs. A deadlock, too, is a matter of who was there at the moment: the same file passes at another one."""
+
+OWN_LOCK_TIMEOUT = re.compile(r"^SET LOCAL lock_timeout = .*;$", re.MULTILINE)
+"""A file may bound its waiting for `psql -f`, which tries once. Here LOCK_TIMEOUT holds, whose bounds a file does not know."""
 
 OUTSIDE = "-- outside a transaction\n"
 """The first line of a file with one statement that PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
@@ -47,8 +82,9 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
 
     `service_password` (ASCII) becomes the password of payments_service. Without it the password stays as it is.
 
-    Raises MigrationError. PostgreSQL rolls a failed migration back, and the ones before it stay applied. A migration outside a
-    transaction may leave an invalid index, which has to be dropped before the next try.
+    Raises MigrationError, which names who blocks if a lock was the reason. PostgreSQL rolls a failed migration back, and the
+    ones before it stay applied. A migration outside a transaction may leave an invalid index, which has to be dropped before the
+    next run.
     """
     applied = []
     paths = sorted(folder.glob("*.sql"))
@@ -59,12 +95,17 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
         connection._usock.settimeout(None)
         run = connection.execute_simple
         run(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
+        run(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'")
+        [[own_pid]] = run("SELECT pg_backend_pid()").rows
         if (encoding := run("SHOW server_encoding").rows[0][0]) != "UTF8":
             raise MigrationError(f"the database must be encoded as UTF8, not {encoding}")
         end_s = time.monotonic() + TURN_S
         while not run(f"SELECT pg_try_advisory_lock({LOCK_ID})").rows[0][0]:
             if time.monotonic() > end_s:
-                raise MigrationError("another run of the migrations still holds the lock; wait for it, or end it")
+                holders = [_described(*row) for row in run(SESSIONS.format(pids=TURN_HOLDERS)).rows]
+                raise MigrationError(
+                    f"another run of the migrations still holds the lock: {'; '.join(holders)}. Wait for it, or end it"
+                )
             time.sleep(TURN_POLL_S)
         run(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
@@ -78,23 +119,134 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
                 if known[path.name] != digest:
                     raise MigrationError(f"{path.name} was edited after it had been applied; write a new migration instead")
                 continue
+            note = f"INSERT INTO schema_migrations (name, sha256) VALUES ('{path.name}', '{digest}')"
+            apply = _apply_outside if sql.startswith(OUTSIDE) else _apply_within
             try:
-                if sql.startswith(OUTSIDE):
-                    run(sql)
-                    if invalid := run("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").rows:
-                        raise MigrationError(f"drop the invalid index {invalid[0][0]} first")
-                    run("BEGIN")
-                else:
-                    run("BEGIN")
-                    run(sql)
-                run(f"INSERT INTO schema_migrations (name, sha256) VALUES ('{path.name}', '{digest}')")
-                run("COMMIT")
+                apply(connection, sql, note, _Lookout(own_pid, options, password))
             except Exception as error:
                 raise MigrationError(f"{path.name}: {error}") from error
             applied.append(path.name)
         if service_password is not None:
             run(f"ALTER ROLE payments_service PASSWORD '{_scram_verifier(service_password)}'")
     return applied
+
+
+def _apply_within(connection: CoreConnection, sql: str, note: str, lookout: _Lookout) -> None:
+    """Run the file and its note in one transaction. Whoever holds a lock delays the file, and not the payments behind it."""
+    run = connection.execute_simple
+    run(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+    statements = OWN_LOCK_TIMEOUT.sub("", sql)
+    pause_s = FIRST_PAUSE_S
+    for tries in range(1, TRIES + 1):
+        try:
+            with lookout:
+                run("BEGIN")
+                run(statements)
+                run(note)
+                run("COMMIT")
+            return
+        except DatabaseError as error:
+            with suppress(InterfaceError, OSError):  # of a connection that is gone the first error tells more
+                run("ROLLBACK")
+            if _sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
+                raise
+            if tries == TRIES:
+                raise MigrationError(
+                    f"{tries} tries met a lock of {lookout.seen()}. Nothing of this file is applied. Wait for that session or end"
+                    " it (SELECT pg_terminate_backend(pid)), then run the migrations again"
+                ) from error
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _apply_outside(connection: CoreConnection, sql: str, note: str, lookout: _Lookout) -> None:
+    """Run the file once: what an interrupted CREATE INDEX CONCURRENTLY leaves would be in the way of a second try."""
+    run = connection.execute_simple
+    run(f"SET lock_timeout = '{LOCK_TIMEOUT_CONCURRENTLY if 'CONCURRENTLY' in sql else LOCK_TIMEOUT}'")
+    try:
+        with lookout:
+            run(sql)
+    except DatabaseError as error:
+        if _sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, QUERY_CANCELED) or not lookout.blockers:
+            raise
+        left = "".join(f". Drop the invalid index {name} before the next run" for name in _invalid_indexes(connection))
+        raise MigrationError(f"it waited too long for {lookout.seen()}{left}") from error
+    if invalid := _invalid_indexes(connection):
+        raise MigrationError(f"drop the invalid index {invalid[0]} first")
+    run(note)
+
+
+def _invalid_indexes(connection: CoreConnection) -> list[str]:
+    rows = connection.execute_simple("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").rows
+    return [name for (name,) in rows]
+
+
+def _sqlstate(error: DatabaseError) -> str:
+    details = error.args[0] if error.args else None
+    return str(details.get("C", "")) if isinstance(details, dict) else ""
+
+
+class _Lookout:
+    """Within its block, look from a second connection who blocks the first. When a wait has failed it is too late to ask."""
+
+    def __init__(self, pid: int, options: dict[str, Any], password: Password | None) -> None:
+        self.blockers: list[str] = []
+        self._pid, self._options, self._password = pid, options, password
+
+    def __enter__(self) -> Self:
+        self.blockers = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def seen(self) -> str:
+        return "; ".join(self.blockers) or "a session that could not be found out"
+
+    def _look(self) -> None:
+        if self._end.wait(LOOK_S):
+            return
+        blockers = SESSIONS.format(pids=f"SELECT unnest(pg_blocking_pids({self._pid}))")
+        # A server without a free connection costs the message the names, and the migration nothing.
+        with (
+            suppress(InterfaceError, DatabaseError, OSError),
+            CoreConnection(**logged_in(self._options, self._password)) as connection,
+        ):
+            free = False
+            while True:
+                found = [_described(*row) for row in connection.execute_simple(blockers).rows]
+                # One look without a blocker may have come just after the wait had failed. Two tell that the statement goes on.
+                if found or free:
+                    self.blockers = found
+                free = not found
+                if self._end.wait(LOOK_S):
+                    return
+
+
+# Not the text of its query, which may hold customers' data. A role without pg_read_all_stats does not see the state and the time
+# of others. Process 0 stands for a prepared transaction, which has none.
+SESSIONS = (
+    "SELECT found, application_name, usename, coalesce(state, backend_type),"
+    " extract(epoch FROM clock_timestamp() - xact_start)::integer"
+    " FROM ({pids}) sessions(found) LEFT JOIN pg_stat_activity ON pid = found"
+    " GROUP BY 1, 2, 3, 4, 5 ORDER BY 5 DESC NULLS LAST LIMIT 5"
+)
+TURN_HOLDERS = (
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    f" AND (classid::bigint << 32) | objid::bigint = {LOCK_ID}"
+)
+
+
+def _described(pid: int, application: str | None, role: str | None, state: str | None, for_s: int | None) -> str:
+    if pid == 0:
+        return "a prepared transaction (see pg_prepared_xacts)"
+    lasts = "in no transaction" if for_s is None else f"in a transaction for {for_s} s"
+    does = f"{state}, {lasts}" if state else "what it does is hidden from a role without pg_read_all_stats"
+    return f"pid {pid} (application_name '{application or ''}', role {role or 'unknown'}, {does})"
 
 
 def _scram_verifier(password: str) -> str:
