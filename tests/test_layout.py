@@ -99,7 +99,18 @@ def test_handlers_are_thin(handler: Path) -> None:
 
 def test_no_module_has_the_name_of_one_in_the_standard_library() -> None:
     """A script's own folder comes first on the path, so `python folder/script.py` would import the namesake."""
-    folders = ("layers/shared/python/payments", "functions", "migrations", "contract", "local", "cli", "chaos", "model", "bench")
+    folders = (
+        "layers/shared/python/payments",
+        "functions",
+        "migrations",
+        "contract",
+        "deploy",
+        "local",
+        "cli",
+        "chaos",
+        "model",
+        "bench",
+    )
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py") if "__pycache__" not in file.parts]
     assert len(files) > 100
     names = {(file.parent if file.name == "__init__.py" else file): file for file in files}
