@@ -16,6 +16,9 @@ sam_env := $(call stamp,.venv-sam,sam)
 cli_env := $(call stamp,.venv-cli,cli)
 audit_env := $(call stamp,.venv-audit,audit)
 
+# What `sam build` installs into the layer.
+layer_lock := layers/shared/python/requirements.txt
+
 .PHONY: help
 help: ## show this text
 	@echo 'make TARGET [PYTHON=python3.13] [ARGS="..."]'
@@ -49,11 +52,14 @@ check: $(test_env) $(sam_env) ## check format, lint, types, imports and the temp
 	PYTHONPATH=layers/shared/python .venv/bin/lint-imports --no-logo
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region us-east-1
 
+# --strict: a package that the index knows nothing about is a failure, so a machine that reaches no advisories does not pass as audited.
+audit_locks = for lock in $(layer_lock) requirements/*.txt; do \
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
 .PHONY: audit
-audit: $(audit_env) ## look for known vulnerabilities in the locks, and for weaknesses in the code and the template
+audit: $(audit_env) ## look for known vulnerabilities in the locks (not with OFFLINE=1), and for weaknesses in the code and the template
 	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive layers/shared/python/payments functions migrations
 	.venv-audit/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
-	for lock in requirements/*.txt; do .venv-audit/bin/pip-audit --disable-pip --require-hashes --requirement $$lock || exit 1; done
+	$(if $(OFFLINE),@echo >&2 'OFFLINE: nothing says whether the locks have known vulnerabilities.',$(audit_locks))
 
 .PHONY: lint
 lint: $(test_env) ## format the code and fix what ruff can fix
@@ -65,18 +71,19 @@ openapi: $(test_env) ## write docs/openapi.json and docs/asyncapi.yaml
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.openapi
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.asyncapi
 
-# The other locks follow test.txt, so that the versions that run are the versions that were tested.
-runtime := layers/shared/python/requirements.txt
-compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
+# The other locks follow test.txt, so that the versions that run are the versions that were tested. --universal: a lock is for every
+# operating system, processor and Python from this version on. The layer's is for Lambda's Python.
+compile = uv pip compile --quiet --universal --python-version $(1) --generate-hashes --annotation-style line \
 	--custom-compile-command 'make lock' $(ARGS)
 .PHONY: lock
-lock: ## renew requirements/*.txt; needs uv (ARGS=--upgrade takes newer versions)
-	$(compile) $(runtime) --group dev --output-file requirements/test.txt
-	$(compile) $(runtime) --group local --constraint requirements/test.txt --output-file requirements/run.txt
-	$(compile) $(runtime) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
-	$(compile) cli/pyproject.toml --constraint requirements/test.txt --output-file requirements/cli.txt
-	$(compile) --group sam --output-file requirements/sam.txt
-	$(compile) --group audit --output-file requirements/audit.txt
+lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade takes newer versions)
+	$(call compile,3.11) pyproject.toml --group dev --output-file requirements/test.txt
+	$(call compile,3.13) pyproject.toml --constraint requirements/test.txt --output-file $(layer_lock)
+	$(call compile,3.11) pyproject.toml --group local --constraint requirements/test.txt --output-file requirements/run.txt
+	$(call compile,3.11) pyproject.toml --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
+	$(call compile,3.11) cli/pyproject.toml --constraint requirements/test.txt --output-file requirements/cli.txt
+	$(call compile,3.11) --group sam --output-file requirements/sam.txt
+	$(call compile,3.11) --group audit --output-file requirements/audit.txt
 
 .PHONY: up
 up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply the migrations (Docker; then `make sam-local`)
@@ -108,6 +115,11 @@ endef
 build: $(sam_env) ## build functions and layer for AWS into .aws-sam/build, for `sam deploy` (ARCHITECTURE=arm64)
 	$(call sam_build,$(or $(ARCHITECTURE),arm64),.aws-sam/build)
 	@echo "$$(date -u +%Y-%m-%dT%H:%M:%SZ) $$(git describe --always --dirty 2>/dev/null)" > .aws-sam/build/SharedLayer/BUILD
+
+given = $(ARGS) $(PARAMETERS) $(if $(ARCHITECTURE),Architecture=$(ARCHITECTURE))
+.PHONY: deploy
+deploy: $(sam_env) ## build and deploy for one architecture (PARAMETERS="JwtIssuer=... JwtAudience=...", ARCHITECTURE=arm64; ARGS go to sam deploy)
+	@SAM_CLI_TELEMETRY=0 .venv-sam/bin/python -m deploy $(given)
 
 # The local build has a folder of its own, because a laptop's architecture often differs from that of the deployed functions.
 machine := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)

@@ -13,14 +13,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNTIME = ROOT / "layers" / "shared" / "python" / "requirements.txt"
-LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+LAYER_LOCK = ROOT / "layers" / "shared" / "python" / "requirements.txt"
+LOCKS = [LAYER_LOCK, *sorted((ROOT / "requirements").glob("*.txt"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-
-
-def direct(path: Path) -> list[Requirement]:
-    lines = (line.partition("  #")[0] for line in path.read_text().splitlines())
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 
 
 def locked(path: Path) -> dict[str, str]:
@@ -37,9 +33,9 @@ def group(name: str) -> list[Requirement]:
 
 
 def test_runtime_dependencies_are_pinned_and_read_from_one_place() -> None:
-    assert "dependencies" in PROJECT["project"]["dynamic"]
-    assert PROJECT["tool"]["setuptools"]["dynamic"]["dependencies"]["file"] == [str(RUNTIME.relative_to(ROOT))]
-    assert all(re.fullmatch(r"==[^*]+", str(requirement.specifier)) for requirement in direct(RUNTIME))
+    assert RUNTIME
+    assert all(re.fullmatch(r"==[^*]+", str(requirement.specifier)) for requirement in RUNTIME)
+    assert list(ROOT.glob("functions/*/requirements.txt")) == []
 
 
 @pytest.mark.parametrize(
@@ -48,7 +44,7 @@ def test_runtime_dependencies_are_pinned_and_read_from_one_place() -> None:
 )
 def test_a_lock_holds_what_its_group_asks_for(lock: str, groups: list[str], runtime: bool) -> None:
     versions = locked(ROOT / "requirements" / f"{lock}.txt")
-    wanted = [requirement for name in groups for requirement in group(name)] + (direct(RUNTIME) if runtime else [])
+    wanted = [requirement for name in groups for requirement in group(name)] + (RUNTIME if runtime else [])
     missing = [str(one) for one in wanted if not one.specifier.contains(versions.get(canonicalize_name(one.name), "0"))]
     assert missing == [], "run `make lock`"
 
@@ -64,7 +60,7 @@ def test_the_layer_leaves_the_aws_sdk_out() -> None:
     assert not {"boto3", "botocore"} & locked(ROOT / "requirements" / "run.txt").keys()
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_pin_has_hashes_and_none_an_address(lock: Path) -> None:
     text = lock.read_text()
     entries = re.split(r"^(?=[A-Za-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
@@ -81,6 +77,18 @@ def test_no_file_names_a_package_index() -> None:
     assert (found.stdout, found.stderr) == ("", "")
 
 
+@pytest.mark.server
+def test_an_audit_that_learns_nothing_fails_unless_it_is_told_so() -> None:
+    def recipe(*arguments: str) -> str:
+        command = ["make", "--no-print-directory", "--dry-run", "audit", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "pip-audit --strict" in recipe("OFFLINE=")
+    assert f"for lock in {LAYER_LOCK.relative_to(ROOT)} requirements/*.txt" in recipe("OFFLINE=")
+    assert "pip-audit" not in recipe("OFFLINE=1")
+    assert "nothing says" in recipe("OFFLINE=1")
+
+
 @pytest.mark.parametrize("handler", sorted(ROOT.glob("functions/*/handler.py")), ids=lambda path: path.parent.name)
 def test_handlers_are_thin(handler: Path) -> None:
     text = handler.read_text()
@@ -91,7 +99,18 @@ def test_handlers_are_thin(handler: Path) -> None:
 
 def test_no_module_has_the_name_of_one_in_the_standard_library() -> None:
     """A script's own folder comes first on the path, so `python folder/script.py` would import the namesake."""
-    folders = ("layers/shared/python/payments", "functions", "migrations", "contract", "local", "cli", "chaos", "model", "bench")
+    folders = (
+        "layers/shared/python/payments",
+        "functions",
+        "migrations",
+        "contract",
+        "deploy",
+        "local",
+        "cli",
+        "chaos",
+        "model",
+        "bench",
+    )
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py") if "__pycache__" not in file.parts]
     assert len(files) > 100
     names = {(file.parent if file.name == "__init__.py" else file): file for file in files}

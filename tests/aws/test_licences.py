@@ -1,17 +1,19 @@
-"""The list of licences names exactly the packages of the layer."""
+"""The layer's lock and the list of licences name exactly the packages of the layer."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import requires
-from pathlib import Path
 from typing import Any
 
+import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.test_layout import LAYER_LOCK, ROOT, locked
+
 IN_LAMBDA: dict[str, Any] = dict(default_environment()) | {
     "python_version": "3.13",
     "python_full_version": "3.13.0",
@@ -21,8 +23,7 @@ IN_LAMBDA: dict[str, Any] = dict(default_environment()) | {
 
 def shipped() -> set[str]:
     """Return the packages that `sam build` installs into the layer: the runtime's dependencies and their dependencies."""
-    lines = (ROOT / "layers/shared/python/requirements.txt").read_text(encoding="utf-8").splitlines()
-    waiting = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
+    waiting = [Requirement(text) for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
     found: set[str] = set()
     while waiting:
         requirement = waiting.pop()
@@ -44,3 +45,18 @@ def test_each_package_that_is_shipped_has_its_licence_told() -> None:
     told = dict(re.findall(r"^\| ([a-z0-9-]+) \| (.+) \|$", page, re.MULTILINE))
     told.pop("package")
     assert told.keys() == shipped()
+
+
+def test_each_package_that_is_shipped_is_locked_in_the_version_that_was_tested() -> None:
+    """Pip installs nothing without a hash as soon as one line of the file has a hash."""
+    layer, tested = locked(LAYER_LOCK), locked(ROOT / "requirements" / "test.txt")
+    assert layer.keys() == shipped()
+    assert {name: version for name, version in layer.items() if tested[name] != version} == {}
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "x86_64"])
+def test_the_layers_lock_leaves_no_package_out_on_lambda(machine: str) -> None:
+    pins = [line.removesuffix(" \\") for line in LAYER_LOCK.read_text().splitlines() if "==" in line]
+    markers = [marker for pin in pins if (marker := Requirement(pin).marker)]
+    assert len(pins) == len(locked(LAYER_LOCK))
+    assert all(marker.evaluate(IN_LAMBDA | {"platform_machine": machine}) for marker in markers)

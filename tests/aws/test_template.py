@@ -89,6 +89,7 @@ BROUGHT = {
     "KafkaBootstrapServers": "broker:9096",
     "KafkaSecretArn": "arn:kafka",
     "VpcId": "vpc-1",
+    "SubnetIds": "subnet-1,subnet-2",
 }
 TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseOwnerSecretArn": ""}
 
@@ -104,7 +105,20 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         (BROUGHT | {"DatabaseOwnerSecretArn": ""}, {"DatabaseIsReached"}),
         (BROUGHT | {"KafkaSecretArn": ""}, {"KafkaIsReached"}),
         (BROUGHT | {"DatabaseSnapshot": "arn:snapshot"}, {"DatabaseIsReached"}),
-        (BROUGHT | {"VpcId": ""}, {"DatabaseIsReached", "KafkaIsReached"}),
+        (BROUGHT | {"VpcId": "", "SubnetIds": ""}, {"DatabaseIsReached", "KafkaIsReached"}),
+        (BROUGHT | {"DatabaseUrl": ""}, {"DatabaseIsNamed"}),
+        (BROUGHT | {"KafkaBootstrapServers": ""}, {"KafkaIsNamed"}),
+        ({"DatabaseOwnerUrl": BROUGHT["DatabaseOwnerUrl"]}, {"DatabaseIsNamed"}),
+        ({"DatabaseResourceId": "cluster-1"}, {"DatabaseIsNamed"}),
+        ({"DatabaseSecretArn": "arn:service"}, {"DatabaseIsNamed"}),
+        ({"DatabaseOwnerSecretArn": "arn:owner"}, {"DatabaseIsNamed"}),
+        ({"KafkaClusterArn": "arn:msk"}, {"KafkaIsNamed"}),
+        ({"KafkaSecretArn": "arn:kafka"}, {"KafkaIsNamed"}),
+        ({"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}, set()),
+        ({"VpcId": "vpc-1"}, {"VpcHasSubnets"}),
+        ({"SubnetIds": "subnet-1,subnet-2"}, {"SubnetsHaveVpc"}),
+        ({"AvailabilityZones": "us-east-1a,us-east-1b"}, set()),
+        (BROUGHT | {"AvailabilityZones": "us-east-1a,us-east-1b"}, {"VpcHasSubnets"}),
         ({"SnapStart": "On"}, set()),
         ({"SnapStart": "On", "ProvisionedConcurrency": "1"}, {"SnapshotsOrWarmEnvironments"}),
     ],
@@ -124,6 +138,11 @@ def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made
                 return not holds(operands[0])
             case "Fn::Or":
                 return any(holds(operand) for operand in operands)
+            case "Fn::And":
+                return all(holds(operand) for operand in operands)
+            case "Fn::EachMemberEquals":
+                members, value = operands
+                return all(member == value for member in values[members["Ref"]].split(","))
         raise AssertionError(f"a rule does not know {function}")
 
     assert refused == {
@@ -247,3 +266,55 @@ def test_a_parameter_that_everybody_can_read_takes_no_password(name: str) -> Non
     for url in ("", "postgresql://payments_service@db.example.com:5432/payments?sslmode=verify-full"):
         assert re.fullmatch(pattern, url), url
     assert not re.fullmatch(pattern, "postgresql://payments_service:secret@db.example.com:5432/payments")
+
+
+EXAMPLE = re.compile(r"\b(JwtIssuer|JwtAudience|OrderServiceRoleArn|DatabaseUrl|DatabaseOwnerUrl)=([^\s`]+)")
+
+
+def allowed(name: str, value: str) -> bool:
+    return re.fullmatch(TEMPLATE["Parameters"][name]["AllowedPattern"], value) is not None
+
+
+def test_example_values_of_the_pages_are_refused() -> None:
+    examples = EXAMPLE.findall(OPERATIONS)
+    assert {name for name, _ in examples} >= {"JwtIssuer", "JwtAudience", "OrderServiceRoleArn", "DatabaseUrl"}
+    assert [(name, value) for name, value in examples if allowed(name, value)] == []
+    [described] = re.findall(r"https://\S+", TEMPLATE["Parameters"]["JwtIssuer"]["Description"])
+    for issuer in (described, "https://issuer.example.com", "https://example.com/", "https://auth.example", "https://ISSUER"):
+        assert not allowed("JwtIssuer", issuer), issuer
+    assert not allowed("OrderServiceRoleArn", "arn:aws:iam::123456789012:role/order-service")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JwtIssuer", "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_aBcD12345"),
+        ("JwtIssuer", "https://tenant.eu.auth0.com/"),
+        ("JwtIssuer", "https://login.my-examples.org:8443/oauth2/default"),
+        ("JwtAudience", "payments"),
+        ("JwtAudience", "https://api.shop.org"),
+        ("OrderServiceRoleArn", ""),
+        ("OrderServiceRoleArn", "arn:aws-us-gov:iam::210987654321:role/path/order-service"),
+        ("DatabaseEngineVersion", "17"),
+        ("DatabaseEngineVersion", "15.10"),
+    ],
+)
+def test_values_of_ones_own_are_taken(name: str, value: str) -> None:
+    assert allowed(name, value)
+
+
+def test_the_database_starts_with_a_minor_version_that_rds_still_offers() -> None:
+    assert TEMPLATE["Parameters"]["DatabaseEngineVersion"]["Default"] == "17"
+    assert not allowed("DatabaseEngineVersion", "14.9")
+
+
+def test_a_vpc_in_us_east_1_avoids_the_zone_without_proxy_and_brokers() -> None:
+    """A zone has another letter in each account; its id is the same in all."""
+    assert TEMPLATE["Conditions"]["AvoidsZone"]["Fn::And"][0] == {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]}
+    subnets = list(of_type("AWS::EC2::Subnet").values())
+    identifiers = {subnet["AvailabilityZoneId"]["Fn::If"][1] for subnet in subnets}
+    assert len(identifiers) == 2
+    assert all(re.fullmatch(r"use1-az[12456]", identifier) for identifier in identifiers)
+    for subnet in subnets:
+        absent = {"Ref": "AWS::NoValue"}
+        assert (subnet["AvailabilityZoneId"]["Fn::If"][2], subnet["AvailabilityZone"]["Fn::If"][1]) == (absent, absent)
