@@ -327,12 +327,15 @@ def redrive(
 ) -> None:
     """Send invocations again that Lambda gave up, from the queue FailedInvocations.
 
-    Each one goes to the alias that it was for, with the same payload. Its message is deleted once the service has answered:
-    succeeded, declined, refused, or unknown, which reconcile settles. What fails again, and what is no record of an invocation,
-    stays in the queue.
+    Each one goes to the alias that it was for, with the same payload. Its
+    message is deleted once the service has answered: succeeded, declined,
+    refused, or unknown, which reconcile settles. What fails again, and what
+    is no record of an invocation, stays in the queue.
 
-    Nothing takes effect twice, and the command may be ended at any moment. A refund, capture or void carries its key. A payment
-    without a key has one that the service derives from the request. So a message that comes again is a replay.
+    Nothing takes effect twice, and you may end the command at any moment: a
+    message that was sent and not deleted comes again, as a replay. A refund,
+    capture or void carries its key. For a payment without one, the service
+    derives the key from the request.
 
     It uses the credentials and the settings of the AWS SDK, and needs boto3.
     """

@@ -1,8 +1,8 @@
 """Send failed asynchronous invocations again: from the queue that keeps Lambda's records of them to the functions.
 
 A message is deleted only after the service has answered it. So a run that ends at any moment loses nothing: a message that was
-sent and not deleted comes again. And it doubles nothing: the second invocation carries the same payload, whose key, or the key that
-the service derives from it, leads to the outcome of the first.
+sent and not deleted comes again. And it doubles nothing: the second invocation carries the same payload, whose key, or the key
+that the service derives from it, leads to the outcome of the first.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
 
 from payments_cli.ending import Exit, Failed
 
@@ -291,8 +292,8 @@ def _aws(*, first: bool = False) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _refusal(error) from None
-    except HTTPClientError as error:
-        arrived = not isinstance(error, EndpointConnectionError | ConnectTimeoutError)
+    except (HTTPClientError, NoConnection) as error:
+        arrived = not isinstance(error, NoConnection)
         title, code = ("AWS did not answer", "no_answer") if arrived else ("AWS cannot be reached", "unreachable")
         raise Failed({"title": title, "detail": _reason(error), "code": code}, Exit.UNAVAILABLE) from None
     except BotoCoreError as error:

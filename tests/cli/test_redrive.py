@@ -15,10 +15,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from moto import mock_aws
-from payments_cli import main, redrive
-from payments_cli.ending import Exit, Failed
 from typer.testing import CliRunner
 
+from payments_cli import main, redrive
+from payments_cli.ending import Exit, Failed
 from tests.cli.stand import Stand
 from tests.cli.terminal import Payments, new_order
 
