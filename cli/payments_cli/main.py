@@ -9,6 +9,7 @@ import re
 import sys
 import tomllib
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -47,6 +48,7 @@ Each command has its own [bold]--help[/bold].
   payments list --status failed --from 2h  failures of the last two hours
   payments list --all --json > all.jsonl   every payment, for a script
   payments tail --type refunded            watch refunds as they happen
+  payments redrive --dry-run               show the failed invocations
 
 [bold]Another deployment[/bold]
   export PAYMENTS_URL=https://payments.example.com PAYMENTS_TOKEN=...
@@ -54,12 +56,13 @@ Each command has its own [bold]--help[/bold].
 
 [bold]Exit codes[/bold]
     0  done
-    1  refused: the service does not allow it, there is no such payment,
-       or you answered no
+    1  refused: the service or AWS does not allow it, there is no such
+       payment, redrive could not read a message, or you answered no
     2  the command line is wrong, and no money was moved
     3  declined by the gateway
     4  the outcome is not known yet; the service will settle it
-    5  the service or Kafka failed or cannot be reached
+    5  the service, Kafka or AWS failed or cannot be reached, or an
+       invocation failed again
     6  an unforeseen error; it says whether the command may have been sent
     7  output failed: what you see is incomplete, or the idempotency key
        could not be shown and nothing was sent
@@ -72,7 +75,7 @@ After 4, 5, 6 or 130, look the payment up, or repeat the command with the
 same --idempotency-key: it takes effect at most once.
 
 With --json, standard output holds only JSON: one object, or one a line for
-list and tail. An error is one line of JSON on standard error.
+list, tail and redrive. An error is one line of JSON on standard error.
 """,
 )
 
@@ -308,6 +311,70 @@ def tail(
                 _show(event, lambda it: output.event_line(it, clock), as_json, soft_wrap=True)
     except KeyboardInterrupt:
         pass  # Ctrl-C is the normal end of tail
+
+
+@app.command(
+    rich_help_panel=o.MONEY,
+    epilog=examples("payments redrive --dry-run", "payments redrive --limit 1", "payments redrive --rate 10 --yes --json"),
+)
+def redrive(
+    queue_url: o.QueueUrl = None,
+    limit: o.SendAtMost = None,
+    rate: o.Rate = 2,
+    dry_run: o.DryRun = False,
+    yes: o.Yes = False,
+    as_json: o.Json = False,
+) -> None:
+    """Send invocations again that Lambda gave up, from the queue FailedInvocations.
+
+    Each one goes to the alias that it was for, with the same payload. Its
+    message is deleted once the service has answered: succeeded, declined,
+    refused, or unknown, which reconcile settles. What fails again, and what
+    is no record of an invocation, stays in the queue.
+
+    Nothing takes effect twice, and you may end the command at any moment: a
+    message that was sent and not deleted comes again, as a replay. A refund,
+    capture or void carries its key. For a payment without one, the service
+    derives the key from the request.
+
+    It uses the credentials and the settings of the AWS SDK, and needs boto3.
+    """
+    if not queue_url:
+        _usage("Name the queue with --queue-url or PAYMENTS_FAILED_QUEUE: the stack's output FailedInvocationsUrl.")
+    try:
+        from payments_cli import redrive as again
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
+            raise
+        _usage("redrive needs boto3. Install it with: pipx inject payments-cli boto3 (or: pipx install './cli[aws]')")
+    try:
+        sqs, functions = again.clients(queue_url)
+        queue = again.Queue(sqs, queue_url)
+        waiting = queue.size()
+    except again.WrongSetup as error:
+        _usage(f"AWS cannot be called: {error}")
+    if not (yes or dry_run) and sys.stdin.isatty():
+        at_most = f"at most {limit} of " if limit else ""
+        _confirm(f"Send {at_most}about {waiting} failed invocations again?")
+    from payments_cli import output
+
+    results = Counter[str]()
+    if not dry_run:
+        course.again = "What is left in the queue can be sent again: what was carried out already is answered as a replay."
+    try:
+        # Closing gives the messages that stay in the queue back to the next run.
+        with contextlib.closing(again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run)) as found:
+            for result in found:
+                results[result["result"]] += 1
+                _show(result, output.redrive_line, as_json, soft_wrap=True)
+    except Failed:
+        _show(again.total(results), output.redrive_total, as_json)
+        raise
+    if dry_run:
+        _show({"would_redrive": results["would_redrive"], "left_alone": results["left_alone"]}, output.redrive_total, as_json)
+        return
+    _show(again.total(results), output.redrive_total, as_json)
+    raise typer.Exit(again.exit_code(results))
 
 
 @app.command(rich_help_panel=o.SETUP, epilog=examples("source <(payments completions bash)"))

@@ -73,6 +73,13 @@ OfTypes = Annotated[list[EventType] | None, Option("--type", help="Show only thi
 FromBeginning = Annotated[bool, Option("--from-beginning", help="Start with all events that the topic still holds.")]
 EndAfter = Annotated[int | None, Option("--limit", "-n", metavar="N", min=1, help="End after N events.")]
 
+QueueUrl = Annotated[
+    Text, Option(envvar="PAYMENTS_FAILED_QUEUE", metavar="URL", help="The queue: the stack's output FailedInvocationsUrl.")
+]
+SendAtMost = Annotated[int | None, Option("--limit", "-n", metavar="N", min=1, help="Send at most N invocations.")]
+Rate = Annotated[float, Option(metavar="PER_SECOND", min=0.01, max=1000, help="Send at most so many a second.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Show what would be sent. Send and delete nothing.")]
+
 Url = Annotated[
     Text, Option(envvar="PAYMENTS_URL", metavar="URL", help="The service. Default: this machine's.", rich_help_panel=WHERE)
 ]

@@ -162,6 +162,23 @@ def event_line(event: dict[str, Any], clock: Clock) -> Text:
     )
 
 
+def redrive_line(result: dict[str, Any]) -> Text:
+    """Return one line: what became of the message, its id, and what it asked for."""
+    kind = result["result"]
+    style = {"redriven": "green", "still_failing": "red", "left_alone": "yellow"}.get(kind, "")
+    begin = [Text(kind.replace("_", " ").ljust(len("would redrive")), style), Text(result["message_id"])]
+    if kind == "left_alone":
+        return Text("  ").join([*begin, Text(result["reason"])])
+    words = [result["function"].partition(":function:")[2], *(result[name] for name in ("operation", "order_id"))]
+    words.append(result["idempotency_key"] and f"key {result['idempotency_key']}")
+    words += [result.get("outcome"), result.get("code"), "replayed" if result.get("replayed") else None]
+    return Text("  ").join([*begin, *(Text(word) for word in words if word)])
+
+
+def redrive_total(counts: dict[str, int]) -> Text:
+    return Text(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
+
+
 def problem_text(problem: Mapping[str, Any]) -> Group:
     """Return a problem document as text: what went wrong, what to do, and the ids that support needs."""
     names = ("code", "decline_code", "advice_code", "payment_id", "payment_status", "refund_id", "amount_available", "request_id")
