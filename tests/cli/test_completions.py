@@ -33,7 +33,7 @@ def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["re"], ["refund"]),
+        (["re"], ["refund", "redrive"]),
         (["c"], ["capture", "completions"]),
         (["list", "--status", "PART"], ["PARTIALLY_REFUNDED"]),
         (["process", "order-1", "--method", "c"], ["credit_card"]),

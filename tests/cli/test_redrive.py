@@ -304,13 +304,32 @@ def test_a_failure_of_aws_ends_the_run_and_keeps_the_message(box: Box, error: Ex
     assert box.counts == (2, 0)
 
 
-def test_messages_that_come_round_again_end_the_run(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_comes_round_again_is_not_sent_again(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that takes longer than HELD_S receives again what failed."""
     monkeypatch.setattr(redrive, "HELD_S", 0)
-    box.put(*(record(order_id=f"order-{number}") for number in range(3)))
+    box.put(record())
     functions = Functions(Fault("service_unavailable"))
-    assert len(box.run(functions)) == len(functions.asked) == 3
-    assert box.counts == (3, 0)
+    assert len(box.run(functions)) == len(functions.asked) == 1
+    assert box.counts == (1, 0)
+
+
+def test_a_deleted_message_that_is_shown_again_is_deleted_again(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQS delivers at least once."""
+    monkeypatch.setattr(redrive, "HELD_S", 0)
+    box.put(record())
+    deletes = []
+
+    class Forgetful(redrive.Queue):
+        def delete(self, message: dict[str, Any]) -> None:
+            deletes.append(message["MessageId"])
+            if len(deletes) > 1:
+                super().delete(message)
+
+    queue, functions = Forgetful(box.sqs, box.url), Functions()
+    queue.size()
+    told = [*redrive.redriven(queue, functions, redrive.Pace(1000), limit=None, dry_run=False, wait_s=0)]
+    assert (len(told), len(functions.asked), len(deletes)) == (1, 1, 2)
+    assert box.counts == (0, 0)
 
 
 def test_a_card_number_in_a_payload_is_not_shown(box: Box) -> None:
@@ -423,5 +442,7 @@ def test_a_failed_payment_is_carried_out_once_by_the_real_service(box: Box, paym
     functions = boto3.client("lambda", region_name=REGION, endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
     told = [(one.get("outcome"), one.get("code"), one.get("replayed")) for one in box.run(functions)]
     assert told == [("succeeded", None, False), ("succeeded", None, True), ("refused", "invalid_request", False)]
-    assert [payment["status"] for payment in payments("list", "--order", order, "--json").lines] == ["CAPTURED"]
+    assert [payment["status"] for payment in payments("list", "--order", order, "--owner", "order-service", "--json").lines] == [
+        "CAPTURED"
+    ]
     assert box.counts == (0, 0)
