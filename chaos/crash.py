@@ -147,8 +147,9 @@ class Crash:
             self._break(trap)
 
     def gateway_answered(self) -> None:
-        self._now.phase = Phase.ANSWERED
-        self._show()
+        with self._lock:  # Reconcile calls the gateway from several threads, and another one may report its trap now.
+            self._now.phase = Phase.ANSWERED
+            self._show()
 
     def _on_send(self, sock: socket.socket, data: Any, flags: int) -> int:
         trap = self._count("database" if _peer_port(sock) == self._database_port else "broker")
