@@ -1,6 +1,7 @@
 """What `sam deploy` will do: the command line, and samconfig.toml where the command line says nothing."""
 
 import argparse
+import functools
 import os
 import shlex
 import tomllib
@@ -53,6 +54,7 @@ def read(arguments: Sequence[str], folder: Path = ROOT) -> Deployment:
     )
 
 
+@functools.cache
 def declared() -> dict[str, dict[str, Any]]:
     """Return the template's parameters."""
     document = yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
