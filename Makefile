@@ -116,10 +116,15 @@ build: $(sam_env) ## build functions and layer for AWS into .aws-sam/build, for 
 	$(call sam_build,$(or $(ARCHITECTURE),arm64),.aws-sam/build)
 	@echo "$$(date -u +%Y-%m-%dT%H:%M:%SZ) $$(git describe --always --dirty 2>/dev/null)" > .aws-sam/build/SharedLayer/BUILD
 
-given = $(ARGS) $(PARAMETERS) $(if $(ARCHITECTURE),Architecture=$(ARCHITECTURE))
+# The shell expands the two variables, and not make: a URL contains & and ?.
+given = "$$ARGS" "$$PARAMETERS" $(if $(ARCHITECTURE),Architecture=$(ARCHITECTURE))
 .PHONY: deploy
 deploy: $(sam_env) ## build and deploy for one architecture (PARAMETERS="JwtIssuer=... JwtAudience=...", ARCHITECTURE=arm64; ARGS go to sam deploy)
 	@SAM_CLI_TELEMETRY=0 .venv-sam/bin/python -m deploy $(given)
+
+.PHONY: preflight
+preflight: $(sam_env) ## say in seconds what would fail a deployment after half an hour (PARAMETERS and ARGS as of deploy)
+	@.venv-sam/bin/python -m deploy.preflight $(given)
 
 # The local build has a folder of its own, because a laptop's architecture often differs from that of the deployed functions.
 machine := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)

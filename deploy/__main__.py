@@ -3,6 +3,7 @@
 They are those of samconfig.toml and of the command line: `sam deploy --parameter-overrides` alone would forget the former.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,8 @@ def main(arguments: Sequence[str]) -> int:
     build = ["make", "--no-print-directory", "build", f"ARCHITECTURE={architecture}"]
     # Without make's variables: ARCHITECTURE and ARGS of the outer make would replace those of this one.
     environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"}}
-    pairs = [f"{name}={value}" for name, value in parameters.items()]
+    # Without the quotes, SAM refuses an empty value.
+    pairs = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in parameters.items()]
     deploy = [".venv-sam/bin/sam", "deploy", *deployment.options, "--parameter-overrides", *pairs]
     for command in (build, deploy):
         if failed := subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:

@@ -1,6 +1,7 @@
 """What `sam deploy` will do: the command line, and samconfig.toml where the command line says nothing."""
 
 import argparse
+import functools
 import os
 import shlex
 import tomllib
@@ -34,12 +35,12 @@ class Deployment:
 
 
 def read(arguments: Sequence[str], folder: Path = ROOT) -> Deployment:
-    """Read NAME=VALUE and options of `sam deploy`. Raises ArgumentsError."""
+    """Read NAME=VALUE and options of `sam deploy`, several in one argument too, quoted as for a shell. Raises ArgumentsError."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--stack-name", "--region", "--profile", "--config-file", "--config-env"):
         parser.add_argument(option)
     parser.add_argument("--parameter-overrides", nargs="+", action="extend", default=[])
-    known, others = parser.parse_known_args(list(arguments))
+    known, others = parser.parse_known_args([part for each in arguments for part in shlex.split(each)])
     pairs = [*(each for each in others if _is_pair(each)), *known.parameter_overrides]
     configured = _configured(folder / (known.config_file or "samconfig.toml"), known.config_env or "default")
     kept = ("stack_name", "region", "profile", "config_file", "config_env")
@@ -53,6 +54,7 @@ def read(arguments: Sequence[str], folder: Path = ROOT) -> Deployment:
     )
 
 
+@functools.cache
 def declared() -> dict[str, dict[str, Any]]:
     """Return the template's parameters."""
     document = yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader

@@ -66,7 +66,7 @@ def test_the_dashboard_is_json_and_names_resources_that_are_there() -> None:
     widgets = json.loads(body)["widgets"]
     assert len(widgets) == 12
     used = {name.split(".")[0] for name in re.findall(r"\$\{([^}]+)\}", body)}
-    assert used <= RESOURCES.keys() | names.keys() | {"AWS::Region"}
+    assert used <= RESOURCES.keys() | names.keys() | {"AWS::Region", "AWS::StackName"}
     places = [(widget["x"], widget["y"]) for widget in widgets]
     assert len(set(places)) == len(places)
 
@@ -318,3 +318,15 @@ def test_a_vpc_in_us_east_1_avoids_the_zone_without_proxy_and_brokers() -> None:
     for subnet in subnets:
         absent = {"Ref": "AWS::NoValue"}
         assert (subnet["AvailabilityZoneId"]["Fn::If"][2], subnet["AvailabilityZone"]["Fn::If"][1]) == (absent, absent)
+
+
+def test_two_stacks_of_an_account_share_no_series() -> None:
+    """Each metric of ours that is written or watched carries the stack's name."""
+    own = {"Name": "service", "Value": {"Ref": "AWS::StackName"}}
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["POWERTOOLS_SERVICE_NAME"] == own["Value"]
+    for name, alarm in of_type("AWS::CloudWatch::Alarm").items():
+        for each in [alarm, *(metric["MetricStat"]["Metric"] for metric in alarm.get("Metrics", []) if "MetricStat" in metric)]:
+            assert each.get("Namespace") != "Payments" or own in each["Dimensions"], name
+            assert "Namespace" not in each or each["Dimensions"], f"{name} watches the whole account"
+    assert TEXT.count("SEARCH('") == TEXT.count('service=\\"${AWS::StackName}\\"')

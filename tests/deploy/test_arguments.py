@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from deploy import __main__ as program
 from deploy.arguments import ROOT, ArgumentsError, read
+from tests.aws.test_deployments import by_sam
 
 GUIDED = r"""
 version = 0.1
@@ -78,7 +81,7 @@ def test_what_is_built_is_what_is_deployed(
     build, deploy = ran
     assert build[-1] == f"ARCHITECTURE={architecture}"
     assert deploy[1:6] == ["deploy", "--config-file", config, "--guided", "--parameter-overrides"]
-    assert set(deploy[6:]) == {"JwtAudience=a", f"Architecture={architecture}"}
+    assert set(deploy[6:]) == {'JwtAudience="a"', f'Architecture="{architecture}"'}
 
 
 def test_nothing_is_deployed_after_a_build_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,16 +96,55 @@ def test_nothing_is_deployed_after_a_build_that_failed(monkeypatch: pytest.Monke
     assert len(ran) == 1
 
 
+def test_several_values_come_in_one_argument_with_quotes_as_in_a_shell(tmp_path: Path) -> None:
+    url = "postgresql://a@db:5432/p?sslmode=verify-full&sslrootcert=/opt/python/x.pem"
+    found = read([f"DatabaseUrl={url} 'DirectOwner=a shop'", "", "--guided"], tmp_path)
+    assert (found.parameters, found.options) == ({"DatabaseUrl": url, "DirectOwner": "a shop"}, ["--guided"])
+
+
 @pytest.mark.server
-def test_make_passes_on_what_it_is_given() -> None:
-    command = ["make", "--no-print-directory", "--dry-run", "deploy", "PARAMETERS=LogLevel=DEBUG", "ARCHITECTURE=x86_64"]
-    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
-    done = subprocess.run(
-        [*command, "ARGS=--guided"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
+def test_make_passes_on_what_it_is_given(tmp_path: Path) -> None:
+    """A URL holds characters that a shell takes for its own."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    recipe = next(lines[number + 1] for number, line in enumerate(lines) if line.startswith("deploy:"))
+    (tmp_path / "Makefile").write_text(
+        "\n".join(
+            [next(line for line in lines if line.startswith("given = ")), "deploy:", recipe.replace(".venv-sam/bin/", "./")]
+        )
     )
-    assert done.stdout.splitlines()[-1].endswith("-m deploy --guided LogLevel=DEBUG Architecture=x86_64")
+    command = ["make", "--no-print-directory", "deploy", "PARAMETERS=DatabaseUrl=a?b&c LogLevel=DEBUG", "ARCHITECTURE=x86_64"]
+    environment = {name: value for name, value in os.environ.items() if name not in {"ARGS", "MAKEFLAGS"}}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["-m", "deploy", "", "DatabaseUrl=a?b&c LogLevel=DEBUG", "Architecture=x86_64"]
+
+
+SAMS_READING = """
+import json, sys
+from samcli.cli.types import CfnParameterOverridesType
+print(json.dumps(CfnParameterOverridesType().convert(tuple(sys.argv[1:]), None, None)))
+"""
+
+
+@pytest.mark.server
+def test_sam_reads_each_value_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "AlarmEmail": "",
+        "JwtAudience": "a,b",
+        "DirectOwner": "a shop",
+        "DatabaseUrl": "postgresql://a@db:5432/p?sslmode=verify-full&sslrootcert=/opt/python/x.pem",
+    }
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", run)
+        pairs = [shlex.quote(f"{name}={value}") for name, value in given.items()]
+        assert program.main([*pairs, "--config-file", str(tmp_path / "none.toml")]) == 0
+    passed = ran[1][ran[1].index("--parameter-overrides") + 1 :]
+    assert json.loads(by_sam(SAMS_READING, *passed)) == given | {"Architecture": "arm64"}

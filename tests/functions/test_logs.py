@@ -11,9 +11,13 @@ from uuid import uuid4
 import pytest
 
 from tests.api_client import EVERYTHING, http_event
+from tests.aws.test_template import RESOURCES, of_type
 from tests.lambda_runtime import Invocation, LambdaRuntime
 
 Functions = Callable[[str], LambdaRuntime]
+
+STACK = "local"
+"""The stack's name, when template.yaml is read here."""
 
 CLAIMS = {"sub": "shop", "scope": EVERYTHING}
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -83,26 +87,26 @@ def test_ids_of_one_request_are_gone_with_it(functions: Functions) -> None:
 @pytest.mark.parametrize(
     ("event", "metrics"),
     [
-        (_process(), [("Operations", {"service": "payments", "kind": "process", "outcome": "succeeded"})]),
+        (_process(), [("Operations", {"service": STACK, "kind": "process", "outcome": "succeeded"})]),
         (
             _process(payment_token="tok_expired_card"),
             [
-                ("Operations", {"service": "payments", "kind": "process", "outcome": "declined"}),
-                ("Declines", {"service": "payments", "kind": "process", "decline_code": "expired_card"}),
+                ("Operations", {"service": STACK, "kind": "process", "outcome": "declined"}),
+                ("Declines", {"service": STACK, "kind": "process", "decline_code": "expired_card"}),
             ],
         ),
         (
             _process(payment_token="tok_timeout_then_declined"),
-            [("Operations", {"service": "payments", "kind": "process", "outcome": "unknown"})],
+            [("Operations", {"service": STACK, "kind": "process", "outcome": "unknown"})],
         ),
-        (_process(amount=0), [("Refusals", {"service": "payments", "code": "invalid_request"})]),
+        (_process(amount=0), [("Refusals", {"service": STACK, "code": "invalid_request"})]),
     ],
     ids=["succeeded", "declined", "unknown", "refused"],
 )
 def test_every_command_is_counted(event: object, metrics: list[tuple[str, dict[str, Any]]], functions: Functions) -> None:
     found = _metrics(functions("process").invoke(event))
     assert [each for each in found if each[0] not in {"Invocations", "ColdStart"}] == metrics
-    assert ("Invocations", {"service": "payments"}) in found
+    assert ("Invocations", {"service": STACK}) in found
 
 
 def test_a_replay_is_counted_apart(functions: Functions) -> None:
@@ -197,3 +201,45 @@ def test_the_level_of_the_template_is_heeded(start: Callable[..., LambdaRuntime]
     function = start("process", {"POWERTOOLS_LOG_LEVEL": "ERROR"})
     assert _logged(function.invoke(_process())) == []
     assert _logged(function.invoke(_process(amount=0))) == []
+
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+
+
+def _watched() -> tuple[set[Series], set[tuple[str, frozenset[str]]]]:
+    """Return the series that alarms and widgets name, and (metric, names of dimensions) of those that widgets search for."""
+
+    def resolved(text: Any) -> str:
+        return STACK if text == {"Ref": "AWS::StackName"} else str(text).replace("${AWS::StackName}", STACK)
+
+    series: set[Series] = set()
+    for alarm in of_type("AWS::CloudWatch::Alarm").values():
+        for each in [alarm, *(metric["MetricStat"]["Metric"] for metric in alarm.get("Metrics", []) if "MetricStat" in metric)]:
+            if each.get("Namespace") == "Payments":
+                pairs = frozenset((one["Name"], resolved(one["Value"])) for one in each["Dimensions"])
+                series.add((each["MetricName"], pairs))
+    searched = set()
+    for widget in json.loads(RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"][0])["widgets"]:
+        for metric in widget["properties"]["metrics"]:
+            if metric[0] == "Payments":
+                names = [part for part in metric[1:] if isinstance(part, str)]
+                pairs = frozenset(zip(names[1::2], map(resolved, names[2::2]), strict=True))
+                series.add((names[0], pairs))
+            elif isinstance(metric[0], dict):
+                text = resolved(metric[0]["expression"])
+                found = re.search(r"\{Payments,([a-z_,]+)\} MetricName=\"(\w+)\" service=\"local\"", text)
+                assert found, f"{text} finds the series of other stacks too"
+                searched.add((found[2], frozenset(found[1].split(","))))
+    return series, searched
+
+
+def test_alarms_and_widgets_watch_series_of_this_stack_that_the_functions_write(start: Callable[..., LambdaRuntime]) -> None:
+    process, relay, reconcile = start("process"), start("relay"), start("reconcile")
+    paid = [_process(payment_token=f"tok_{name}") for name in ("ok", "expired_card", "timeout_then_declined")]
+    ran = [*(process.invoke(event) for event in [*paid, _process(amount=0)]), relay.invoke({}), reconcile.invoke({})]
+    written = [(name, frozenset(dimensions.items())) for one in ran for name, dimensions in _metrics(one)]
+    assert {dict(dimensions)["service"] for _, dimensions in written} == {STACK}
+    series, searched = _watched()
+    assert len(series) >= 6 and len(searched) >= 4
+    assert series - set(written) == set()
+    assert searched - {(name, frozenset(dict(dimensions))) for name, dimensions in written} == set()

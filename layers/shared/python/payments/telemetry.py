@@ -53,7 +53,8 @@ def traceparent_of(header: str | None) -> str:
 logger = Logger(service="payments", logger_formatter=CardFreeFormatter())
 """The parent of the loggers of all our modules (`payments.…`). They share its format, its request ids and the card filter."""
 
-metrics = Metrics(namespace="Payments", service="payments")
+metrics = Metrics(namespace="Payments")
+"""Their dimension `service` is POWERTOOLS_SERVICE_NAME, the stack's name, so that the alarms of two stacks watch their own."""
 
 
 # At DEBUG they log what they send and receive, which is passwords and customers' data, past our formatter and its card filter.
@@ -100,7 +101,7 @@ def instrumented(handler: Handler) -> Handler:
 
 def count(name: str, **dimensions: str) -> None:
     """Count one occurrence, under dimensions of its own."""
-    own = {"service": "payments"} | dimensions
+    own = {"service": metrics.service or "payments"} | dimensions
     with single_metric(name, MetricUnit.Count, 1, namespace=metrics.namespace, default_dimensions=own):
         pass
 

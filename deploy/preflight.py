@@ -1,0 +1,290 @@
+"""`make preflight`: say in seconds what would fail a deployment after half an hour. It reads, and changes nothing.
+
+Exit code 0: nothing was found. 1: the deployment would fail. 2: nothing could be checked.
+"""
+
+import json
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+
+from deploy.arguments import ArgumentsError, Deployment, declared, read
+
+ZONES_WITHOUT_A_SERVICE = {"use1-az3": "RDS Proxy and MSK"}
+"""By zone id, which is the same in all accounts."""
+
+KEPT_UNRESERVED = 100
+"""Lambda wants that many environments to remain without a reservation."""
+
+SCHEDULED_ENVIRONMENTS = 9
+"""What the template reserves for relay, reconcile and migrate; each function of the API has ReservedConcurrency."""
+
+DEFAULT_VPCS = 5
+
+Fetch = Callable[[str], tuple[int, bytes]]
+
+
+@dataclass(frozen=True)
+class Account:
+    deployment: Deployment
+    region: str
+    client: Callable[[str], Any]
+    fetch: Fetch
+
+    def value(self, name: str) -> str:
+        return self.deployment.parameter(name)
+
+    @property
+    def makes_vpc(self) -> bool:
+        return not self.value("VpcId")
+
+    @property
+    def makes_database(self) -> bool:
+        return not self.value("DatabaseUrl")
+
+    @property
+    def makes_brokers(self) -> bool:
+        return not self.value("KafkaBootstrapServers")
+
+
+def parameters(account: Account) -> Iterator[str]:
+    for name, parameter in declared().items():
+        value, pattern = account.value(name), parameter.get("AllowedPattern", ".*")
+        if not value and "Default" not in parameter:
+            yield f"{name} is missing"
+        elif parameter["Type"] == "Number" and not value.isdecimal():
+            yield f"{name}={value}: must be a whole number"
+        elif value not in map(str, parameter.get("AllowedValues", [value])):
+            yield f"{name}={value}: must be one of {', '.join(map(str, parameter['AllowedValues']))}"
+        elif not all(re.fullmatch(pattern, part) for part in _parts(parameter, value)):
+            yield f"{name}={value}: {parameter.get('ConstraintDescription', f'must match {pattern}')}"
+
+
+def issuer(account: Account) -> Iterator[str]:
+    """API Gateway reads the discovery document when the authorizer is made."""
+    name = account.value("JwtIssuer")
+    if not name:
+        return  # said above
+    url = f"{name.rstrip('/')}/.well-known/openid-configuration"
+    try:
+        status, body = account.fetch(url)
+        document = json.loads(body) if status == 200 else {}
+    except (OSError, ValueError) as error:
+        yield f"{url}: {error}"
+        return
+    if status != 200:
+        yield f"{url} answers {status}"
+    elif not isinstance(document, dict) or document.get("issuer") != name:
+        said = document.get("issuer") if isinstance(document, dict) else document
+        yield f"{url} says that the issuer is {said!r}; JwtIssuer must be the same to the letter, a slash at its end too"
+    elif not str(document.get("jwks_uri", "")).startswith("https://"):
+        yield f"{url} has no jwks_uri with https"
+
+
+def stack(account: Account) -> Iterator[str]:
+    """A stack that was never made cannot be updated, and what an earlier one left is in the way of a new one."""
+    name = account.deployment.stack
+    if not name:
+        return
+    try:
+        [found] = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        logs = account.client("logs")
+        for group in (f"/aws/lambda/{name}", f"/aws/apigateway/{name}"):
+            if any(each["logGroupName"] == group for each in logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]):
+                yield f"the log group {group} is left of an earlier stack: delete it, or choose another name"
+        return
+    status = found["StackStatus"]
+    if status in {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "REVIEW_IN_PROGRESS"}:
+        yield f"the stack {name} is {status}: delete it first (sam delete)"
+    elif status.endswith(("_IN_PROGRESS", "ROLLBACK_FAILED")):
+        yield f"the stack {name} is {status}: it takes no update now"
+
+
+def role(account: Account) -> Iterator[str]:
+    arn = account.value("OrderServiceRoleArn")
+    if not arn.startswith("arn:"):
+        return
+    _, _, owner = arn.partition(":iam::")
+    if owner.partition(":")[0] != account.client("sts").get_caller_identity()["Account"]:
+        raise NotCheckedError(f"{arn} is in another account")
+    try:
+        found = account.client("iam").get_role(RoleName=arn.rpartition("/")[2])["Role"]["Arn"]
+    except account.client("iam").exceptions.NoSuchEntityException:
+        yield f"OrderServiceRoleArn={arn}: there is no such role"
+        return
+    if found != arn:
+        yield f"OrderServiceRoleArn={arn}: the role's ARN is {found}"
+
+
+def zones(account: Account) -> Iterator[str]:
+    ec2 = account.client("ec2")
+    if not account.makes_vpc:
+        yield from _own_subnets(account, ec2)
+        return
+    chosen = account.deployment.listed("AvailabilityZones")
+    if not chosen and account.region == "us-east-1":
+        return  # the template names zone ids
+    found = ec2.describe_availability_zones(AllAvailabilityZones=True)["AvailabilityZones"]
+    zone_ids = {zone["ZoneName"]: zone["ZoneId"] for zone in found if _usable(zone)}
+    for name in chosen:
+        if name not in zone_ids:
+            yield f"AvailabilityZones: {name} is no available zone; there are {', '.join(sorted(zone_ids))}"
+        elif missing := ZONES_WITHOUT_A_SERVICE.get(zone_ids[name]):
+            yield f"AvailabilityZones: {name} is {zone_ids[name]} in this account, which lacks {missing}"
+    if chosen and len(set(chosen)) < 2:
+        yield "AvailabilityZones: name two different zones"
+    if not chosen and len(zone_ids) < 2:
+        yield f"{account.region} has fewer than two zones that are available"
+
+
+def _own_subnets(account: Account, ec2: Any) -> Iterator[str]:
+    wanted = account.deployment.listed("SubnetIds")
+    filters = [{"Name": "subnet-id", "Values": wanted}]
+    found = ec2.describe_subnets(Filters=filters)["Subnets"] if wanted else []
+    for name in sorted(set(wanted) - {subnet["SubnetId"] for subnet in found}):
+        yield f"SubnetIds: {name} does not exist in {account.region}"
+    for subnet in found:
+        name, zone = subnet["SubnetId"], subnet["AvailabilityZoneId"]
+        if subnet["VpcId"] != account.value("VpcId"):
+            yield f"SubnetIds: {name} is in {subnet['VpcId']}, not in {account.value('VpcId')}"
+        missing = ZONES_WITHOUT_A_SERVICE.get(zone)
+        if missing and (account.makes_database or account.makes_brokers):
+            yield f"SubnetIds: {name} is in {zone}, which lacks {missing}"
+    if len({subnet["AvailabilityZoneId"] for subnet in found}) < 2:
+        yield "SubnetIds: name private subnets in two zones at least"
+
+
+def _usable(zone: dict[str, Any]) -> bool:
+    ordinary = zone.get("ZoneType", "availability-zone") == "availability-zone"
+    return ordinary and zone["State"] == "available" and zone.get("OptInStatus") != "not-opted-in"
+
+
+def region(account: Account) -> Iterator[str]:
+    """The services that not every region has."""
+    if account.makes_database:
+        yield from _database_version(account)
+    if account.makes_brokers:
+        try:
+            account.client("kafka").list_clusters_v2(ClusterTypeFilter="SERVERLESS", MaxResults=1)
+        except EndpointConnectionError:
+            yield f"MSK does not answer in {account.region}: choose a region that has MSK Serverless, or name your own brokers"
+
+
+def _database_version(account: Account) -> Iterator[str]:
+    version = account.value("DatabaseEngineVersion")
+    pages = account.client("rds").get_paginator("describe_orderable_db_instance_options")
+    offered = pages.paginate(Engine="aurora-postgresql", DBInstanceClass="db.serverless")
+    versions = sorted({offer["EngineVersion"] for page in offered for offer in page["OrderableDBInstanceOptions"]})
+    if not any(f"{each}.".startswith(f"{version}.") for each in versions):
+        yield f"{account.region} has no Aurora PostgreSQL {version} Serverless v2; it has {', '.join(versions) or 'none'}"
+
+
+def quotas(account: Account) -> Iterator[str]:
+    if _is_deployed(account):
+        return  # its own use is counted already
+    reserved = int(account.value("ReservedConcurrency"))
+    limits = account.client("lambda").get_account_settings()["AccountLimit"]
+    needed = 3 * reserved + SCHEDULED_ENVIRONMENTS if reserved else 0
+    free = max(limits["UnreservedConcurrentExecutions"] - KEPT_UNRESERVED, 0)
+    if needed > free:
+        yield f"ReservedConcurrency={reserved} takes {needed} environments of Lambda, and {free} can be reserved"
+    if account.makes_vpc:
+        used = len(account.client("ec2").describe_vpcs()["Vpcs"])
+        if used >= (most := _vpc_quota(account)):
+            yield f"{account.region} has {used} VPCs of {most}: request a larger quota, or name your own with VpcId"
+    if account.makes_database:
+        found = account.client("rds").describe_account_attributes()["AccountQuotas"]
+        for quota in found:
+            if quota["AccountQuotaName"] == "DBClusters" and quota["Used"] >= quota["Max"]:
+                yield f"{account.region} has {quota['Used']} database clusters of {quota['Max']}: request a larger quota"
+
+
+def _is_deployed(account: Account) -> bool:
+    if not account.deployment.stack:
+        return False
+    try:
+        account.client("cloudformation").describe_stacks(StackName=account.deployment.stack)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ValidationError":
+            return False
+        raise
+    return True
+
+
+def _vpc_quota(account: Account) -> int:
+    try:
+        found = account.client("service-quotas").get_service_quota(ServiceCode="vpc", QuotaCode="L-F678F1CE")
+        return int(found["Quota"]["Value"])
+    except ClientError:
+        return DEFAULT_VPCS
+
+
+class NotCheckedError(Exception):
+    """The message says why."""
+
+
+CHECKS = (parameters, issuer, stack, role, zones, region, quotas)
+
+
+def report(account: Account) -> Iterator[tuple[str, str, str]]:
+    """Yield (check, "ok" | "fails" | "not checked", text)."""
+    for check in CHECKS:
+        try:
+            problems = list(check(account))
+        except (NotCheckedError, ClientError, BotoCoreError, ValueError) as error:
+            yield check.__name__, "not checked", str(error)
+            continue
+        yield from ((check.__name__, "fails", problem) for problem in problems)
+        if not problems:
+            yield check.__name__, "ok", ""
+
+
+def fetched(url: str) -> tuple[int, bytes]:
+    """Return status and body. Raises OSError."""
+    if not url.startswith("https://"):
+        raise ValueError("JwtIssuer must begin with https://")
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - https alone
+            return answer.status, answer.read(1_000_000)
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+
+
+def main(arguments: Sequence[str]) -> int:
+    try:
+        deployment = read(arguments)
+    except ArgumentsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    session = boto3.session.Session(profile_name=deployment.profile, region_name=deployment.region)
+    if not session.region_name:
+        print("no region: name one with ARGS='--region eu-central-1', in samconfig.toml or in AWS_REGION", file=sys.stderr)
+        return 2
+    try:
+        session.client("sts").get_caller_identity()
+    except (ClientError, BotoCoreError) as error:
+        print(f"AWS cannot be asked: {error}", file=sys.stderr)
+        return 2
+    failed = False
+    for check, result, text in report(Account(deployment, session.region_name, session.client, fetched)):
+        failed = failed or result == "fails"
+        print(f"{result:<11}  {check:<10}  {text}".rstrip())
+    return int(failed)
+
+
+def _parts(parameter: dict[str, Any], value: str) -> list[str]:
+    return [part.strip() for part in value.split(",")] if parameter["Type"] == "CommaDelimitedList" else [value]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,241 @@
+"""`make preflight` on an account that moto plays; what moto does not play is answered by a stand-in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from moto import mock_aws
+
+from deploy import preflight
+from deploy.arguments import read
+from deploy.preflight import SCHEDULED_ENVIRONMENTS, ZONES_WITHOUT_A_SERVICE, Account, report
+from tests.aws.test_template import of_type
+
+ISSUER = "https://login.shop.org/"
+GOOD = {"JwtIssuer": ISSUER, "JwtAudience": "payments"}
+DISCOVERY = {"issuer": ISSUER, "jwks_uri": ISSUER + "keys"}
+
+
+class Pages:
+    def __init__(self, *pages: dict[str, Any]) -> None:
+        self.pages = pages
+
+    def paginate(self, **_: Any) -> tuple[dict[str, Any], ...]:
+        return self.pages
+
+
+def rds(versions: list[str], clusters: tuple[int, int] = (0, 40)) -> SimpleNamespace:
+    offers = [{"OrderableDBInstanceOptions": [{"EngineVersion": version}]} for version in versions]
+    quota = {"AccountQuotaName": "DBClusters", "Used": clusters[0], "Max": clusters[1]}
+    return SimpleNamespace(get_paginator=lambda _: Pages(*offers), describe_account_attributes=lambda: {"AccountQuotas": [quota]})
+
+
+def lambdas(unreserved: int) -> SimpleNamespace:
+    return SimpleNamespace(get_account_settings=lambda: {"AccountLimit": {"UnreservedConcurrentExecutions": unreserved}})
+
+
+def no_stack(**_: Any) -> None:
+    raise ClientError({"Error": {"Code": "ValidationError", "Message": "does not exist"}}, "DescribeStacks")
+
+
+Check = Callable[..., dict[str, list[str]]]
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Check]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    def checked(
+        *, stack: str = "new", region: str = "us-east-1", discovery: Any = (200, DISCOVERY), fakes: Any = None, **given: str
+    ) -> dict[str, list[str]]:
+        """Return the problems by check. A check that was not made has the text in brackets."""
+        played = {
+            "rds": rds(["16.9", "17.7"]),
+            "lambda": lambdas(1000),
+            "cloudformation": SimpleNamespace(describe_stacks=no_stack),
+        }
+        played |= fakes or {}
+        pairs = [f"{name}={value}" for name, value in (GOOD | given).items()]
+        status, document = discovery
+        account = Account(
+            read(["--stack-name", stack, *pairs], tmp_path),
+            region,
+            lambda name: played.get(name) or boto3.client(name, region_name=region),
+            lambda url: (status, json.dumps(document).encode()),
+        )
+        found: dict[str, list[str]] = {}
+        for name, result, text in report(account):
+            if result != "ok":
+                found.setdefault(name, []).append(f"[{text}]" if result == "not checked" else text)
+        return found
+
+    with mock_aws():
+        yield checked
+
+
+def zone_by_id(identifier: str) -> str:
+    zones = boto3.client("ec2", region_name="us-east-1").describe_availability_zones()["AvailabilityZones"]
+    return next(str(zone["ZoneName"]) for zone in zones if zone["ZoneId"] == identifier)
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_an_account_that_is_ready_has_no_problem(check: Check, region: str) -> None:
+    assert check(region=region) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"JwtIssuer": ""}, "JwtIssuer is missing"),
+        ({"JwtAudience": "AUDIENCE"}, "an audience of your own"),
+        ({"OrderServiceRoleArn": "arn:aws:iam::ACCOUNT:role/ROLE"}, "a role of your own"),
+        ({"SnapStart": "yes"}, "must be one of On, Off"),
+        ({"ReservedConcurrency": "many"}, "must be a whole number"),
+    ],
+)
+def test_a_parameter_that_the_template_refuses_is_told(check: Check, given: dict[str, str], said: str) -> None:
+    [problem] = check(**given)["parameters"]
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("discovery", "said"),
+    [
+        ((404, {}), "answers 404"),
+        ((200, {**DISCOVERY, "issuer": ISSUER.rstrip("/")}), "a slash at its end too"),
+        ((200, ["no object"]), "the issuer is ['no object']"),
+        ((200, {"issuer": ISSUER}), "no jwks_uri"),
+    ],
+)
+def test_an_issuer_whose_document_api_gateway_would_refuse_is_told(check: Check, discovery: Any, said: str) -> None:
+    [problem] = check(discovery=discovery)["issuer"]
+    assert said in problem
+    assert "shop.org/.well-known/openid-configuration" in problem
+
+
+def test_an_issuer_is_asked_over_https_alone() -> None:
+    with pytest.raises(ValueError, match="https"):
+        preflight.fetched("http://login.shop.org/.well-known/openid-configuration")
+
+
+def test_a_role_must_be_there_and_be_named_with_its_path(check: Check) -> None:
+    iam = boto3.client("iam")
+    account = boto3.client("sts", region_name="us-east-1").get_caller_identity()["Account"]
+    iam.create_role(Path="/shop/", RoleName="orders", AssumeRolePolicyDocument="{}")
+    role = f"arn:aws:iam::{account}:role"
+    # moto's account has the number of the examples, which the template refuses.
+    assert "role" not in check(OrderServiceRoleArn=f"{role}/shop/orders")
+    [problem] = check(OrderServiceRoleArn=f"{role}/orders")["role"]
+    assert "/shop/orders" in problem
+    [problem] = check(OrderServiceRoleArn=f"{role}/nobody")["role"]
+    assert "no such role" in problem
+    assert check(OrderServiceRoleArn="arn:aws:iam::210987654321:role/orders") == {
+        "role": ["[arn:aws:iam::210987654321:role/orders is in another account]"]
+    }
+
+
+def test_a_zone_without_proxy_and_brokers_is_refused_under_the_name_that_the_account_gives_it(check: Check) -> None:
+    [without] = ZONES_WITHOUT_A_SERVICE
+    bad, good, other = zone_by_id(without), zone_by_id("use1-az4"), zone_by_id("use1-az6")
+    assert check(AvailabilityZones=f"{good},{other}") == {}
+    [problem] = check(AvailabilityZones=f"{good},{bad}")["zones"]
+    assert f"{bad} is use1-az3 in this account" in problem
+    assert "two different" in check(AvailabilityZones=f"{good},{good}")["zones"][0]
+    assert "no available zone" in check(AvailabilityZones=f"{good},us-east-1z")["zones"][0]
+
+
+def test_subnets_of_ones_own_are_in_the_vpc_and_in_two_zones_that_have_everything(check: Check) -> None:
+    ec2 = boto3.client("ec2", region_name="us-east-1")
+    vpc, other = (ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"] for _ in range(2))
+
+    def subnet(zone: str, number: int, owner: str = vpc) -> str:
+        made = ec2.create_subnet(VpcId=owner, CidrBlock=f"10.0.{number}.0/24", AvailabilityZone=zone_by_id(zone))
+        return str(made["Subnet"]["SubnetId"])
+
+    a, b, bad, foreign = subnet("use1-az4", 1), subnet("use1-az6", 2), subnet("use1-az3", 3), subnet("use1-az6", 4, other)
+    own = {"VpcId": vpc}
+    assert check(**own, SubnetIds=f"{a},{b}") == {}
+    assert check(**own, SubnetIds=a)["zones"] == ["SubnetIds: name private subnets in two zones at least"]
+    assert check(**own, SubnetIds=f"{a},{bad}")["zones"] == [f"SubnetIds: {bad} is in use1-az3, which lacks RDS Proxy and MSK"]
+    assert check(**own, SubnetIds=f"{a},{foreign}")["zones"] == [f"SubnetIds: {foreign} is in {other}, not in {vpc}"]
+    assert "subnet-0 does not exist" in check(**own, SubnetIds=f"{a},{b},subnet-0")["zones"][0]
+
+
+def test_a_region_without_the_database_or_the_brokers_is_told(check: Check) -> None:
+    assert check(DatabaseEngineVersion="17.7") == {}
+    assert "has no Aurora PostgreSQL 18" in check(DatabaseEngineVersion="18")["region"][0]
+    assert "has no Aurora PostgreSQL 17.70" in check(DatabaseEngineVersion="17.70")["region"][0]
+
+    def unreachable(**_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="https://kafka.invalid")
+
+    assert "MSK" in check(fakes={"kafka": SimpleNamespace(list_clusters_v2=unreachable)})["region"][0]
+
+
+def test_quotas_that_the_stack_would_exceed_are_told(check: Check) -> None:
+    assert check(fakes={"lambda": lambdas(10)}) == {}
+    small = {"lambda": lambdas(100 + 3 * 50 + SCHEDULED_ENVIRONMENTS - 1)}
+    assert "takes 159 environments of Lambda, and 158" in check(fakes=small, ReservedConcurrency="50")["quotas"][0]
+    assert "40 database clusters of 40" in check(fakes={"rds": rds(["17.7"], (40, 40))})["quotas"][0]
+    for number in range(5):
+        boto3.client("ec2", region_name="us-east-1").create_vpc(CidrBlock=f"10.{number}.0.0/16")
+    assert "VPCs of 5" in check()["quotas"][0]
+
+
+def test_the_reservations_of_the_template_are_those_that_are_counted() -> None:
+    reserved = [each["ReservedConcurrentExecutions"]["Fn::If"][1] for each in of_type("AWS::Serverless::Function").values()]
+    assert sum(each for each in reserved if isinstance(each, int)) == SCHEDULED_ENVIRONMENTS
+    assert sum(1 for each in reserved if each == {"Ref": "ReservedConcurrency"}) == 3
+
+
+def test_what_an_earlier_stack_left_is_told(check: Check) -> None:
+    logs = boto3.client("logs", region_name="us-east-1")
+    logs.create_log_group(logGroupName="/aws/lambda/newer")
+    assert check(stack="new") == {}
+    logs.create_log_group(logGroupName="/aws/lambda/new")
+    assert "/aws/lambda/new is left" in check(stack="new")["stack"][0]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("ROLLBACK_COMPLETE", "delete it first"), ("UPDATE_IN_PROGRESS", "no update now"), ("CREATE_COMPLETE", "")],
+)
+def test_a_stack_that_takes_no_update_is_told(check: Check, status: str, said: str) -> None:
+    played = SimpleNamespace(describe_stacks=lambda **_: {"Stacks": [{"StackStatus": status}]})
+    problems = check(fakes={"cloudformation": played}).get("stack", [])
+    assert said in "".join(problems)
+    assert bool(problems) == bool(said)
+
+
+def test_what_the_caller_may_not_read_is_told_and_is_no_failure(check: Check) -> None:
+    def forbidden() -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetAccountSettings")
+
+    [said] = check(fakes={"lambda": SimpleNamespace(get_account_settings=forbidden)})["quotas"]
+    assert said.startswith("[") and "AccessDeniedException" in said
+
+
+@pytest.mark.usefixtures("check")
+def test_the_program_ends_with_what_it_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = ["--config-file", str(tmp_path / "none.toml")]
+    monkeypatch.setattr(preflight, "fetched", lambda _: (200, json.dumps(DISCOVERY).encode()))
+    monkeypatch.setattr(preflight, "CHECKS", (preflight.parameters, preflight.issuer))
+    pairs = [f"{name}={value}" for name, value in GOOD.items()]
+    assert preflight.main([*pairs, "--region", "eu-west-1", *config]) == 0
+    assert preflight.main(["JwtAudience=payments", "--region", "eu-west-1", *config]) == 1
+    assert "fails        parameters  JwtIssuer is missing" in capsys.readouterr().out
+    assert preflight.main(["Nothing=1", *config]) == 2
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    assert preflight.main([*pairs, *config]) == 2
