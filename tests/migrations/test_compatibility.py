@@ -1,8 +1,8 @@
 """A deployment and a step back: for minutes or days, code and schema are of two releases.
 
 The code of the last release is taken from the repository's history, because a copy of it would be 60 files, and could drift. It
-runs with the dependencies of today. Where the history is not there (a shallow clone, an archive of the sources), conftest.py leaves
-this file out, and the run says so at its end.
+runs with the dependencies of today. Where the history is not there (a shallow clone, an archive of the sources), conftest.py
+leaves this file out, and the run says so at its end.
 """
 
 from __future__ import annotations
