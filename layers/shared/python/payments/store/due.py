@@ -34,7 +34,8 @@ def claim_due(db: Database, limit: int, lease_s: float) -> list[Claimed]:
 
 
 # Reconcile gives up an operation without an outcome when its schedule has no further moment or when the gateway may have
-# forgotten its key. It never takes such an operation up again, because CLAIM_DUE excludes both.
+# forgotten its key. It never repeats such an operation: CLAIM_DUE does not find the first,
+# and takes the second out of the queue without an attempt.
 _GIVEN_UP = "(next_attempt_at IS NULL OR created_at <= now() - make_interval(secs => :key_lifetime_s))"
 
 # The given-up operations come first, and then those whose next attempt is furthest, which are old. After a bad day there may be
