@@ -37,7 +37,7 @@ START_TIMEOUT_S = 20.0
 class PgBouncer:
     """The nearest to RDS Proxy on a laptop. The port stays the same over a restart."""
 
-    def __init__(self, folder: Path, service_url: str) -> None:
+    def __init__(self, folder: Path, service_url: str, pool_size: int = POOL_SIZE) -> None:
         program = shutil.which("pgbouncer", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
         if program is None:
             raise FileNotFoundError("PgBouncer is not installed (apt-get install pgbouncer, brew install pgbouncer)")
@@ -59,7 +59,7 @@ class PgBouncer:
             "auth_file": users,
             "stats_users": server.username,
             "pool_mode": "transaction",
-            "default_pool_size": POOL_SIZE,
+            "default_pool_size": pool_size,
             "max_client_conn": 1000,
             "server_login_retry": 0.2,  # seconds; by default PgBouncer waits 15 s before it tries a restarted server again
             "query_wait_timeout": 10,  # seconds; longer than the service waits
