@@ -15,6 +15,7 @@ test_env := $(call stamp,.venv,test)
 sam_env := $(call stamp,.venv-sam,sam)
 cli_env := $(call stamp,.venv-cli,cli)
 audit_env := $(call stamp,.venv-audit,audit)
+bench_env := $(call stamp,.venv-bench,bench)
 
 # What `sam build` installs into the layer.
 layer_lock := layers/shared/python/requirements.txt
@@ -161,13 +162,17 @@ chaos-mutants: $(test_env) ## show that the harness can fail: put in seeded defe
 model: $(test_env) ## check the model of the protocol exhaustively, and its mutants (needs spin and a C compiler)
 	PYTHONPATH=layers/shared/python .venv/bin/python -m model.check $(ARGS)
 
+.PHONY: bench
+bench: $(bench_env) $(sam_env) ## time payments and cold starts, ours and a plain peer's, on the same servers (ARGS="--rounds 5 --seconds 8"; needs pgbouncer)
+	PYTHONPATH=layers/shared/python .venv-bench/bin/python -m bench.payments $(ARGS)
+
 .PHONY: clean
 clean: ## remove environments, caches and builds, but not the database in .local/
 	rm -rf .venv .venv-* .aws-sam .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

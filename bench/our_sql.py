@@ -1,8 +1,8 @@
 """Our process command's own SQL under pgbench, PostgreSQL's load generator: how fast it could be if our Python cost nothing.
 
-We record what the store sends for one payment, and make a pgbench script of it. Each phase becomes one pipeline, which the server runs
-as one implicit transaction, just as our connection sends it. Only the ids differ from payment to payment: an expression counts them
-up, as UUIDv7 do. All else that was recorded is a parameter of the extended protocol again.
+We record what the store sends for one payment, and make a pgbench script of it. Each phase becomes one pipeline, which the server
+runs as one implicit transaction, just as our connection sends it. Only the ids differ from payment to payment: an expression
+counts them up, as UUIDv7 do. All else that was recorded is a parameter of the extended protocol again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Time payments, ours and the peer's, on the same servers: `make bench`, or `python -m bench.payments [--rounds N] [--seconds S]`.
+"""Time payments, ours and the peer's, on the same servers: `make bench ARGS="--rounds N --seconds S"`.
 
-Each round measures every row once, and the next round begins with another row, because the speed of a machine drifts. A row's figure
-is the median of its rounds, and so is a ratio: each round's own.
+Each round measures every row once, and the next round begins with another row, because the speed of a machine drifts. A row's
+figure is the median of its rounds, and so is a ratio: each round's own.
 """
 
 from __future__ import annotations
@@ -58,13 +58,17 @@ def peer(stage: Stage, workers: int, pool_size: int) -> Iterator[tuple[str, psut
 def make_run(stage: Stage) -> Iterator[str]:
     """Serve ours as `make run` does. Yields the URL of its process route."""
     port = _free_port(0)
-    environment = os.environ | stage.environment | {
-        "DATABASE_URL": stage.postgres.url,
-        "DATABASE_SERVICE_URL": stage.postgres.service_url,
-        "PORT": str(port),
-        "DATA_DIR": str(stage.folder / "run"),
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "layers/shared/python"), str(REPOSITORY)]),
-    }
+    environment = (
+        os.environ
+        | stage.environment
+        | {
+            "DATABASE_URL": stage.postgres.url,
+            "DATABASE_SERVICE_URL": stage.postgres.service_url,
+            "PORT": str(port),
+            "DATA_DIR": str(stage.folder / "run"),
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "layers/shared/python"), str(REPOSITORY)]),
+        }
+    )
     with _served([sys.executable, "-m", "local"], environment, f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}/api/v1/payments/process"
 
@@ -76,7 +80,7 @@ def _served(command: list[str], environment: dict[str, str], url: str) -> Iterat
         ends_s = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(url, timeout=5).close()
+                urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - our own URL
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > ends_s:
@@ -128,7 +132,11 @@ class Bench:
         wal, tables = self.stage.wal_bytes(), self.stage.table_bytes()
         measured = self._rate(self._environments[kind], lambda: 0.0, in_workers=True)
         paid, after = measured["payments"], self.stage.table_bytes()
-        sizes = {"wal_bytes": self.stage.wal_bytes() - wal, "table_bytes": after[0] - tables[0], "index_bytes": after[1] - tables[1]}
+        sizes = {
+            "wal_bytes": self.stage.wal_bytes() - wal,
+            "table_bytes": after[0] - tables[0],
+            "index_bytes": after[1] - tables[1],
+        }
         return measured | {name: size / paid for name, size in sizes.items()}
 
     def _rate(self, workers: list[Worker], served_cpu_s: Callable[[], float], *, in_workers: bool) -> Measured:
@@ -169,7 +177,16 @@ BOUNDS = (
 def report(rounds: list[dict[str, Measured]], heading: str) -> None:
     console = Console(width=140)
     table = Table(title=heading, title_justify="left")
-    figures = ("p50_ms", "p99_ms", "payments_per_s", "function_cpu_ms", "postgres_cpu_ms", "wal_bytes", "table_bytes", "index_bytes")
+    figures = (
+        "p50_ms",
+        "p99_ms",
+        "payments_per_s",
+        "function_cpu_ms",
+        "postgres_cpu_ms",
+        "wal_bytes",
+        "table_bytes",
+        "index_bytes",
+    )
     for name in ("", *figures):
         table.add_column(name, justify="left" if not name else "right")
     for row in rounds[0]:
@@ -203,7 +220,9 @@ def main() -> None:
             rounds.append({name: measured[name] for name in names})
             print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
         postgres = str(stage.query("SHOW server_version")[0][0])
-        commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=REPOSITORY, check=False
+        )
         facts = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit.stdout.strip(),

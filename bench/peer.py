@@ -1,8 +1,8 @@
 """The yardstick: the payment service that one would write without our guarantees. FastAPI, SQLAlchemy, asyncpg, aiokafka.
 
 It has no idempotency key, no outbox, no lease and no history. It commits three times (taken, captured, told) and sends the event
-after the second commit, so a kill in between loses the event. `uvicorn bench.peer:app` serves it; `handler` is the same app behind
-Mangum.
+after the second commit, so a kill in between loses the event. `uvicorn bench.peer:app` serves it; `handler` is the same app
+behind Mangum.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
-class Base(DeclarativeBase):
+class Base(DeclarativeBase):  # type: ignore[misc]  # the test environment has no SQLAlchemy
     pass
 
 
@@ -74,10 +74,14 @@ async def producer() -> AIOKafkaProducer:
     return producers[0]
 
 
-@asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def make_table() -> None:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    await make_table()
     await producer()
     yield
     await producers.pop().stop()

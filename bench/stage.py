@@ -1,7 +1,7 @@
 """The servers that both sides use: one PostgreSQL, PgBouncer in front of it, and one broker.
 
-PostgreSQL flushes each commit to the disk (fsync, synchronous_commit), as Aurora does to its storage. The broker is Apache Kafka when
-Docker can run it or KAFKA_BOOTSTRAP_SERVERS names one, else the embedded broker.
+PostgreSQL flushes each commit to the disk (fsync, synchronous_commit), as Aurora does to its storage. The broker is Apache Kafka
+when Docker can run it or KAFKA_BOOTSTRAP_SERVERS names one, else the embedded broker.
 """
 
 from __future__ import annotations
@@ -125,14 +125,16 @@ def _broker(folder: Path, topic: str) -> Iterator[tuple[str, str]]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         compose = ["docker", "compose", "--project-name", f"payments-bench-{secrets.token_hex(4)}"]
-        options = {"cwd": REPOSITORY, "env": os.environ | {"KAFKA_PORT": str(port)}, "check": True, "capture_output": True}
+        environment = os.environ | {"KAFKA_PORT": str(port)}
+
+        def run(*words: str) -> None:
+            subprocess.run([*compose, *words], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+
         try:
-            subprocess.run([*compose, "up", "--detach", "--wait", "kafka"], **options)
-            image = subprocess.run([*compose, "images", "--format", "json"], text=True, **options).stdout
-            version = "Apache Kafka 4.3.1" if "4.3.1" in image else "Apache Kafka"
-            yield f"127.0.0.1:{port}", version
+            run("up", "--detach", "--wait", "kafka")
+            yield f"127.0.0.1:{port}", "the Apache Kafka of docker-compose.yml"
         finally:
-            subprocess.run([*compose, "down", "--volumes"], **options)
+            run("down", "--volumes")
         return
     broker = EmbeddedBroker(folder / "broker", lambda _: None, topic)
     broker.start()

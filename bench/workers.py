@@ -1,8 +1,8 @@
 """Processes that pay, and what each measured: `python -m bench.workers KIND [URL]`.
 
-A worker reads one line of JSON for each round ({"payments": n} or {"seconds": s}), pays, and answers with one line. `api` and `direct`
-are environments of our process function: each calls the handler with an event, as Lambda does, and times event to return. `http` is a
-client that keeps one connection, and `crowd` one process with sixteen of them.
+A worker reads one line of JSON for each round ({"payments": n} or {"seconds": s}), pays, and answers with one line. `api` and
+`direct` are environments of our process function: each calls the handler with an event, as Lambda does, and times event to
+return. `http` is a client that keeps one connection, and `crowd` one process with sixteen of them.
 """
 
 from __future__ import annotations
@@ -188,17 +188,17 @@ def main() -> None:
     kind, url = sys.argv[1:]
     answers, sys.stdout = sys.stdout, sys.stderr  # The handler logs to standard output.
     itself = psutil.Process()
-    if kind == "crowd":
-        asyncio.run(crowd(url, 1.0))
-    else:
-        pay = over_http(url) if kind == "http" else by_event(kind)
+    pay = None if kind == "crowd" else over_http(url) if kind == "http" else by_event(kind)
+    if pay:
         for _ in range(WARM_UP):
             pay()
+    else:
+        asyncio.run(crowd(url, 1.0))
     print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
         asked, before = json.loads(line), sum(itself.cpu_times()[:2])
         ends_s, taken = time.perf_counter() + asked.get("seconds", 0), list[float]()
-        if kind == "crowd":
+        if pay is None:
             taken = asyncio.run(crowd(url, asked["seconds"]))
         else:
             pay()  # It may reconnect, because a server drops a connection that was idle between two rounds.
