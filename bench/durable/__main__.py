@@ -54,6 +54,7 @@ class Scenario:
 SCENARIOS = (
     Scenario("nothing happens", (1, 1, 1)),
     Scenario("two orders side by side", (2, 2, 2), (2, 2, 2), then="other order"),
+    Scenario("killed before the gateway is called", (1, 1, 1), dies="before the gateway"),
     Scenario("killed after the gateway answered; at least once", (2, 1, 1), dies="gateway answered"),
     Scenario("the same; at most once per retry", (2, 1, 1), dies="gateway answered", semantics="AT_MOST_ONCE"),
     Scenario(

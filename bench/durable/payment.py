@@ -45,7 +45,8 @@ class Deaths(Crash):
             (self._folder / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def reach(self, where: Where) -> Trap | None:  # noqa: ARG002
+    def reach(self, where: Where) -> Trap | None:
+        self.at(f"before the {where}")
         return None
 
     def gateway_answered(self) -> None:
