@@ -54,8 +54,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/commands/settle.py",
-                "        written = settlement.settle(",
-                "        service.publisher.publish([event], 2.0)\n        written = settlement.settle(",
+                "        done, next_event = settlement.settle(",
+                "        service.publisher.publish([event], 2.0)\n        done, next_event = settlement.settle(",
             ),
         ),
         _points("process"),
@@ -274,7 +274,7 @@ MUTANTS = (
     Mutant(
         "an event overtakes an older one of its payment",
         "its events came in the order",
-        (Patch(f"{PAYMENTS}/commands/settle.py", "event if written is Written.NEXT else None)", "event)"),),
+        (Patch(f"{PAYMENTS}/store/settlement.py", "if done and is_next else None", "if done else None"),),
         _stale("process"),
     ),
     Mutant(
