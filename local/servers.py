@@ -293,7 +293,7 @@ def fresh_log(path: Path) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write the file whole or not at all. Only the folder's owner can read it."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent)  # with mode 0600
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # with mode 0600
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     if os.geteuid() == 0:

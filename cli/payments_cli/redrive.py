@@ -30,6 +30,9 @@ WAIT_S = 2  # a receive that waits asks all servers of the queue, so an empty an
 READ_TIMEOUT_S = 60  # the functions run for 20 s at most, and a cold start comes before that
 ROUND = 20  # so many messages in a row that we have had already: the rest of the queue is going round
 
+# Before there was the alias `direct`, direct invocations came through `live`, which is API Gateway's now and refuses them.
+MOVED = {"live": "direct"}
+
 FINAL = ("succeeded", "declined", "refused", "unknown")
 ALIAS = re.compile(
     r"arn:(aws[a-z-]*):lambda:([a-z0-9-]+):([0-9]{12}):function:[A-Za-z0-9_-]{1,64}:(?![0-9]+$)[A-Za-z0-9_-]{1,128}"
@@ -220,7 +223,8 @@ def read(body: object, owner: tuple[str, ...]) -> Invocation:
         json.dumps(record["requestPayload"], allow_nan=False)
     except (ValueError, RecursionError):
         raise Unreadable("Its payload cannot be sent as JSON.") from None
-    return Invocation(function, record["requestPayload"])
+    name, _, alias = function.rpartition(":")
+    return Invocation(f"{name}:{MOVED.get(alias, alias)}", record["requestPayload"])
 
 
 def invoke(functions: Client, invocation: Invocation) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def test_an_iam_role_owns_what_its_sessions_paid(api: Api) -> None:
     assert api.send(_iam_event(f"{role}/two", path=path)).status == 200
     assert api.send(_iam_event(f"{role}-2/one", path=path)).status == 404
     assert api.send(_iam_event(role.replace("123456789012", "210987654321") + "/one", path=path)).status == 404
-    assert api.call("GET", path, owner="order-service").status == 404
+    assert api.call("GET", path, owner="assumed-role/order-service").status == 404
 
 
 def test_iam_principals_are_told_apart(api: Api) -> None:

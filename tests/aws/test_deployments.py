@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -43,6 +44,7 @@ print(len([each for each in stack.resources.values() if each["Type"] == "AWS::Se
 # The answer to each prompt is the return key.
 GUIDED = """
 import json
+import re
 import click
 from click.testing import CliRunner
 from samcli.commands.deploy.guided_context import GuidedContext
@@ -131,3 +133,24 @@ def test_whoever_needs_no_token_is_throttled() -> None:
     [stage] = translated_to("AWS::ApiGatewayV2::Stage").values()
     assert stage["RouteSettings"].keys() == set(routes)
     assert all(settings["ThrottlingRateLimit"] <= 10 for settings in stage["RouteSettings"].values())
+
+
+@pytest.mark.server
+def test_api_gateway_goes_through_live_and_direct_has_the_same_version() -> None:
+    aliases = translated_to("AWS::Lambda::Alias")
+    for function in ("Process", "Refund"):
+        live, direct = aliases[f"{function}FunctionAliaslive"], aliases[f"{function}Direct"]
+        assert (live["Name"], direct["Name"]) == ("live", "direct")
+        assert live["FunctionVersion"] == direct["FunctionVersion"]
+    assert {name for name in aliases if not name.endswith("Aliaslive")} == {"ProcessDirect", "RefundDirect"}
+    [api] = translated_to("AWS::ApiGatewayV2::Api").values()
+    uris = [
+        route["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+        for path in api["Body"]["paths"].values()
+        for method, route in path.items()
+        if method != "options"
+    ]
+    assert len(uris) > 5
+    assert all(re.search(r"/functions/\$\{\w+FunctionAliaslive\}/invocations$", uri) for uri in uris), uris
+    permissions = {name: each for name, each in translated_to("AWS::Lambda::Permission").items() if not name.startswith("Order")}
+    assert all(each["FunctionName"]["Ref"].endswith("Aliaslive") for each in permissions.values()), permissions

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from local.template import _Loader
-from payments.settings import GATEWAY_KEY_LIFETIME_S
+from payments.api.callers import API_GATEWAYS_ALIAS
+from payments.settings import GATEWAY_KEY_LIFETIME_S, direct_owner_in
 from tests.migrations.test_apply import query
 from tests.servers import Database
 
@@ -330,3 +331,54 @@ def test_two_stacks_of_an_account_share_no_series() -> None:
             assert each.get("Namespace") != "Payments" or own in each["Dimensions"], name
             assert "Namespace" not in each or each["Dimensions"], f"{name} watches the whole account"
     assert TEXT.count("SEARCH('") == TEXT.count('service=\\"${AWS::StackName}\\"')
+
+
+DIRECT = {
+    "ProcessFunction": ("ProcessDirect", "OrderServiceMayProcess"),
+    "RefundFunction": ("RefundDirect", "OrderServiceMayRefund"),
+}
+
+
+@pytest.mark.parametrize("function", DIRECT)
+def test_the_order_service_has_an_alias_of_its_own_and_no_other(function: str) -> None:
+    alias, permission = DIRECT[function]
+    live = TEMPLATE["Globals"]["Function"]["AutoPublishAlias"]
+    assert live == API_GATEWAYS_ALIAS
+    direct = RESOURCES[alias]["Properties"]
+    assert (direct["Name"], direct["FunctionName"]) == ("direct", {"Ref": function})
+    assert direct["FunctionVersion"] == {"Fn::GetAtt": f"{function}.Version.Version"}
+    assert RESOURCES[alias]["DependsOn"] == f"{function}Alias{live}", (
+        "a canary moves live first, and direct when it has ended well"
+    )
+    assert RESOURCES[permission]["Properties"]["FunctionName"] == {"Ref": alias}
+    assert TEMPLATE["Outputs"][f"{function}Arn"]["Value"] == {"Ref": alias}
+
+
+def test_nobody_else_is_let_in_by_the_template() -> None:
+    """SAM adds API Gateway's permissions on `live`, and those of the schedules."""
+    permissions = {name for name, each in of_type("AWS::Lambda::Permission").items() if each["Action"] == "lambda:InvokeFunction"}
+    assert permissions == {permission for _, permission in DIRECT.values()}
+    assert {name for name, statement in statements() if "lambda:InvokeFunction" in json.dumps(statement)} == set()
+
+
+@pytest.mark.parametrize("function", DIRECT)
+def test_both_aliases_retry_and_keep_what_failed(function: str) -> None:
+    """`live` has what was invoked before there was `direct`."""
+    of_live = RESOURCES[function]["Properties"]["EventInvokeConfig"]
+    of_direct = dict(RESOURCES[f"{DIRECT[function][0]}Invocations"]["Properties"])
+    assert (of_direct.pop("FunctionName"), of_direct.pop("Qualifier")) == ({"Ref": function}, "direct")
+    destination = {"OnFailure": {"Destination": {"Fn::GetAtt": "FailedInvocations.Arn"}}}
+    assert of_direct == {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 21600, "DestinationConfig": destination}
+    of_live_destination = {"OnFailure": {"Type": "SQS"} | destination["OnFailure"]}
+    assert of_live == of_direct | {"DestinationConfig": of_live_destination}
+
+
+@pytest.mark.parametrize("owner", ["", "order-service", "a/b", "IAM/x", "jwt/shop", "jwt/jwt/x", "Zoë", "iam"])
+def test_an_owner_of_direct_invocations_is_taken_and_stored(owner: str) -> None:
+    assert allowed("DirectOwner", owner)
+    assert direct_owner_in({"DIRECT_OWNER": owner})[0] == (owner.removeprefix("jwt/") or "order-service")
+
+
+@pytest.mark.parametrize("owner", ["iam/", "iam/123456789012/role", "jwt/", "jwt/iam/x"])
+def test_the_owner_of_an_iam_principal_is_refused_before_anything_is_made(owner: str) -> None:
+    assert not allowed("DirectOwner", owner)

@@ -51,7 +51,7 @@ class InThisProcess(Pool):
         self._thread = ThreadPoolExecutor(1, initializer=asyncio.set_event_loop, initargs=(self._events,))
         self._api = self._thread.submit(lambda: Api(make_service())).result()
 
-    async def invoke(self, event: Any, request_id: str | None = None) -> Answer:
+    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, event)
 
     def _answer(self, event: Any) -> Answer:

@@ -55,7 +55,8 @@ class Stack:
 
     def invoke(self, row: Row, event: Any = None) -> Any:
         if row.function not in self._running:
-            variables = {"DATABASE_URL": self.database.service_url, "KAFKA_TOPIC": self.topic}
+            # On a busy machine the events take longer than 30 s, and reconcile would be due before its turn.
+            variables = {"DATABASE_URL": self.database.service_url, "KAFKA_TOPIC": self.topic, "RETRY_SCHEDULE_S": "3600"}
             self._running[row.function] = self._start(row.function, variables)
         invocation = self._running[row.function].invoke(row.event if event is None else event)
         assert not invocation.function_error, invocation.payload

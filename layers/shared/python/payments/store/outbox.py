@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -19,9 +20,9 @@ FOLLOWERS = 50
 
 WRITE = Statement("""
     INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
-    VALUES (:event_id, :payment_id, :sequence, :type, :data, :traceparent, :created_at,
+    VALUES (:event_id, :payment_id, :sequence, :type, :data, :traceparent, now(),
             now() + make_interval(secs => :publish_lease_s))
-    ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+    ON CONFLICT (event_id) DO NOTHING RETURNING created_at
 """)
 DATA = Statement("SELECT data FROM outbox WHERE event_id = :event_id")
 
@@ -83,9 +84,11 @@ PRUNE = Statement("""
 """)
 
 
-def write(db: Database, event: Event, publish_lease_s: float) -> bool:
-    """Write an event that no settle writes. Returns False when the outbox has its id already, so that it is told once."""
-    return bool(db.run(WRITE(event, publish_lease_s=publish_lease_s))[0])
+def write(db: Database, event: Event, publish_lease_s: float) -> Event | None:
+    """Write an event that no settle writes, and return it as stored. Returns None when the outbox has its id already, so that it
+    is told once."""
+    rows = db.run(WRITE(event, publish_lease_s=publish_lease_s))[0]
+    return replace(event, created_at=rows[0][0]) if rows else None
 
 
 def data_of(db: Database, event_id: UUID) -> dict[str, Any] | None:
