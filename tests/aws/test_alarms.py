@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.aws.test_template import RESOURCES, of_type
 
-DOCUMENTED = {
+DOCUMENTED: dict[tuple[str, ...], set[str]] = {
     # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
     ("AWS/Lambda", "FunctionName"): {
         "Errors",

@@ -1,5 +1,4 @@
-"""The custom resource that tells CloudFormation the brokers' addresses: the code in template.yaml, run against a CloudFormation and an MSK
-that speak HTTP."""
+"""The custom resource that tells CloudFormation the brokers' addresses: the code in template.yaml, run against HTTP servers."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ Answer = tuple[int, dict[str, str]]
 
 
 class Aws(ThreadingHTTPServer):
-    """MSK's GetBootstrapBrokers and CloudFormation's presigned URL, on one port. Each answers as it is told, the last one for ever."""
+    """MSK's GetBootstrapBrokers and CloudFormation's presigned URL. Each gives its answers in turn, the last one for ever."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Request)
@@ -87,7 +86,7 @@ def handler() -> Callable[[dict[str, Any], object], None]:
     module, function = FUNCTION["Handler"].split(".")
     assert module == "index"
     code: dict[str, Any] = {"__name__": module}
-    exec(compile(FUNCTION["Code"]["ZipFile"], "index.py", "exec"), code)  # noqa: S102 - our own template
+    exec(compile(FUNCTION["Code"]["ZipFile"], "index.py", "exec"), code)
     code["PAUSE_S"] = 0.001
     found: Callable[[dict[str, Any], object], None] = code[function]
     return found
@@ -95,7 +94,11 @@ def handler() -> Callable[[dict[str, Any], object], None]:
 
 def event(aws: Aws, kind: str = "Create") -> dict[str, Any]:
     names = {"StackId": "the-stack", "RequestId": "the-request", "LogicalResourceId": "KafkaBootstrap"}
-    return names | {"RequestType": kind, "ResponseURL": f"{aws.url}/told?signature=x", "ResourceProperties": {"ClusterArn": CLUSTER}}
+    return names | {
+        "RequestType": kind,
+        "ResponseURL": f"{aws.url}/told?signature=x",
+        "ResourceProperties": {"ClusterArn": CLUSTER},
+    }
 
 
 @pytest.mark.parametrize("kind", ["Create", "Update"])

@@ -122,6 +122,11 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         (BROUGHT | {"AvailabilityZones": "us-east-1a,us-east-1b"}, {"VpcHasSubnets"}),
         ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert"}, set()),
         ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert"} | TRUSTED, set()),
+        ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert", "ApiKeepsOldAddress": "true"}, set()),
+        (
+            {"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert", "ApiKeepsOldAddress": "true"} | TRUSTED,
+            {"TruststoreIsTheOnlyWay"},
+        ),
         ({"ApiDomainName": "pay.shop.org"}, {"DomainHasCertificate"}),
         ({"ApiCertificateArn": "arn:cert"}, {"DomainIsNamed"}),
         (TRUSTED, {"DomainIsNamed"}),
@@ -213,8 +218,10 @@ def test_a_function_that_failed_fails_the_command_that_invoked_it(tmp_path: Path
 
 
 def test_the_runbook_finds_what_reconcile_counts_as_exhausted(own_database: Database) -> None:
-    sql, refused = re.findall(r'^SQL="([^"]+)"$', OPERATIONS, re.MULTILINE)
+    sql, refused, *as_owner = re.findall(r'^SQL="([^"]+)"$', OPERATIONS, re.MULTILINE)
     assert query(own_database.service_url, sql) == query(own_database.service_url, refused) == []
+    for statement in as_owner:
+        assert query(own_database.owner_url, statement), statement
     assert "next_attempt_at IS NULL OR" in sql
     assert f"interval '{GATEWAY_KEY_LIFETIME_S // 3600} hours'" in sql
 

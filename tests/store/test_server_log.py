@@ -1,4 +1,4 @@
-"""PostgreSQL's own log: the DETAIL of an error quotes the row that a constraint refused, and no log of ours may hold a payment token."""
+"""PostgreSQL's own log: DETAIL quotes the row that a constraint refused, and no log of ours may hold a payment token."""
 
 from __future__ import annotations
 
