@@ -18,16 +18,23 @@ def policy(name: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "policies", "names"), [
-    ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "Queues"),
-    ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "Topics"),
-])  # fmt: skip
-def test_queues_and_topics_take_nothing_without_tls(kind: str, policies: str, names: str) -> None:
-    closed = [each for each in of_type(policies).values() if any(
-        one["Effect"] == "Deny" and one["Principal"] == "*" and one["Condition"] == INSECURE
-        for one in each["PolicyDocument"]["Statement"]
-    )]  # fmt: skip
-    assert {name["Ref"] for each in closed for name in each[names]} == of_type(kind).keys() != set()
+@pytest.mark.parametrize(
+    ("kind", "policies", "names", "refused"),
+    [
+        ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "Queues", "sqs:*"),
+        # A topic's policy takes no sns:*.
+        ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "Topics", ["sns:Publish", "sns:Subscribe"]),
+    ],
+)
+def test_queues_and_topics_take_nothing_without_tls(kind: str, policies: str, names: str, refused: object) -> None:
+    closed = []
+    for each in of_type(policies).values():
+        [denied] = [one for one in each["PolicyDocument"]["Statement"] if one["Effect"] == "Deny"]
+        assert (denied["Principal"], denied["Action"], denied["Condition"]) == ("*", refused, INSECURE)
+        closed += [name["Ref"] for name in each[names]]
+        assert denied["Resource"] in ({"Ref": closed[-1]}, {"Fn::GetAtt": f"{closed[-1]}.Arn"})
+    assert sorted(closed) == sorted(of_type(kind))
+    assert closed
 
 
 def test_what_delivers_to_them_still_may() -> None:
