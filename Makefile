@@ -15,6 +15,7 @@ test_env := $(call stamp,.venv,test)
 sam_env := $(call stamp,.venv-sam,sam)
 cli_env := $(call stamp,.venv-cli,cli)
 audit_env := $(call stamp,.venv-audit,audit)
+durable_env := $(call stamp,.venv-durable,durable)
 
 # What `sam build` installs into the layer.
 layer_lock := layers/shared/python/requirements.txt
@@ -83,6 +84,7 @@ lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade
 	$(call compile,3.11) pyproject.toml --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	$(call compile,3.11) cli/pyproject.toml --constraint requirements/test.txt --output-file requirements/cli.txt
 	$(call compile,3.11) --group sam --output-file requirements/sam.txt
+	$(call compile,3.11) --group durable --constraint requirements/test.txt --output-file requirements/durable.txt
 	$(call compile,3.11) --group audit --output-file requirements/audit.txt
 
 .PHONY: up
@@ -157,6 +159,10 @@ chaos: $(test_env) ## kill the handlers at random and at every network write, an
 chaos-mutants: $(test_env) ## show that the harness can fail: put in seeded defects, one at a time (ARGS="--like TEXT")
 	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos mutants $(ARGS)
 
+.PHONY: durable
+durable: $(durable_env) ## count the charges of a Lambda durable function that is killed and doubled (docs/adr/024-durable-functions.md)
+	PYTHONPATH=layers/shared/python .venv-durable/bin/python -m bench.durable
+
 .PHONY: model
 model: $(test_env) ## check the model of the protocol exhaustively, and its mutants (needs spin and a C compiler)
 	PYTHONPATH=layers/shared/python .venv/bin/python -m model.check $(ARGS)
@@ -167,7 +173,7 @@ clean: ## remove environments, caches and builds, but not the database in .local
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(durable_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

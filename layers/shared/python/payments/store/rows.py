@@ -1,27 +1,16 @@
-"""The columns that we read, and rows as dataclasses. Rows are read by these names, so a dataclass may order its fields freely."""
+"""The columns that we read, and rows as dataclasses. Statements name their columns, so a dataclass may order fields freely."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from payments.domain.operation import Operation, Outcome
 from payments.domain.payment import Payment, PaymentStatus
 from payments.domain.refund import Refund, RefundStatus
 
-PAYMENT = (
-    *("payment_id", "owner", "order_id", "status", "status_reason", "amount_minor", "currency", "payment_method"),
-    *("payment_token", "capture_method", "captured_minor", "refunded_minor", "refund_reserved_minor", "transaction_id"),
-    *("payment_intent_id", "decline_code", "error_message", "customer_id", "description", "metadata", "created_at"),
-    *("updated_at", "authorized_at", "captured_at", "failed_at", "voided_at", "capture_before", "version", "event_sequence"),
-)
-OPERATION = (
-    *("operation_id", "owner", "kind", "payment_id", "refund_id", "amount_minor", "reason", "idempotency_key"),
-    *("request_hash", "gateway_key", "attempt", "outcome", "reply", "traceparent", "created_at"),
-)
-REFUND = (
-    *("refund_id", "payment_id", "owner", "transaction_id", "amount_minor", "currency", "status", "reason"),
-    *("decline_code", "created_at", "updated_at"),
-)
+PAYMENT, OPERATION, REFUND = (tuple(field.name for field in fields(kind)) for kind in (Payment, Operation, Refund))
+"""The columns that we read. Each of these dataclasses has a table's columns as its fields."""
 
 
 def columns(names: Sequence[str], table: str = "") -> str:
