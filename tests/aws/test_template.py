@@ -65,7 +65,7 @@ def test_only_sam_local_says_that_it_is_sam_local() -> None:
 def test_the_dashboard_is_json_and_names_resources_that_are_there() -> None:
     body, names = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     widgets = json.loads(body)["widgets"]
-    assert len(widgets) == 12
+    assert len(widgets) == 14
     used = {name.split(".")[0] for name in re.findall(r"\$\{([^}]+)\}", body)}
     assert used <= RESOURCES.keys() | names.keys() | {"AWS::Region", "AWS::StackName"}
     places = [(widget["x"], widget["y"]) for widget in widgets]
@@ -92,6 +92,7 @@ BROUGHT = {
     "VpcId": "vpc-1",
     "SubnetIds": "subnet-1,subnet-2",
 }
+TRUSTED = {"ApiTruststoreUri": "s3://bucket/authorities.pem", "ApiTruststoreVersion": "1"}
 TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseOwnerSecretArn": ""}
 
 
@@ -120,6 +121,17 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         ({"SubnetIds": "subnet-1,subnet-2"}, {"SubnetsHaveVpc"}),
         ({"AvailabilityZones": "us-east-1a,us-east-1b"}, set()),
         (BROUGHT | {"AvailabilityZones": "us-east-1a,us-east-1b"}, {"VpcHasSubnets"}),
+        ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert"}, set()),
+        ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert"} | TRUSTED, set()),
+        ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert", "ApiKeepsOldAddress": "true"}, set()),
+        (
+            {"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert", "ApiKeepsOldAddress": "true"} | TRUSTED,
+            {"TruststoreIsTheOnlyWay"},
+        ),
+        ({"ApiDomainName": "pay.shop.org"}, {"DomainHasCertificate"}),
+        ({"ApiCertificateArn": "arn:cert"}, {"DomainIsNamed"}),
+        (TRUSTED, {"DomainIsNamed"}),
+        ({"ApiTruststoreVersion": "1"}, {"TruststoreIsNamed"}),
         ({"SnapStart": "On"}, set()),
         ({"SnapStart": "On", "ProvisionedConcurrency": "1"}, {"SnapshotsOrWarmEnvironments"}),
     ],
@@ -207,14 +219,18 @@ def test_a_function_that_failed_fails_the_command_that_invoked_it(tmp_path: Path
 
 
 def test_the_runbook_finds_what_reconcile_counts_as_exhausted(own_database: Database) -> None:
-    sql, refused = re.findall(r'^SQL="([^"]+)"$', OPERATIONS, re.MULTILINE)
+    sql, refused, *as_owner = re.findall(r'^SQL="([^"]+)"$', OPERATIONS, re.MULTILINE)
     assert query(own_database.service_url, sql) == query(own_database.service_url, refused) == []
+    for statement in as_owner:
+        assert query(own_database.owner_url, statement), statement
     assert "next_attempt_at IS NULL OR" in sql
     assert f"interval '{GATEWAY_KEY_LIFETIME_S // 3600} hours'" in sql
 
 
 def test_a_first_deployment_that_failed_leaves_nothing_that_its_repetition_stumbles_over() -> None:
-    assert {name for name, resource in RESOURCES.items() if resource.get("DeletionPolicy") == "Retain"} == set()
+    kept = {name: resource for name, resource in RESOURCES.items() if resource.get("DeletionPolicy") == "Retain"}
+    assert {name for name, resource in kept.items() if "LogGroupName" in resource["Properties"]} == set()
+    assert kept.keys() == {"KafkaBootstrapLogs"}
     assert RESOURCES["Database"]["Properties"]["DeletionProtection"] == {"Ref": "DatabaseDeletionProtection"}
     assert TEMPLATE["Parameters"]["DatabaseDeletionProtection"]["Default"] == "false"
 
