@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+import boto3
 import pytest
 
 from tests.aws.test_template import RESOURCES, statements
@@ -76,6 +77,8 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     settings = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in (settings | {"AWS_ENDPOINT_URL_KAFKA": server.url}).items():
         monkeypatch.setenv(name, value)
+    # boto3 keeps the session, and with it the credentials, of its first client.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     yield server
     server.shutdown()
     server.server_close()
