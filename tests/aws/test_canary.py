@@ -121,8 +121,11 @@ def test_the_apis_alarms_would_wait_for_themselves() -> None:
         assert "ProcessFunctionAliaslive" in needs(resources, name)
 
 
-def test_a_second_alias_for_direct_invocations_may_be_added() -> None:
-    """It takes a new version at once, as that of process here, or follows by a deployment group of its own, as that of refund."""
+def test_the_alias_for_direct_invocations_follows_or_has_a_canary_of_its_own() -> None:
+    """The template's waits for the end of the canary of `live`. Here that of refund has a deployment group of its own."""
+    waiting = made(CANARIES[0])["ProcessDirect"]
+    assert waiting["DependsOn"] == "ProcessFunctionAliaslive"
+    assert "UpdatePolicy" not in waiting
 
     def direct(function: str) -> dict[str, Any]:
         version = {"Fn::GetAtt": [f"{function}.Version", "Version"]}

@@ -43,7 +43,8 @@ OF_OTHERS = {
     # Kafka's settings
     "default.replication.factor", "listener.name.client_iam.max.connections",
     # AWS: values, errors and members of records, and a query of CloudWatch Logs Insights
-    "aud", "prx-…", "cluster-…", "Sandbox.Timedout", "ResourceNotFoundException", "errorMessage", "requestPayload", "Globals",
+    "aud", "prx-…", "cluster-…", "Sandbox.Timedout", "ResourceNotFoundException", "AccessDeniedException",
+    "errorMessage", "requestPayload", "Globals",
     'filter level in ["ERROR", "WARNING"] | sort @timestamp desc', "use1-az4", "use1-az6", "SSL_CERT_FILE: /opt/python/FILE.pem",
     "/opt/python/", "?sslmode=verify-full&sslrootcert=/opt/python/global-bundle.pem",
     # The shell

@@ -25,7 +25,7 @@ from tests.store.test_schema import insert, pay
 TOKEN, ORDER, KEY = (f"{name}_{secrets.token_hex(8)}" for name in ("tok", "order", "key"))
 
 PARAMETERS = RESOURCES["DatabaseParameters"]["Properties"]["Parameters"]
-ON_AWS = {name: value for name, value in PARAMETERS.items() if not name.startswith("rds.")}
+ON_AWS = {name: value for name, value in PARAMETERS.items() if isinstance(value, str) and not name.startswith("rds.")}
 """The settings of the cluster that the stack makes. PostgreSQL itself knows those."""
 
 
