@@ -13,11 +13,13 @@ from pg8000.exceptions import DatabaseError
 
 from local.servers import EmbeddedPostgres, connect
 from migrations import roles
+from payments.commands.service import Service
 from payments.store import connection
+from payments.store.address import connection_options
 from payments.store.connection import Connection
 from payments.store.connection import Database as StoreDatabase
 from tests import servers
-from tests.api_client import Api, order
+from tests.api_client import Answer, Api, order
 from tests.fakes import lose_reply, refuse
 from tests.lambda_runtime import LambdaRuntime
 from tests.servers import Broker, Database, PgBouncer, Postgres
@@ -45,21 +47,22 @@ def with_queues(database: Database) -> Books:
 class Caller:
     """An environment of the API's functions that counts its tries to connect."""
 
-    def __init__(self, url: str, make_service: Callable[..., connection.Any]) -> None:
+    def __init__(self, url: str, make_service: Callable[..., Service]) -> None:
         self.tries = 0
 
         def connect_and_count() -> Connection:
             self.tries += 1
-            return connection._connection(connection.connection_options(url), None, "")
+            return Connection(**connection_options(url))
 
         self.api = Api(make_service(db=StoreDatabase(connect_and_count)))
 
     def hears_that_no_connection_is_free(self) -> None:
-        for ask in (
+        asks: list[Callable[[], Answer]] = [
             lambda: self.api.post("process", order()),
             lambda: self.api.post("refund", {"transaction_id": "txn_1"}, key="k"),
             lambda: self.api.get("/order/order-1"),
-        ):
+        ]
+        for ask in asks:
             before = self.tries
             answer = ask()
             assert (answer.status, answer.code, answer.body["retryable"]) == (503, "service_unavailable", True)
@@ -97,7 +100,7 @@ def small_postgres(servers_folder: Path, tmp_path: Path) -> Iterator[Postgres]:
 
 @pytest.mark.usefixtures("patient")
 def test_callers_that_hold_all_connections_of_the_server_leave_relay_and_reconcile_theirs(
-    start: Start, make_service: Callable[..., connection.Any], small_postgres: Postgres, broker: Broker, own_topic: str
+    start: Start, make_service: Callable[..., Service], small_postgres: Postgres, broker: Broker, own_topic: str
 ) -> None:
     database = small_postgres.new_database()
     books = with_queues(database)
@@ -114,7 +117,7 @@ def test_callers_that_hold_all_connections_of_the_server_leave_relay_and_reconci
 @pytest.mark.usefixtures("patient")
 def test_callers_that_hold_all_connections_of_the_pooler_leave_relay_and_reconcile_theirs(
     start: Start,
-    make_service: Callable[..., connection.Any],
+    make_service: Callable[..., Service],
     postgres: Postgres,
     own_database: Database,
     broker: Broker,
@@ -135,7 +138,7 @@ def test_callers_that_hold_all_connections_of_the_pooler_leave_relay_and_reconci
 
 @pytest.mark.usefixtures("patient")
 def test_a_pooler_with_more_clients_than_it_takes_is_tried_once(
-    make_service: Callable[..., connection.Any], postgres: Postgres, own_database: Database
+    make_service: Callable[..., Service], postgres: Postgres, own_database: Database
 ) -> None:
     pooler = PgBouncer(postgres.service_url, max_client_conn="1")
     url = pooler.url(own_database.service_url)

@@ -91,22 +91,31 @@ def test_a_role_that_the_pooler_does_not_know_is_no_outage(
         pooler.stop()
 
 
-@pytest.mark.usefixtures("without_login")
 def test_a_role_that_only_the_server_behind_the_pooler_refuses_is_no_outage(
     postgres: servers.Postgres, database: servers.Database
 ) -> None:
-    """The pooler lets the client in, because it knows the server's greeting already, and finds out at the first statement."""
-    pooler = PgBouncer(postgres.service_url, query_wait_timeout="5")
-    db = Database.at(pooler.url(database.service_url), role=SCHEDULED_ROLE)
+    """The pooler knows the server's greeting already, so it lets the client in and finds out at the first statement."""
+    pooler = PgBouncer(postgres.service_url, query_wait_timeout="1")
+    url = pooler.url(database.service_url)
     try:
-        assert who(db) == SERVICE_ROLE
+        before = Database.at(url, role=SCHEDULED_ROLE)
+        [[[pid]]] = before.run(Statement("SELECT pg_backend_pid()")())
+        before.close()
+        with contextlib.closing(connect(database.owner_url)) as owner:
+            owner.run(f"ALTER ROLE {SCHEDULED_ROLE} NOLOGIN")
+            try:
+                owner.run("SELECT pg_terminate_backend(:pid, 5000)", pid=pid)
+                after = Database.at(url, role=SCHEDULED_ROLE)
+                assert who(after) == SERVICE_ROLE
+                after.close()
+            finally:
+                owner.run(f"ALTER ROLE {SCHEDULED_ROLE} LOGIN")
     finally:
-        db.close()
         pooler.stop()
 
 
 @pytest.mark.server
-def test_a_server_that_is_away_is_tried_as_one_role() -> None:
+def test_a_server_that_is_away_is_an_outage_for_every_role() -> None:
     db = Database.at(f"postgresql://{SERVICE_ROLE}@127.0.0.1:{servers.free_port()}/payments", role=SCHEDULED_ROLE)
     with pytest.raises(ServiceUnavailable):
         db.run(WHO())

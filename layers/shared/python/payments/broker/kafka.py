@@ -31,7 +31,7 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 }
 
 
-BACK_OFF_S = (3.0, 300.0)
+LONGEST_PAUSE_S = 300.0
 """After a batch without any acknowledgement callers leave the broker alone: at first for 3 s, and for four times as long each
 time, so that an outage costs a caller in a while 2 s. What they leave is the work of the relay, which tries at each run, because
 no one waits for it. An acknowledgement does not begin anew, because of two partitions one may be dead: only a failure does that
@@ -114,8 +114,7 @@ class KafkaPublisher:
             producer, self._producer = self._producer, None
             # A warm-up and a publish that fail at the same time are one failure.
             if back_off and not self.backs_off():
-                anew = time.time() > self._ready_at + BACK_OFF_S[1]
-                self._pause_s = BACK_OFF_S[0] if anew else min(4 * self._pause_s, BACK_OFF_S[1])
+                self._pause_s = 3.0 if time.time() > self._ready_at + LONGEST_PAUSE_S else min(4 * self._pause_s, LONGEST_PAUSE_S)
                 self._ready_at = time.time() + self._pause_s
         if producer is not None:
             producer._sender.force_close()  # close() would first wait for messages that cannot be delivered.

@@ -100,8 +100,7 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
 def publish(events: Sequence[Event], service: Service) -> set[UUID]:
     """Send the events, unless the broker was away just now. Returns the ids that it has acknowledged in time; never raises."""
     try:
-        wanted = events and not service.publisher.backs_off()
-        return service.publisher.publish(events, PUBLISH_TIMEOUT_S) if wanted else set()
+        return service.publisher.publish(events, PUBLISH_TIMEOUT_S) if events and not service.publisher.backs_off() else set()
     except Exception:
         logger.exception("the relay will send the events", extra={"event_ids": [str(event.event_id) for event in events]})
         return set()

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pg8000 import core
 from pg8000.converters import make_params
@@ -164,8 +164,7 @@ def _bind(params: Sequence[str | None]) -> bytes:
     message = bytearray(core.NULL_BYTE + core.NULL_BYTE + core.H_pack(0) + core.H_pack(len(params)))
     for value in params:
         encoded = (value or "").encode()
-        length = -1 if value is None else len(encoded)
-        message += length.to_bytes(4, "big", signed=True) + encoded
+        message += (-1 if value is None else len(encoded)).to_bytes(4, "big", signed=True) + encoded
     return bytes(message + core.H_pack(0))
 
 
@@ -238,15 +237,16 @@ class Database:
 
 
 def _connection(options: dict[str, Any], password: Password | None, role: str) -> Connection:
-    """Log in as `role`. If the server refuses that, log in as the options' user: a role that is not there yet, or has no login,
-    costs the function the connections that are kept for it, and not its work."""
+    """Log in as `role`. If that fails, log in as the options' user: a role that is not there yet, or has no login, costs the
+    function the connections that are kept for it, and not its work."""
     if role:
+        probe = Database(lambda: Connection(**logged_in(options | {"user": role}, password)))
         try:
-            connection = Connection(**logged_in(options | {"user": role}, password))
-            connection.flush([PING()])  # A pooler lets a client in before it has a server for it.
-            return connection
-        except DatabaseError as error:
-            logger.warning("%s cannot log in (%s); going on as %s", role, _fields(error).get("C"), options["user"])
+            # A pooler may let a client in that the server refuses, and keep it waiting, or hang up, at its first statement.
+            probe._flush([PING()])
+            return cast(Connection, probe._connection)
+        except (DatabaseError, InterfaceError, OSError) as error:
+            logger.warning("%s cannot log in (%s); going on as %s", role, _fields(error).get("C", "no answer"), options["user"])
     return Connection(**logged_in(options, password))
 
 
@@ -259,7 +259,7 @@ def _close_quietly(connection: Connection) -> None:
             part.close()
 
 
-def _fields(error: DatabaseError | None) -> Mapping[str, str]:
+def _fields(error: Exception | None) -> Mapping[str, str]:
     """The fields of an ErrorResponse by their one-letter codes: C the SQLSTATE, M the message, n the constraint."""
     return error.args[0] if error and error.args and isinstance(error.args[0], dict) else {}
 
