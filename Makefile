@@ -93,7 +93,7 @@ up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply 
 	@PYTHONPATH='$(CURDIR)/layers/shared/python' DATABASE_OWNER_URL=postgresql://postgres:local@127.0.0.1:$${POSTGRES_PORT:-5432}/payments \
 		.venv-run/bin/python -m migrations.apply migrations
 	@docker compose exec --no-TTY postgres psql --quiet --username=postgres --dbname=payments \
-		--command "ALTER ROLE payments_service PASSWORD 'local'"
+		--command "ALTER ROLE payments_service PASSWORD 'local'" --command "ALTER ROLE payments_scheduled PASSWORD 'local'"
 
 .PHONY: down
 down: ## end those containers (ARGS=--volumes deletes the database and the topic too)

@@ -115,6 +115,8 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
+                if FUNCTIONS[command[1]] in ("relay", "reconcile"):
+                    os.environ["DATABASE_ROLE"] = "payments_scheduled"  # as template.yaml says
                 crash = Crash(memory, number, options.database_port)
                 gateway_of(crash)
                 serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids)

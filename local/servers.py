@@ -33,7 +33,7 @@ POLL_S = 0.02  # a start takes 0.1 to 0.5 s
 
 DATABASE = "payments"
 OWNER = "postgres"
-SERVICE_ROLE = "payments_service"
+SERVICE_ROLE, SCHEDULED_ROLE = "payments_service", "payments_scheduled"
 PARTITIONS = 3  # several, so that code that relies on order across payments fails
 
 
@@ -178,13 +178,14 @@ class EmbeddedPostgres(Server):
 
     @property
     def service_url(self) -> str:
-        """The URL of the service's role. It works after allow_service()."""
+        """The URL of the service's role. It works after allow_service(). payments_scheduled has the same password."""
         return f"postgresql://{SERVICE_ROLE}:{self.state['service_password']}@127.0.0.1:{self.port}/{DATABASE}"
 
     def allow_service(self) -> None:
-        """Give the service's role its password. The migrations must have created the role."""
+        """Give the functions' roles their password. `migrate` must have made the roles."""
         with contextlib.closing(connect(self.url)) as connection:
-            connection.run(f"ALTER ROLE {SERVICE_ROLE} PASSWORD '{self.state['service_password']}'")
+            for role in (SERVICE_ROLE, SCHEDULED_ROLE):
+                connection.run(f"ALTER ROLE {role} PASSWORD '{self.state['service_password']}'")
 
     def new_state(self) -> dict[str, Any]:
         return {"owner_password": secrets.token_urlsafe(24), "service_password": secrets.token_urlsafe(24)}

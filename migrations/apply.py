@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, InterfaceError
 from scramp import ScramMechanism
 
+from migrations.roles import share_connections
 from payments.aws_auth import Password
 from payments.store.address import connection_options, logged_in
 
@@ -77,10 +79,12 @@ class MigrationError(Exception):
     """A migration failed, or somebody has edited one that was applied already. The message names it."""
 
 
-def migrate(owner_url: str, folder: Path, password: Password | None = None, *, service_password: str | None = None) -> list[str]:
+def migrate(
+    owner_url: str, folder: Path, password: Password | None = None, *, passwords: Mapping[str, str] | None = None
+) -> list[str]:
     """Apply the files `*.sql` of `folder` that `schema_migrations` does not list yet, and return their names.
 
-    `service_password` (ASCII) becomes the password of payments_service. Without it the password stays as it is.
+    Then share the server's connections out (roles.py). `passwords` (ASCII) are those that roles get; other roles keep theirs.
 
     Raises MigrationError, which names who blocks if a lock was the reason. PostgreSQL rolls a failed migration back, and the
     ones before it stay applied. A migration outside a transaction may leave an invalid index, which has to be dropped before the
@@ -126,8 +130,9 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
             except Exception as error:
                 raise MigrationError(f"{path.name}: {error}") from error
             applied.append(path.name)
-        if service_password is not None:
-            run(f"ALTER ROLE payments_service PASSWORD '{_scram_verifier(service_password)}'")
+        share_connections(connection, int(os.environ.get("DATABASE_CONNECTIONS") or 0))
+        for role, role_password in (passwords or {}).items():
+            run(f"ALTER ROLE {role} PASSWORD '{_scram_verifier(role_password)}'")
     return applied
 
 

@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from local.template import _Loader
+from migrations import roles
 from payments.api.callers import API_GATEWAYS_ALIAS
 from payments.settings import GATEWAY_KEY_LIFETIME_S, direct_owner_in
+from payments.store.address import CONNECT_TIMEOUT_S
 from tests.migrations.test_apply import query
 from tests.servers import Database
 
@@ -247,19 +249,24 @@ def test_a_function_without_sams_help_is_not_traced() -> None:
     assert {name for name, properties in of_type("AWS::Lambda::Function").items() if "TracingConfig" in properties} == set()
 
 
-def test_the_proxy_reads_the_secrets_of_its_two_roles_and_no_other() -> None:
+def test_the_proxy_reads_the_secrets_of_its_three_roles_and_no_other() -> None:
     proxy = RESOURCES["DatabaseProxy"]["Properties"]
     assert "DefaultAuthScheme" not in proxy
-    assert [(way["AuthScheme"], way["IAMAuth"]) for way in proxy["Auth"]] == [("SECRETS", "REQUIRED")] * 2
+    assert [(way["AuthScheme"], way["IAMAuth"]) for way in proxy["Auth"]] == [("SECRETS", "REQUIRED")] * 3
     secrets = [way["SecretArn"] for way in proxy["Auth"]]
-    assert secrets == [{"Ref": "ServiceSecret"}, {"Fn::GetAtt": "Database.MasterUserSecret.SecretArn"}]
+    assert secrets == [
+        {"Ref": "ServiceSecret"},
+        {"Ref": "ScheduledSecret"},
+        {"Fn::GetAtt": "Database.MasterUserSecret.SecretArn"},
+    ]
     allowed = [statement for name, statement in statements() if name == "ProxyRole"]
     assert [one["Resource"] for one in allowed if one["Action"] == "secretsmanager:GetSecretValue"] == [secrets]
     assert {one["Action"] for one in allowed} == {"secretsmanager:GetSecretValue", "kms:Decrypt"}
 
 
-def test_only_the_proxy_and_migrate_read_the_services_password() -> None:
-    readers = {name for name, statement in statements() if "ServiceSecret" in json.dumps(statement)}
+@pytest.mark.parametrize("secret", ["ServiceSecret", "ScheduledSecret"])
+def test_only_the_proxy_and_migrate_read_the_roles_passwords(secret: str) -> None:
+    readers = {name for name, statement in statements() if secret in json.dumps(statement)}
     assert readers == {"ProxyRole", "ServiceSecretPolicy"}
     attached = {
         name
@@ -267,6 +274,28 @@ def test_only_the_proxy_and_migrate_read_the_services_password() -> None:
         if "ServiceSecretPolicy" in json.dumps(properties)
     }
     assert attached == {"MigrateFunction"}
+
+
+def test_relay_and_reconcile_alone_may_log_in_as_the_role_whose_connections_no_caller_takes() -> None:
+    functions = of_type("AWS::Serverless::Function")
+    named = {name: each.get("Environment", {}).get("Variables", {}).get("DATABASE_ROLE") for name, each in functions.items()}
+    scheduled = {"RelayFunction", "ReconcileFunction"}
+    assert {name: role for name, role in named.items() if role} == dict.fromkeys(scheduled, "payments_scheduled")
+    assert {name for name, each in functions.items() if "ScheduledPolicy" in json.dumps(each["Policies"])} == scheduled
+    logins = {name for name, statement in statements() if "/payments_scheduled" in json.dumps(statement)}
+    assert logins == {"ScheduledPolicy"}
+    for name in scheduled:
+        # A role that is not made yet, or has no login, must not stop them.
+        assert '"DatabasePolicy"' in json.dumps(functions[name]["Policies"])
+
+
+def test_the_share_of_relay_and_reconcile_is_what_may_run_at_once() -> None:
+    functions = of_type("AWS::Serverless::Function")
+    at_once = [functions[name]["ReservedConcurrentExecutions"]["Fn::If"][1] for name in ("RelayFunction", "ReconcileFunction")]
+    assert sum(at_once) == roles.SCHEDULED
+    pool = RESOURCES["DatabaseProxyTargets"]["Properties"]["ConnectionPoolConfigurationInfo"]
+    assert pool["MaxConnectionsPercent"] == 90, "migrations/roles.py shares out 90 % of max_connections"
+    assert 1 <= pool["ConnectionBorrowTimeout"] < CONNECT_TIMEOUT_S, "the proxy answers before we give the connection up"
 
 
 def test_the_databases_log_is_there_before_rds_makes_one() -> None:

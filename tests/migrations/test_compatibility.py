@@ -53,6 +53,7 @@ def run(broker: Broker) -> Run:
         environment = {
             "PATH": os.environ["PATH"],
             "DATABASE_URL": database.service_url,
+            "DATABASE_ROLE": "payments_scheduled",  # of relay and reconcile; here every function shows that it has the rights
             "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "KAFKA_TOPIC": topic,
             "GATEWAY_DELAY_MS": "0-0",

@@ -25,6 +25,7 @@ class SettingsError(ValueError):
 class Settings:
     database_url: str
     database_auth: str
+    database_role: str
     kafka_bootstrap_servers: tuple[str, ...]
     kafka_auth: str
     kafka_topic: str
@@ -97,6 +98,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         database_url=required("DATABASE_URL"),
         database_auth=auth("DATABASE_AUTH", "url"),
+        database_role=environment.get("DATABASE_ROLE") or "",
         kafka_bootstrap_servers=brokers,
         kafka_auth=auth("KAFKA_AUTH", "none"),
         kafka_topic=environment.get("KAFKA_TOPIC") or "payments",

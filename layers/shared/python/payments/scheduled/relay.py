@@ -41,7 +41,7 @@ class Relayed:
 def relay(service: Service, deadline: Deadline) -> Relayed:
     """Publish until no event is left, the broker acknowledges nothing, or time is short."""
     done, from_time = Relayed(), outbox.EPOCH
-    while deadline.remaining_s() > RUN_RESERVE_S and not service.publisher.backs_off():
+    while deadline.remaining_s() > RUN_RESERVE_S:
         begun_at = from_time
         events, from_time = outbox.claim_unpublished(service.db, BATCH, LEASE_S, begun_at)
         if not events:
