@@ -137,18 +137,17 @@ def test_the_largest_page_of_payments_fits_into_an_answer_of_lambda(shop: Shop, 
         " FROM payments, generate_series(1, 99) n WHERE payment_id = :id",
         id=first.payment_id,
     )
-    owned = "FROM payments WHERE owner = :owner"
-    books.query(
-        "UPDATE payments SET status = 'PROCESSING', version = 4 WHERE status = 'PENDING' AND owner = :owner", owner=shop.owner
-    )
-    books.query(
-        "UPDATE payments SET status = 'CAPTURED', captured_minor = amount_minor, version = 5 WHERE status = 'PROCESSING' AND owner = :owner",
-        owner=shop.owner,
-    )
+    for version, status, captured in ((4, "PROCESSING", "0"), (5, "CAPTURED", "amount_minor")):
+        books.query(
+            f"UPDATE payments SET status = '{status}', captured_minor = {captured}, version = {version}"
+            " WHERE owner = :owner AND payment_id <> :id",
+            owner=shop.owner,
+            id=first.payment_id,
+        )
     books.query(
         "INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason, created_at,"
         " updated_at) SELECT gen_random_uuid(), payment_id, owner, transaction_id, 1, currency, 'SUCCEEDED', :reason,"
-        f" created_at, created_at FROM generate_series(1, 7) n, (SELECT * {owned}) payment",
+        " created_at, created_at FROM generate_series(1, 7) n, (SELECT * FROM payments WHERE owner = :owner) payment",
         owner=shop.owner,
         reason=QUOTES,
     )

@@ -32,7 +32,7 @@ def test_show_has_all_refunds_and_the_whole_timeline(payments_alone: Payments, s
         page(refunds(range(100, 200))),
     )
     stand = standing_in(*answers)
-    shown = payments_alone("--url", stand.url, "show", PAYMENT["payment_id"])
+    shown = payments_alone("show", PAYMENT["payment_id"], "--url", stand.url)
     assert shown.exit_code == 0, shown.err
     assert all(f"return {n} " in shown.out for n in range(200))
     assert "entry 0 " in shown.out and "entry 149 " in shown.out
@@ -41,7 +41,7 @@ def test_show_has_all_refunds_and_the_whole_timeline(payments_alone: Payments, s
         *("", "/history?limit=100", "/history?limit=100&cursor=second"),
         *("/refunds?limit=100", "/refunds?limit=100&cursor=next"),
     ]
-    as_json = payments_alone("--url", standing_in(*answers).url, "show", PAYMENT["payment_id"], "--json")
+    as_json = payments_alone("show", PAYMENT["payment_id"], "--json", "--url", standing_in(*answers).url)
     whole = json.loads(as_json.out)
     assert (len(whole["refunds"]), len(whole["history"]), whole["has_more_refunds"]) == (200, 150, False)
 
@@ -50,6 +50,6 @@ def test_show_also_reads_a_service_that_has_no_pages(payments_alone: Payments, s
     """Version 0.1.0 answers with all refunds and the whole history."""
     found: Answer = (200, {}, json.dumps(PAYMENT | {"refunds": refunds(range(30))}))
     stand = standing_in(found, (200, {}, json.dumps({"data": entries(range(5))})))
-    shown = payments_alone("--url", stand.url, "show", PAYMENT["payment_id"])
+    shown = payments_alone("show", PAYMENT["payment_id"], "--url", stand.url)
     assert (shown.exit_code, len(stand.asked)) == (0, 2)
     assert "return 29 " in shown.out and "entry 4 " in shown.out
