@@ -12,7 +12,8 @@ CREATE TABLE outbox_closed (
 );
 
 -- The relay calls this. It closes the outbox's table when that is `week_days` old, and drops a closed one whose events were all
--- published `keep_days` ago. It never drops an event that waits. If somebody holds a lock it gives up, and the next run tries again.
+-- published `keep_days` ago: one of the two in a call, and it returns 1. It never drops an event that waits. If somebody holds a lock it
+-- gives up and returns 0, and the next run tries again.
 --
 -- SECURITY DEFINER, because the service's role may not change the schema; the fixed search_path keeps a caller's schemas out.
 CREATE FUNCTION turn_outbox(keep_days integer, week_days integer) RETURNS integer
@@ -24,7 +25,6 @@ DECLARE
     old_name text := to_char(now() AT TIME ZONE 'UTC', '"outbox_until_"YYYYMMDD_HH24MISSMS');
     old_index record;
     options text[];
-    done integer := 0;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(7215031995) THEN
         RETURN 0;  -- Another relay is here.
@@ -45,9 +45,9 @@ BEGIN
             ELSIF closed.drained_at < now() - make_interval(days => keep_days) THEN
                 EXECUTE format('DROP TABLE public.%I', closed.name);
                 UPDATE public.outbox_closed SET dropped_at = now() WHERE name = closed.name;
-                done := done + 1;
+                RETURN 1;  -- The next run does the rest, so that no lock is held while we wait for another one.
             END IF;
-        EXCEPTION WHEN lock_not_available THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             NULL;
         END;
     END LOOP;
@@ -57,7 +57,7 @@ BEGIN
                     (SELECT created_at FROM ONLY public.outbox ORDER BY created_at, payment_id, sequence LIMIT 1)) INTO opened_at;
     IF opened_at > now() - make_interval(days => week_days)
        OR NOT EXISTS (SELECT FROM (SELECT FROM ONLY public.outbox LIMIT 1) AS event) THEN
-        RETURN done;
+        RETURN 0;
     END IF;
     IF opened_at < now() - make_interval(days => week_days + 1) THEN
         -- Long enough for PostgreSQL to cancel an autovacuum that is in the way, and shorter than a payment waits for a lock.
@@ -72,7 +72,7 @@ BEGIN
             WHERE indrelid = 'public.outbox'::regclass AND indisvalid
         LOOP
             EXECUTE format('ALTER INDEX public.%I RENAME TO %I', old_index.name,
-                           left(replace(old_index.name, 'outbox', old_name), 63));
+                           left(old_name || '_' || regexp_replace(old_index.name, '^outbox_', ''), 63));
             EXECUTE replace(old_index.definition, ' ON public.outbox ', ' ON public.outbox_next ');
             IF old_index.kind IS NOT NULL THEN
                 EXECUTE format('ALTER TABLE public.outbox_next ADD CONSTRAINT %I %s USING INDEX %I', old_index.name,
@@ -89,11 +89,10 @@ BEGIN
         ALTER TABLE public.outbox_next RENAME TO outbox;
         EXECUTE format('ALTER TABLE public.%I INHERIT public.outbox', old_name);
         INSERT INTO public.outbox_closed (name, closed_at) VALUES (old_name, now());
-        done := done + 1;
-    EXCEPTION WHEN lock_not_available THEN
-        NULL;
+        RETURN 1;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        RETURN 0;
     END;
-    RETURN done;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION turn_outbox(integer, integer) FROM PUBLIC;

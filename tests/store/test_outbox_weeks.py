@@ -82,10 +82,14 @@ def test_a_new_table_is_like_the_one_before(chain: tuple[Shop, Books]) -> None:
 
 def test_an_index_that_a_later_migration_adds_comes_along(chain: tuple[Shop, Books]) -> None:
     shop, books = chain
+    books.query("CREATE INDEX of_an_operator ON outbox (traceparent)")
     books.query("CREATE INDEX outbox_by_type ON outbox (type) WITH (fillfactor = 70) WHERE type <> 'x'")
     shop.captured()
     close(shop, books)
     [[definition]] = books.query("SELECT pg_get_indexdef('outbox_by_type'::regclass)")
+    assert books.query("SELECT indrelid::regclass::text FROM pg_index WHERE indexrelid = 'of_an_operator'::regclass") == [
+        ["outbox"]
+    ]
     assert "ON public.outbox " in definition and "fillfactor='70'" in definition and "WHERE" in definition
 
 
@@ -173,14 +177,18 @@ def test_whoever_holds_a_lock_delays_the_turn_and_no_payment_waits_long(chain: t
         assert books.query("SELECT to_regclass('outbox_next')") == [[None]], "nothing of the try is left"
         reader.run("COMMIT")
     old = close(shop, books)
+    shop.captured()
     outbox.turn(shop.service.db, FOREVER, FOREVER)
     drained_days_ago(books, 1)
+    books.query("UPDATE outbox_closed SET closed_at = now() - interval '2 days'")
     with contextlib.closing(connect(books.owner_url)) as reader:
         reader.run("BEGIN")
         reader.run(f"SELECT count(*) FROM {old}")
         assert outbox.turn(shop.service.db, 0, FOREVER) == 0
         reader.run("COMMIT")
-    assert outbox.turn(shop.service.db, 0, FOREVER) == 1
+    assert outbox.turn(shop.service.db, 0, 1) == 1, "the closed table is dropped"
+    assert (tables(books), count(books)) == ([], 1)
+    assert outbox.turn(shop.service.db, 0, 1) == 1, "the next run closes this one"
 
 
 def test_the_service_may_turn_the_outbox_and_nothing_more(chain: tuple[Shop, Books]) -> None:

@@ -124,7 +124,8 @@ def published_between(db: Database, from_time: datetime, to_time: datetime, afte
 def turn(db: Database, keep_days: int, week_days: int) -> int:
     """Begin a new table when this one is `week_days` old, and drop those whose events were all published `keep_days` ago.
 
-    Returns how many tables it closed or dropped: 0 as long as somebody holds a lock. Raises InternalError before migration 009.
+    It does one of the two in a call. Returns 1 when it did, else 0: also when somebody holds a lock. Raises InternalError before
+    migration 009.
     """
     return int(db.run(TURN(keep_days=keep_days, week_days=week_days))[0][0][0])
 
