@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from local.servers import connect
 from tests.cli.stand import PAYMENT, REFUND, Answer, Stand
-from tests.cli.terminal import Payments
+from tests.cli.terminal import Payments, new_order
+from tests.many_refunds import MANY, REFUND_MANY
 
 
 def page(data: list[dict[str, Any]], cursor: str | None = None) -> Answer:
@@ -53,3 +57,17 @@ def test_show_also_reads_a_service_that_has_no_pages(payments_alone: Payments, s
     shown = payments_alone("show", PAYMENT["payment_id"], "--url", stand.url)
     assert (shown.exit_code, len(stand.asked)) == (0, 2)
     assert "return 29 " in shown.out and "entry 4 " in shown.out
+
+
+def test_a_payment_with_thousands_of_refunds_is_shown_whole_and_given_back(payments: Payments, data_dir: Path) -> None:
+    """The real service, on a page of 100 at a time."""
+    order = new_order()
+    paid = payments.json("process", order, "100.00", "USD", "--payment-token", "tok_ok")
+    with contextlib.closing(connect(json.loads((data_dir / "run.json").read_text())["database_owner_url"])) as owner:
+        for sql in REFUND_MANY:
+            owner.run(sql, id=paid["payment_id"])
+    back = payments.json("refund", order, "1.00", "USD")
+    assert (back["status"], back["payment_status"]) == ("SUCCEEDED", "PARTIALLY_REFUNDED")
+    shown = payments.json("show", order)
+    assert (len(shown["refunds"]), shown["refunds"][-1]["amount"], shown["amount_refunded"]) == (MANY + 1, 100, MANY + 100)
+    assert len(shown["history"]) == MANY + 5
