@@ -226,7 +226,9 @@ def show(this: Session, payment: o.Payment, order: o.IsOrder = False, utc: o.Utc
     `payments list --order` shows all of them.
     """
     found = this.api.payment(payment, is_order=order)
-    history = this.api.history(found["payment_id"])
+    history = this.api.all_of(found["payment_id"], "history")
+    if found.get("has_more_refunds"):
+        found |= {"refunds": this.api.all_of(found["payment_id"], "refunds"), "has_more_refunds": False}
     from payments_cli import output
 
     _show(found | {"history": history}, lambda it: output.payment_panel(it, output.Clock(utc=utc), it["history"]), this.as_json)

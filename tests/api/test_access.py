@@ -25,6 +25,7 @@ SCOPES_THAT_DO = {
     "get_payment": {"payments/read", "payments/admin"},
     "get_order": {"payments/read", "payments/admin"},
     "get_transaction": {"payments/read", "payments/admin"},
+    "get_refunds": {"payments/read", "payments/admin"},
     "get_history": {"payments/read", "payments/admin"},
     "list_payments": {"payments/read", "payments/admin"},
 }
@@ -93,6 +94,7 @@ def test_another_owner_finds_nothing_on_any_route(api: Api) -> None:
     transaction, held = captured["transaction_id"], authorized["transaction_id"]
     for path in (
         f"/payment/{captured['payment_id']}",
+        f"/payment/{captured['payment_id']}/refunds",
         f"/payment/{captured['payment_id']}/history",
         f"/order/{captured['order_id']}",
         f"/transaction/{transaction}",
@@ -128,7 +130,8 @@ def test_the_admin_scope_sees_every_owner_and_moves_nothing(api: Api) -> None:
         f"/transaction/{payment['transaction_id']}",
     ):
         assert api.get(path, owner="support", scopes=ADMIN).body["payment_id"] == payment["payment_id"]
-    assert api.get(f"/payment/{payment['payment_id']}/history", owner="support", scopes=ADMIN).status == 200
+    for part in ("refunds", "history"):
+        assert api.get(f"/payment/{payment['payment_id']}/{part}", owner="support", scopes=ADMIN).status == 200
     listed = api.get("", owner="support", scopes=ADMIN, query=f"order_id={payment['order_id']}").body["data"]
     assert [each["payment_id"] for each in listed] == [payment["payment_id"]]
     both = f"{ADMIN} {EVERYTHING}"

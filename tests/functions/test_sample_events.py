@@ -135,7 +135,7 @@ def test_the_topic_gets_all_events_as_the_document_promises_them(stack: Stack, s
     assert second["relay_replay"][0] == {"replayed": len(told), "resume_at": None}
 
 
-@pytest.mark.parametrize("name", ["lookup_by_id", "lookup_by_transaction", "lookup_history"])
+@pytest.mark.parametrize("name", ["lookup_by_id", "lookup_by_transaction", "lookup_history", "lookup_refunds"])
 def test_a_look_up_finds_a_payment_by_an_id_that_another_answer_shows(name: str, stack: Stack, first: Sent) -> None:
     shown = body_of(first["lookup_by_order"][0])
     text = json.dumps(BY_NAME[name].event).replace("txn_000000000000000000000000", shown["transaction_id"])
@@ -145,6 +145,8 @@ def test_a_look_up_finds_a_payment_by_an_id_that_another_answer_shows(name: str,
     documents.check_answer("GET", event["rawPath"], answer["statusCode"], answer["headers"], body)
     if name == "lookup_history":
         assert [entry["to"] for entry in body["data"]][-2:] == ["PARTIALLY_REFUNDED", "REFUNDED"]
+    elif name == "lookup_refunds":
+        assert body["data"] == shown["refunds"] != []
     else:
         assert body == shown
 

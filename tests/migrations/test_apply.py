@@ -59,7 +59,7 @@ def tables(url: str) -> set[object]:
     return {name for (name,) in rows} - {"schema_migrations"}
 
 
-ALL_TABLES = {"payments", "refunds", "operations", "payment_status_history", "outbox"}
+ALL_TABLES = {"payments", "refunds", "operations", "payment_status_history", "outbox", "outbox_closed"}
 
 
 def test_each_migration_is_applied_once(empty_database: str) -> None:

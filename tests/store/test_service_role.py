@@ -83,7 +83,7 @@ def test_the_services_role_reads_every_table(service: pg8000.native.Connection, 
     service.run(f"SELECT * FROM {table} LIMIT 1")
 
 
-def test_the_services_role_prunes_the_outbox(service: pg8000.native.Connection) -> None:
+def test_the_services_role_deletes_events_as_the_last_release_does(service: pg8000.native.Connection) -> None:
     service.run("BEGIN")
     service.run("DELETE FROM outbox")
     service.run("ROLLBACK")
