@@ -16,6 +16,7 @@ sam_env := $(call stamp,.venv-sam,sam)
 cli_env := $(call stamp,.venv-cli,cli)
 audit_env := $(call stamp,.venv-audit,audit)
 durable_env := $(call stamp,.venv-durable,durable)
+emulator_env := $(call stamp,.venv-emulator,emulator)
 
 # What `sam build` installs into the layer.
 layer_lock := layers/shared/python/requirements.txt
@@ -44,6 +45,16 @@ test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytes
 .PHONY: test-fast
 test-fast: $(test_env) ## run the tests that need no server and no other process (ARGS go to pytest)
 	.venv/bin/python -m pytest -m 'not server' $(ARGS)
+
+# LocalStack runs on the Python of the functions, because its own code needs 3.12, which its metadata does not say.
+.PHONY: emulate
+emulate: $(test_env) ## deploy the template on LocalStack and moto, with every parameter set and with seeded faults (ARGS go to pytest)
+	@test -x '$(python313)' || { echo >&2 'The emulator needs Python 3.13: put a python3.13 on the PATH.'; exit 1; }
+	@$(MAKE) --no-print-directory .venv-emulator PYTHON='$(python313)'
+	.venv/bin/python -m pytest tests/emulator $(ARGS)
+
+.PHONY: .venv-emulator
+.venv-emulator: $(emulator_env)
 
 .PHONY: check
 check: $(test_env) $(sam_env) ## check format, lint, types, imports and the template
@@ -86,6 +97,7 @@ lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade
 	$(call compile,3.11) --group sam --output-file requirements/sam.txt
 	$(call compile,3.11) --group durable --constraint requirements/test.txt --output-file requirements/durable.txt
 	$(call compile,3.11) --group audit --output-file requirements/audit.txt
+	$(call compile,3.13) --group emulator --output-file requirements/emulator.txt
 
 .PHONY: up
 up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply the migrations (Docker; then `make sam-local`)
@@ -173,7 +185,7 @@ clean: ## remove environments, caches and builds, but not the database in .local
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(durable_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(durable_env) $(emulator_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }
