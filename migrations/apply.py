@@ -65,6 +65,9 @@ OWN_LOCK_TIMEOUT = re.compile(r"^SET LOCAL lock_timeout = .*;$", re.MULTILINE)
 OUTSIDE = "-- outside a transaction\n"
 """The first line of a file with one statement that PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
 
+ALWAYS = "always"
+"""The folder in a folder of migrations whose files run each time, after the migrations. A restored dump needs them anew."""
+
 TURN_S = 840.0
 """A runner waits this long for its turn: as long as one statement of another runner may take."""
 
@@ -79,6 +82,8 @@ class MigrationError(Exception):
 
 def migrate(owner_url: str, folder: Path, password: Password | None = None, *, service_password: str | None = None) -> list[str]:
     """Apply the files `*.sql` of `folder` that `schema_migrations` does not list yet, and return their names.
+
+    Then run the files in its folder `always`.
 
     `service_password` (ASCII) becomes the password of payments_service. Without it the password stays as it is.
 
@@ -126,13 +131,18 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
             except Exception as error:
                 raise MigrationError(f"{path.name}: {error}") from error
             applied.append(path.name)
+        for path in sorted((folder / ALWAYS).glob("*.sql")):
+            try:
+                _apply_within(connection, path.read_text(encoding="utf-8"), None, _Lookout(own_pid, options, password))
+            except Exception as error:
+                raise MigrationError(f"{ALWAYS}/{path.name}: {error}") from error
         if service_password is not None:
             run(f"ALTER ROLE payments_service PASSWORD '{_scram_verifier(service_password)}'")
     return applied
 
 
-def _apply_within(connection: CoreConnection, sql: str, note: str, lookout: _Lookout) -> None:
-    """Run the file and its note in one transaction. Whoever holds a lock delays the file, and not the payments behind it."""
+def _apply_within(connection: CoreConnection, sql: str, note: str | None, lookout: _Lookout) -> None:
+    """Run the file and its note, if any, in one transaction. Whoever holds a lock delays the file, not the payments behind it."""
     run = connection.execute_simple
     run(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     statements = OWN_LOCK_TIMEOUT.sub("", sql)
@@ -142,7 +152,8 @@ def _apply_within(connection: CoreConnection, sql: str, note: str, lookout: _Loo
             with lookout:
                 run("BEGIN")
                 run(statements)
-                run(note)
+                if note:
+                    run(note)
                 run("COMMIT")
             return
         except DatabaseError as error:
