@@ -16,6 +16,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from deploy.arguments import ArgumentsError, Deployment, declared, read
+from deploy.restoring import restoring
 
 ZONES_WITHOUT_A_SERVICE = {"use1-az3": "RDS Proxy and MSK"}
 """By zone id, which is the same in all accounts."""
@@ -233,7 +234,7 @@ class NotCheckedError(Exception):
     """The message says why."""
 
 
-CHECKS = (parameters, issuer, stack, role, zones, region, quotas)
+CHECKS = (parameters, issuer, stack, role, zones, region, quotas, restoring)
 
 
 def report(account: Account) -> Iterator[tuple[str, str, str]]:
