@@ -1,4 +1,4 @@
-"""What `make preflight` says about a database that is restored. moto knows no restorable times, so botocore's stubs answer, which check their answers."""
+"""What `make preflight` says about a database that is restored. botocore's stubs answer, which check their answers."""
 
 from __future__ import annotations
 
