@@ -377,6 +377,70 @@ def redrive(
     raise typer.Exit(again.exit_code(results))
 
 
+@app.command(
+    rich_help_panel=o.MONEY,
+    epilog=examples("payments compare gateway.csv", "payments compare gateway.csv --enter --yes --json"),
+)
+def compare(
+    gateway_list: o.GatewayList,
+    enter: o.Enter = False,
+    cluster: o.ClusterArn = None,
+    secret: o.SecretArn = None,
+    database_url: o.DatabaseUrl = None,
+    yes: o.Yes = False,
+    as_json: o.Json = False,
+) -> None:
+    """Compare the gateway's list with a restored database.
+
+    The list is CSV with a header, or JSON lines, with key, kind, amount,
+    currency, transaction_id, at and perhaps result (approved, declined). The
+    key is the idempotency key that the gateway got. The kind is charge,
+    authorization, capture, void or refund; the amount is in the minor unit.
+
+    With --enter, a capture, void or refund that the database lacks becomes an
+    operation without an outcome, under its old key. Reconcile settles it, and
+    the gateway moves no money a second time. A charge that the database lacks
+    is to be taken back at the gateway. The exit code is 4 while there is work
+    for reconcile, and 1 when there is work for you.
+    """
+    from payments_cli import compare as books
+    from payments_cli import output
+
+    try:
+        listed = books.movements(gateway_list)
+    except books.WrongList as error:
+        _usage(str(error))
+    try:
+        from payments_cli.books import DataApi, Postgres
+
+        if database_url:
+            database: books.Database = Postgres(database_url)
+        elif cluster and secret:
+            database = DataApi(cluster, secret)
+        else:
+            _usage("Name the restored database: --cluster-arn and --secret-arn (the stack's outputs), or --database-url.")
+    except ImportError as error:
+        library = "pg8000" if database_url else "boto3"
+        if (error.name or "").partition(".")[0] != library:
+            raise
+        _usage(f"compare needs {library}. Install it with: pipx inject payments-cli {library}")
+    if enter and not yes and sys.stdin.isatty():
+        _confirm("Have all functions that take payments been stopped, and shall what is missing be entered?")
+    try:
+        comparison = books.Comparison.of(database, listed)
+    except books.WrongList as error:
+        _usage(str(error))
+    counts = Counter[str]()
+    for result in comparison.results(enter=enter):
+        counts[result["result"]] += 1
+        _show(result, output.compare_line, as_json, soft_wrap=True)
+    _show({"agreed": comparison.agreed, **counts}, output.redrive_total, as_json)
+    if counts.keys() & {"take_back", "differs", "by_hand", "missing"}:
+        raise typer.Exit(Exit.REFUSED)
+    if counts:
+        raise typer.Exit(Exit.UNKNOWN)
+
+
 @app.command(rich_help_panel=o.SETUP, epilog=examples("source <(payments completions bash)"))
 def completions(shell: Annotated[o.Shell, typer.Argument(help="Your shell.")] = "bash") -> None:
     """Print a completion script. `payments --install-completion` installs it."""
