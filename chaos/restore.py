@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import csv
-import json
-import os
 import secrets
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -30,27 +25,20 @@ from chaos.answers import Answer
 from chaos.archive import ArchivedPostgres, RestoredPostgres, silent
 from chaos.clients import HELD_S, Clients
 from chaos.environments import REPO, Environments
-from chaos.evidence import Call, Evidence, Row
+from chaos.evidence import Evidence, Row
 from chaos.outages import TopicReader
 from chaos.plan import Rates
-from chaos.quiet import CLOCK_MOVES_S, MOVE_CLOCK, Quiet
+from chaos.quiet import Quiet
 from chaos.run import RETRY_SCHEDULE_S
+from chaos.runbook import Operator
 from chaos.servers import PgBouncer, Servers
 from local.servers import EmbeddedBroker
 from migrations.apply import migrate
-
-ROUNDS = 12
-"""An authorization may wait for its charge, a refund for its capture, and each of them for a lost reply."""
 
 SHARE = 0.6
 """The share of the stories that begin before the moment."""
 
 AT_ONCE = 12
-
-LISTED = ("key", "kind", "amount", "currency", "transaction_id", "at")
-
-BACK = "taken-back-"
-"""The beginning of the key of a call that the operator makes at the gateway."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +110,14 @@ async def run(options: Options, report: Callable[[str], None]) -> Outcome:
 
         servers = stand.stack(restored, "two")
         clients.move_to(stand.environments)
-        operator = Operator(options, folder, restored.service_url, stand, report)
+        operator = Operator(
+            folder,
+            restored.service_url,
+            stand.environments,
+            report,
+            enters=options.enters,
+            takes_back=options.takes_back,
+        )
         violations += await operator.compare_and_settle()
         report("open again")
         kept = {row["gateway_key"] for row in at_the_moment["operations"]}
@@ -238,101 +233,6 @@ def _stands_at(tables: dict[str, list[Row]], lost: Lost) -> Iterator[str]:
     for table in ("payments", "operations"):
         if len(tables[table]) >= len(lost.tables[table]):
             yield f"nothing of {table} was lost, so this run shows nothing"
-
-
-class Operator:
-    """Follows the page: compares, enters, lets reconcile settle, takes back, compares again."""
-
-    def __init__(self, options: Options, folder: Path, database_url: str, stand: Stand, report: Callable[[str], None]) -> None:
-        self._options, self._folder, self._url, self._stand, self._report = options, folder, database_url, stand, report
-        self.entered: dict[str, str] = {}
-        """The kind of each entered operation, by its gateway key."""
-        self.taken_back: list[dict[str, Any]] = []
-        self.first: dict[str, int] = {}
-        self.rounds = 0
-
-    async def compare_and_settle(self) -> list[str]:
-        results, counts = list[dict[str, Any]](), dict[str, int]()
-        for self.rounds in range(1, ROUNDS + 1):
-            results, counts, code = await asyncio.to_thread(self._compare)
-            self.first = self.first or counts
-            self._report(f"compare: {counts}")
-            self.entered |= {each["key"]: each["kind"] for each in results if each["result"] == "entered"}
-            if self._options.takes_back:
-                for each in results:
-                    if each["result"] == "take_back":
-                        self._take_back(each)
-            if code == 0:
-                return []
-            if not any(each["result"] in ("open", "waits", "entered", "take_back") for each in results):
-                break
-            await self._reconcile()
-        return [f"the comparison never ends; its last line is {counts}"] + [str(each) for each in results[:5]]
-
-    def _compare(self) -> tuple[list[dict[str, Any]], dict[str, int], int]:
-        file = self._folder / "gateway.csv"
-        with file.open("w", newline="") as text:
-            writer = csv.DictWriter(text, LISTED)
-            writer.writeheader()
-            writer.writerows(listed(evidence.calls(self._folder / "ledger")))
-        command = [sys.executable, "-m", "payments_cli", "compare", str(file), "--database-url", self._url, "--yes", "--json"]
-        environment = os.environ | {"PYTHONPATH": str(REPO / "cli")}
-        command += ["--enter"] if self._options.enters else []
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode not in (0, 1, 4):
-            raise RuntimeError(f"payments compare ended with {done.returncode}: {done.stderr}")
-        *results, counts = map(json.loads, done.stdout.splitlines())
-        return results, counts, done.returncode
-
-    def _take_back(self, result: dict[str, Any]) -> None:
-        """Void or refund a charge at the gateway, which notes it in its ledger."""
-        self.taken_back.append(result)
-        action = "refund" if result["take_back"] else "void"
-        line = {
-            "call": f"{BACK}{len(self.taken_back)}#0",
-            "action": action,
-            "begun_s": time.monotonic(),
-            "key": f"{BACK}{len(self.taken_back)}",
-            "attempt": 1,
-            "amount_minor": result["take_back"] or result["amount"],
-            "currency": result["currency"],
-            "payment_method": "credit_card",
-            "payment_token": None,
-            "capture": True,
-            "transaction_id": result["transaction_id"],
-            "payment_intent_id": None,
-            "approved": True,
-            "verdict_transaction_id": result["transaction_id"],
-            "decline_code": None,
-        }
-        with (self._folder / "ledger").open("a") as ledger:
-            ledger.write(f"\n{json.dumps(line)}\n")
-
-    async def _reconcile(self) -> None:
-        """Let the leases of the lost workers end, and let reconcile run."""
-        with contextlib.closing(evidence.connect(self._url)) as connection:
-            for statement in MOVE_CLOCK:
-                connection.run(statement, s=CLOCK_MOVES_S)
-        label = f"restored.reconcile.{self.rounds}"
-        await self._stand.environments.invoke("reconcile", {}, label, HELD_S["reconcile"] + 6)
-
-
-def listed(calls: list[Call]) -> Iterator[dict[str, Any]]:
-    """Return what the gateway's own list shows: each approved movement once, whatever was asked again under its key."""
-    clock_s = time.time() - time.monotonic()
-    seen = set()
-    for call in calls:
-        if not call.approved or call.key in seen:
-            continue
-        seen.add(call.key)
-        yield {
-            "key": call.key,
-            "kind": "authorization" if call.action == "charge" and not call.capture else call.action,
-            "amount": call.amount,
-            "currency": call.currency,
-            "transaction_id": call.transaction_id,
-            "at": datetime.fromtimestamp(call.begun_s + clock_s, UTC).isoformat(),
-        }
 
 
 async def _repeat(clients: Clients, lost: Lost, kept: set[str], entered: dict[str, str]) -> int:

@@ -8,6 +8,7 @@ history and event. A missing charge cannot be entered, because only its caller k
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections import defaultdict
@@ -22,7 +23,8 @@ KINDS = ("authorization", "charge", "capture", "void", "refund")
 """What moved at the gateway. A charge takes the money at once; an authorization only holds it."""
 
 OPERATIONS = {"authorization": "process", "charge": "process", "capture": "capture", "void": "void", "refund": "refund"}
-PREFIXES = {"capture": "capture-", "void": "void-", "refund": "ref-"}
+PREFIXES = {"capture": ("capture-", "cap-"), "void": ("void-",), "refund": ("ref-",)}
+"""Of the keys that the service makes; `cap-` is version 0.1.0's."""
 
 KEY_LIFETIME = timedelta(hours=23)
 """As GATEWAY_KEY_LIFETIME_S of the service: reconcile sends nothing for older operations, and a person settles them."""
@@ -264,21 +266,22 @@ class Comparison:
         sums = defaultdict[str, int](int)
         for movement in of_one:
             sums[movement.kind] += movement.amount
-        taken = sums["charge"] + sums["capture"] - sums["refund"]
+        taken = sums.get("charge", 0) + sums.get("capture", 0) - sums.get("refund", 0)
         if taken > 0:
             yield _result(charge, "take_back", f"refund {taken} at the gateway") | {"take_back": taken}
-        elif sums["authorization"] and not sums["void"] and not sums["capture"]:
+        elif "authorization" in sums and not sums.keys() & {"void", "capture"}:  # the list may show a void without its amount
             yield _result(charge, "take_back", "void it at the gateway") | {"take_back": 0}
         else:
             self.agreed += len(of_one)
 
 
 def _id_in(movement: Movement) -> UUID | None:
-    prefix = PREFIXES.get(movement.kind, "")
-    try:
-        return UUID(movement.key.removeprefix(prefix)) if prefix and movement.key.startswith(prefix) else None
-    except ValueError:
-        return None
+    """Return the id of the operation, or of the refund, that the key names. None if the service has not made the key."""
+    for prefix in PREFIXES.get(movement.kind, ()):
+        if movement.key.startswith(prefix):
+            with contextlib.suppress(ValueError):
+                return UUID(movement.key.removeprefix(prefix))
+    return None
 
 
 def _result(movement: Movement, result: str, detail: str) -> dict[str, Any]:

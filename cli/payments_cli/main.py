@@ -322,6 +322,7 @@ def redrive(
     limit: o.SendAtMost = None,
     rate: o.Rate = 2,
     dry_run: o.DryRun = False,
+    instead: o.Instead = None,
     yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> None:
@@ -351,6 +352,7 @@ def redrive(
         sqs, functions = again.clients(queue_url)
         queue = again.Queue(sqs, queue_url)
         waiting = queue.size()
+        others = again.replacements(instead or (), queue.owner)
     except again.WrongSetup as error:
         _usage(f"AWS cannot be called: {error}")
     if not (yes or dry_run) and sys.stdin.isatty():
@@ -363,7 +365,9 @@ def redrive(
         course.again = "What is left in the queue can be sent again: what was carried out already is answered as a replay."
     try:
         # Closing gives the messages that stay in the queue back to the next run.
-        with contextlib.closing(again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run)) as found:
+        with contextlib.closing(
+            again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run, instead=others)
+        ) as found:
             for result in found:
                 results[result["result"]] += 1
                 _show(result, output.redrive_line, as_json, soft_wrap=True)

@@ -80,6 +80,10 @@ SendAtMost = Annotated[int | None, Option("--limit", "-n", metavar="N", min=1, h
 Rate = Annotated[float, Option(metavar="PER_SECOND", min=0.01, max=1000, help="Send at most so many a second.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Show what would be sent. Send and delete nothing.")]
 
+Instead = Annotated[
+    list[str] | None,
+    Option(metavar="OLD=NEW", help="Invoke the alias NEW where a record names OLD, as after a restore; may be repeated."),
+]
 GatewayList = Annotated[
     Path, Argument(metavar="LIST", exists=True, dir_okay=False, help="The gateway's list since before the restored moment.")
 ]
