@@ -17,7 +17,7 @@ from typing import Any
 
 from chaos import evidence
 from chaos.clients import HELD_S
-from chaos.environments import REPO
+from chaos.environments import REPO, Environments
 from chaos.evidence import Call
 from chaos.quiet import CLOCK_MOVES_S, MOVE_CLOCK
 
