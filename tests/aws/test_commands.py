@@ -10,7 +10,7 @@ import pytest
 from botocore import xform_name
 from botocore.exceptions import UnknownServiceError
 
-from tests.aws.test_template import OPERATIONS, RESOURCES
+from tests.aws.test_template import OPERATIONS, RESOURCES, TEMPLATE
 
 GLOBAL = {"query", "output", "region", "profile", "cli-binary-format", "cli-read-timeout"}
 """Of the AWS CLI itself."""
@@ -103,3 +103,11 @@ def test_a_restored_cluster_gets_what_the_template_gives_a_new_one() -> None:
     given = set(re.findall(r"--(?:no-)?([a-z0-9-]+)", made))
     wanted = {xform_name(name, "-") for name in RESOURCES["Database"]["Properties"]}
     assert wanted - given == ELSEWHERE
+
+
+def test_the_page_names_resources_and_outputs_that_the_template_has() -> None:
+    [stopped] = re.findall(r"for function in (.+); do", OPERATIONS)
+    named = {*re.findall(r"resource (?:OLD|NEW) (\w+)", OPERATIONS), *stopped.split()}
+    assert {"Database", "Key", "DatabaseSubnets", "ProcessFunction", "ReconcileFunction"} <= named <= RESOURCES.keys()
+    outputs = set(re.findall(r"alias_of (?:OLD|NEW) (\w+)", OPERATIONS))
+    assert {"FailedInvocationsUrl", "RefundFunctionArn"} <= outputs <= TEMPLATE["Outputs"].keys()

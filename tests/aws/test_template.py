@@ -355,7 +355,8 @@ def test_a_parameter_that_everybody_can_read_takes_no_password(name: str) -> Non
     assert not re.fullmatch(pattern, "postgresql://payments_service:secret@db.example.com:5432/payments")
 
 
-EXAMPLE = re.compile(r"\b(JwtIssuer|JwtAudience|OrderServiceRoleArn|DatabaseUrl|DatabaseOwnerUrl)=([^\s`]+)")
+NAMES = "JwtIssuer|JwtAudience|OrderServiceRoleArn|DatabaseUrl|DatabaseOwnerUrl|DatabaseSnapshot|DatabaseSourceCluster"
+EXAMPLE = re.compile(rf"\b({NAMES})=([^\s`\"]+)")
 
 
 def allowed(name: str, value: str) -> bool:
@@ -364,7 +365,7 @@ def allowed(name: str, value: str) -> bool:
 
 def test_example_values_of_the_pages_are_refused() -> None:
     examples = EXAMPLE.findall(OPERATIONS)
-    assert {name for name, _ in examples} >= {"JwtIssuer", "JwtAudience", "OrderServiceRoleArn", "DatabaseUrl"}
+    assert {name for name, _ in examples} >= {"JwtIssuer", "OrderServiceRoleArn", "DatabaseUrl", "DatabaseSnapshot"}
     assert [(name, value) for name, value in examples if allowed(name, value)] == []
     [described] = re.findall(r"https://\S+", TEMPLATE["Parameters"]["JwtIssuer"]["Description"])
     for issuer in (described, "https://issuer.example.com", "https://example.com/", "https://auth.example", "https://ISSUER"):
@@ -385,6 +386,7 @@ def test_example_values_of_the_pages_are_refused() -> None:
         ("DatabaseEngineVersion", "17"),
         ("DatabaseEngineVersion", "15.10"),
         ("DatabaseSourceCluster", "payments-01234567"),
+        ("DatabaseSnapshot", "arn:aws:rds:eu-west-1:210987654321:cluster-snapshot:awsbackup:copyjob-0c3f"),
         ("DatabaseRestoreTime", "2026-11-28T23:59:59Z"),
         ("DatabaseRestoreTime", "latest"),
         ("BackupCopyVaultArn", "arn:aws-us-gov:backup:us-gov-west-1:210987654321:backup-vault:payments"),
