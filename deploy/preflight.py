@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from deploy.arguments import ArgumentsError, Deployment, declared, read
 from deploy.domain_name import certificate_problems, truststore_problems
+from deploy.restoring import restoring
 
 ZONES_WITHOUT_A_SERVICE = {"use1-az3": "RDS Proxy and MSK"}
 """By zone id, which is the same in all accounts."""
@@ -241,7 +242,7 @@ class NotCheckedError(Exception):
     """The message says why."""
 
 
-CHECKS = (parameters, issuer, stack, role, zones, region, domain, quotas)
+CHECKS = (parameters, issuer, stack, role, zones, region, domain, quotas, restoring)
 
 
 def report(account: Account) -> Iterator[tuple[str, str, str]]:

@@ -67,6 +67,9 @@ OWN_LOCK_TIMEOUT = re.compile(r"^SET LOCAL lock_timeout = .*;$", re.MULTILINE)
 OUTSIDE = "-- outside a transaction\n"
 """The first line of a file with one statement that PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
 
+ALWAYS = "always"
+"""The folder in a folder of migrations whose files run each time, after the migrations. A restored dump needs them anew."""
+
 TURN_S = 840.0
 """A runner waits this long for its turn: as long as one statement of another runner may take."""
 
@@ -84,7 +87,8 @@ def migrate(
 ) -> list[str]:
     """Apply the files `*.sql` of `folder` that `schema_migrations` does not list yet, and return their names.
 
-    Then share the server's connections out (roles.py). `passwords` (ASCII) are those that roles get; other roles keep theirs.
+    Then run the files in its folder `always`, and share the server's connections out (roles.py). `passwords` (ASCII) are those
+    that roles get; other roles keep theirs.
 
     Raises MigrationError, which names who blocks if a lock was the reason. PostgreSQL rolls a failed migration back, and the
     ones before it stay applied. A migration outside a transaction may leave an invalid index, which has to be dropped before the
@@ -130,14 +134,19 @@ def migrate(
             except Exception as error:
                 raise MigrationError(f"{path.name}: {error}") from error
             applied.append(path.name)
+        for path in sorted((folder / ALWAYS).glob("*.sql")):
+            try:
+                _apply_within(connection, path.read_text(encoding="utf-8"), None, _Lookout(own_pid, options, password))
+            except Exception as error:
+                raise MigrationError(f"{ALWAYS}/{path.name}: {error}") from error
         share_connections(connection, int(os.environ.get("DATABASE_CONNECTIONS") or 0))
         for role, role_password in (passwords or {}).items():
             run(f"ALTER ROLE {role} PASSWORD '{_scram_verifier(role_password)}'")
     return applied
 
 
-def _apply_within(connection: CoreConnection, sql: str, note: str, lookout: _Lookout) -> None:
-    """Run the file and its note in one transaction. Whoever holds a lock delays the file, and not the payments behind it."""
+def _apply_within(connection: CoreConnection, sql: str, note: str | None, lookout: _Lookout) -> None:
+    """Run the file and its note, if any, in one transaction. Whoever holds a lock delays the file, not the payments behind it."""
     run = connection.execute_simple
     run(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     statements = OWN_LOCK_TIMEOUT.sub("", sql)
@@ -147,7 +156,8 @@ def _apply_within(connection: CoreConnection, sql: str, note: str, lookout: _Loo
             with lookout:
                 run("BEGIN")
                 run(statements)
-                run(note)
+                if note:
+                    run(note)
                 run("COMMIT")
             return
         except DatabaseError as error:

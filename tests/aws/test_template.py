@@ -95,6 +95,8 @@ BROUGHT = {
     "SubnetIds": "subnet-1,subnet-2",
 }
 TRUSTED = {"ApiTruststoreUri": "s3://bucket/authorities.pem", "ApiTruststoreVersion": "1"}
+SNAPSHOT = {"DatabaseSnapshot": "arn:snapshot", "DatabaseEngineVersion": "17.7"}
+SOURCE = {"DatabaseSourceCluster": "payments-01234567", "DatabaseRestoreTime": "2026-01-31T12:00:00Z"}
 TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseOwnerSecretArn": ""}
 
 
@@ -108,7 +110,17 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         (BROUGHT | {"DatabaseOwnerUrl": ""}, {"DatabaseIsReached"}),
         (BROUGHT | {"DatabaseOwnerSecretArn": ""}, {"DatabaseIsReached"}),
         (BROUGHT | {"KafkaSecretArn": ""}, {"KafkaIsReached"}),
-        (BROUGHT | {"DatabaseSnapshot": "arn:snapshot"}, {"DatabaseIsReached"}),
+        (BROUGHT | SNAPSHOT, {"DatabaseIsReached"}),
+        (BROUGHT | SOURCE, {"DatabaseIsReached"}),
+        (BROUGHT | {"BackupCopyVaultArn": "arn:vault"}, {"DatabaseIsReached"}),
+        ({"BackupCopyVaultArn": "arn:vault"}, set()),
+        (SNAPSHOT, set()),
+        (SNAPSHOT | {"DatabaseEngineVersion": "17"}, {"SnapshotHasVersion"}),
+        (SOURCE, set()),
+        (SOURCE | {"DatabaseRestoreTime": "latest"}, set()),
+        (SOURCE | {"DatabaseRestoreTime": ""}, {"SourceHasMoment"}),
+        ({"DatabaseRestoreTime": "latest"}, {"SourceHasMoment"}),
+        (SNAPSHOT | SOURCE, {"SnapshotHasVersion"}),
         (BROUGHT | {"VpcId": "", "SubnetIds": ""}, {"DatabaseIsReached", "KafkaIsReached"}),
         (BROUGHT | {"DatabaseUrl": ""}, {"DatabaseIsNamed"}),
         (BROUGHT | {"KafkaBootstrapServers": ""}, {"KafkaIsNamed"}),
@@ -155,6 +167,9 @@ def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made
                 return any(holds(operand) for operand in operands)
             case "Fn::And":
                 return all(holds(operand) for operand in operands)
+            case "Fn::Contains":
+                members, value = operands
+                return values[value["Ref"]] in members
             case "Fn::EachMemberEquals":
                 members, value = operands
                 return all(member == value for member in values[members["Ref"]].split(","))
@@ -167,13 +182,85 @@ def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made
     }
 
 
-def test_a_snapshot_brings_its_database_and_its_owner_along() -> None:
-    database = RESOURCES["Database"]["Properties"]
-    absent = {"Ref": "AWS::NoValue"}
-    assert database["SnapshotIdentifier"]["Fn::If"] == ["HasSnapshot", {"Ref": "DatabaseSnapshot"}, absent]
-    for name in ("DatabaseName", "MasterUsername"):
-        assert database[name]["Fn::If"][:2] == ["HasSnapshot", absent]
-    assert database["ManageMasterUserPassword"] is True
+def of_the_database(**given: str) -> dict[str, Any]:
+    """Return the cluster's properties as CloudFormation resolves them with these parameters."""
+    values = {name: str(each.get("Default", "x")) for name, each in TEMPLATE["Parameters"].items()} | given
+
+    def holds(condition: dict[str, Any]) -> bool:
+        [(function, operands)] = condition.items()
+        match function:
+            case "Condition":
+                return holds(TEMPLATE["Conditions"][operands])
+            case "Fn::Equals":
+                return bool(values[operands[0]["Ref"]] == operands[1])
+            case "Fn::Not":
+                return not holds(operands[0])
+            case "Fn::Or":
+                return any(map(holds, operands))
+            case "Fn::And":
+                return all(map(holds, operands))
+        raise AssertionError(f"a condition has {function}")
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, dict) and "Fn::If" in value:
+            name, yes, no = value["Fn::If"]
+            return resolved(yes if holds({"Condition": name}) else no)
+        return values.get(value["Ref"], value["Ref"]) if isinstance(value, dict) and "Ref" in value else value
+
+    properties = {name: resolved(value) for name, value in RESOURCES["Database"]["Properties"].items()}
+    return {name: value for name, value in properties.items() if value != "AWS::NoValue"}
+
+
+BEGINNINGS = (
+    "EngineVersion",
+    "DatabaseName",
+    "MasterUsername",
+    "SnapshotIdentifier",
+    "SourceDBClusterIdentifier",
+    "RestoreToTime",
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({}, {"EngineVersion": "17", "DatabaseName": "payments", "MasterUsername": "payments_owner"}),
+        (SNAPSHOT, {"EngineVersion": "17.7", "SnapshotIdentifier": "arn:snapshot"}),
+        (SOURCE, {"SourceDBClusterIdentifier": "payments-01234567", "RestoreToTime": "2026-01-31T12:00:00Z"}),
+        (
+            SOURCE | {"DatabaseRestoreTime": "latest"},
+            {"SourceDBClusterIdentifier": "payments-01234567", "UseLatestRestorableTime": True},
+        ),
+    ],
+    ids=["new", "from a snapshot", "at a moment", "at the latest moment"],
+)
+def test_the_database_is_new_or_starts_from_what_it_is_restored_from(given: dict[str, str], made: dict[str, Any]) -> None:
+    """What is restored brings its database and its owner along, and RDS refuses both beside it. What CloudFormation's handler
+    sets afterwards is the same in all: the owner's password, IAM authentication, the Data API, backups, protection."""
+    database = of_the_database(**given)
+    beginning = {name: database[name] for name in (*BEGINNINGS, "UseLatestRestorableTime") if name in database}
+    assert beginning == made
+    assert {name: value for name, value in database.items() if name not in beginning} == {
+        name: value for name, value in of_the_database().items() if name not in BEGINNINGS
+    }
+    assert database["ManageMasterUserPassword"] is database["EnableIAMDatabaseAuthentication"] is True
+    assert database["EnableHttpEndpoint"] is database["CopyTagsToSnapshot"] is database["StorageEncrypted"] is True
+
+
+def test_copies_in_another_region_outlive_the_stack_and_expire_with_their_source() -> None:
+    made = {name: each for name, each in RESOURCES.items() if each.get("Condition") == "CopiesBackups"}
+    assert sorted(each["Type"] for each in made.values()) == [
+        "AWS::Backup::BackupPlan",
+        "AWS::Backup::BackupSelection",
+        "AWS::Backup::BackupVault",
+        "AWS::IAM::Role",
+    ]
+    assert made["BackupVault"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    [rule] = made["BackupPlan"]["Properties"]["BackupPlan"]["BackupPlanRule"]
+    [copy] = rule["CopyActions"]
+    assert copy == {"DestinationBackupVaultArn": {"Ref": "BackupCopyVaultArn"}, "Lifecycle": rule["Lifecycle"]}
+    [database] = made["BackupSelection"]["Properties"]["BackupSelection"]["Resources"]
+    assert database in ({"Fn::GetAtt": "Database.DBClusterArn"}, {"Fn::GetAtt": ["Database", "DBClusterArn"]})
 
 
 def test_the_metrics_that_are_watched_are_written() -> None:
@@ -314,7 +401,8 @@ def test_a_parameter_that_everybody_can_read_takes_no_password(name: str) -> Non
     assert not re.fullmatch(pattern, "postgresql://payments_service:secret@db.example.com:5432/payments")
 
 
-EXAMPLE = re.compile(r"\b(JwtIssuer|JwtAudience|OrderServiceRoleArn|DatabaseUrl|DatabaseOwnerUrl)=([^\s`]+)")
+NAMES = "JwtIssuer|JwtAudience|OrderServiceRoleArn|DatabaseUrl|DatabaseOwnerUrl|DatabaseSnapshot|DatabaseSourceCluster"
+EXAMPLE = re.compile(rf"\b({NAMES})=([^\s`\"]+)")
 
 
 def allowed(name: str, value: str) -> bool:
@@ -323,7 +411,7 @@ def allowed(name: str, value: str) -> bool:
 
 def test_example_values_of_the_pages_are_refused() -> None:
     examples = EXAMPLE.findall(OPERATIONS)
-    assert {name for name, _ in examples} >= {"JwtIssuer", "JwtAudience", "OrderServiceRoleArn", "DatabaseUrl"}
+    assert {name for name, _ in examples} >= {"JwtIssuer", "OrderServiceRoleArn", "DatabaseUrl", "DatabaseSnapshot"}
     assert [(name, value) for name, value in examples if allowed(name, value)] == []
     [described] = re.findall(r"https://\S+", TEMPLATE["Parameters"]["JwtIssuer"]["Description"])
     for issuer in (described, "https://issuer.example.com", "https://example.com/", "https://auth.example", "https://ISSUER"):
@@ -343,6 +431,12 @@ def test_example_values_of_the_pages_are_refused() -> None:
         ("OrderServiceRoleArn", "arn:aws-us-gov:iam::210987654321:role/path/order-service"),
         ("DatabaseEngineVersion", "17"),
         ("DatabaseEngineVersion", "15.10"),
+        ("DatabaseSourceCluster", "payments-01234567"),
+        ("DatabaseSnapshot", "arn:aws:rds:eu-west-1:210987654321:cluster-snapshot:awsbackup:copyjob-0c3f"),
+        ("DatabaseRestoreTime", "2026-11-28T23:59:59Z"),
+        ("DatabaseRestoreTime", "latest"),
+        ("BackupCopyVaultArn", "arn:aws-us-gov:backup:us-gov-west-1:210987654321:backup-vault:payments"),
+        ("BackupCopySchedule", "cron(0 * * * ? *)"),
     ],
 )
 def test_values_of_ones_own_are_taken(name: str, value: str) -> None:
@@ -352,6 +446,13 @@ def test_values_of_ones_own_are_taken(name: str, value: str) -> None:
 def test_the_database_starts_with_a_minor_version_that_rds_still_offers() -> None:
     assert TEMPLATE["Parameters"]["DatabaseEngineVersion"]["Default"] == "17"
     assert not allowed("DatabaseEngineVersion", "14.9")
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-11-28", "2026-11-28T23:59:59", "2026-11-28T23:59:59+01:00", "2026-11-28 23:59:59Z", "now"]
+)
+def test_a_moment_is_in_utc_and_to_the_second(moment: str) -> None:
+    assert not allowed("DatabaseRestoreTime", moment)
 
 
 def test_a_vpc_in_us_east_1_avoids_the_zone_without_proxy_and_brokers() -> None:

@@ -215,6 +215,25 @@ def test_what_is_no_record_of_ours_is_told_and_left(box: Box, body: Any, reason:
     assert box.counts == (1, 0)
 
 
+def test_after_a_restore_the_new_stacks_functions_are_invoked(box: Box) -> None:
+    refund = PROCESS.replace("ProcessFunction", "RefundFunction")
+    box.put(record(order_id="order-1"), record(function=refund, order_id="order-2"))
+    new = PROCESS.replace("ProcessFunction", "new-ProcessFunction")
+    functions, queue = Functions(), box.queue()
+    instead = redrive.replacements([f"{PROCESS}={new}"], queue.owner)
+    pace = redrive.Pace(1000, sleep=lambda _: None)
+    told = [*redrive.redriven(queue, functions, pace, limit=None, dry_run=False, wait_s=0, instead=instead)]
+    assert [name for name, _ in functions.asked] == [new]
+    assert {one["result"] for one in told} == {"redriven", "left_alone"}
+    assert box.counts == (1, 0), "what has no replacement stays, because its own function has the lost database"
+
+
+@pytest.mark.parametrize("pair", ["", PROCESS, f"{PROCESS}=ProcessFunction", f"{PROCESS}={PROCESS.replace(REGION, 'eu-west-1')}"])
+def test_a_replacement_names_two_aliases_of_the_queues_account_and_region(pair: str) -> None:
+    with pytest.raises(redrive.WrongSetup, match="no ARN of an alias"):
+        redrive.replacements([pair], ("aws", REGION, ACCOUNT))
+
+
 def test_a_message_without_a_body_is_no_record() -> None:
     with pytest.raises(redrive.Unreadable):
         redrive.read(None, ("aws", REGION, ACCOUNT))
