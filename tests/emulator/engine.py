@@ -337,9 +337,13 @@ def strict_references() -> None:
     """Refuse Ref and Fn::GetAtt of what is not there; LocalStack would go on with "unknown" or nothing in its place."""
     attribute, reference = ChangeSetModelExecutor._resolve_attribute, ChangeSetModelExecutor._resolve_reference
 
+    def creation(self: Any) -> bool:
+        # An update also evaluates the outputs whose conditions are false.
+        return self._change_set.change_set_type == "CREATE" and self._change_set.stack.status != "DELETE_IN_PROGRESS"
+
     def resolved_attribute(self: Any, arguments: Any, select_before: bool) -> Any:
         value = attribute(self, arguments, select_before)
-        if value is not None and value != MOCKED_REFERENCE:
+        if (value is not None and value != MOCKED_REFERENCE) or not creation(self):
             return value
         name = arguments.split(".")[0] if isinstance(arguments, str) else arguments[0]
         if self.resources.get(name, {}).get("Type") in LIMITS:
@@ -348,8 +352,7 @@ def strict_references() -> None:
 
     def resolved_reference(self: Any, logical_id: str) -> Any:
         delta = reference(self, logical_id)
-        deletion = self._change_set.stack.status == "DELETE_IN_PROGRESS"
-        if is_nothing(delta.after) and not deletion and not logical_id.startswith("AWS::"):
+        if is_nothing(delta.after) and creation(self) and not logical_id.startswith("AWS::"):
             raise ValidationError(f"Ref: the condition of {logical_id} is false")
         return delta
 
