@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -314,6 +315,7 @@ def install() -> None:
     loop = resource_provider.ResourceProviderExecutor.deploy_loop
     resource_provider.ResourceProviderExecutor.deploy_loop = functools.partialmethod(loop, sleep_time=0.1)
     brokers_as_on_aws()
+    told_failures()
     strict_references()
     lenient_selection()
 
@@ -333,17 +335,27 @@ def brokers_as_on_aws() -> None:
     KafkaResponse.get_bootstrap_brokers = get_bootstrap_brokers
 
 
+def told_failures() -> None:
+    """Log why a deployment fails where no event says it."""
+    process = ChangeSetModelExecutor.process
+
+    def processed(self: Any) -> None:
+        try:
+            process(self)
+        except Exception:
+            logging.getLogger(__name__).exception("The deployment of %s fails", self._change_set.stack.stack_name)
+            raise
+
+    ChangeSetModelExecutor.process = processed
+
+
 def strict_references() -> None:
     """Refuse Ref and Fn::GetAtt of what is not there; LocalStack would go on with "unknown" or nothing in its place."""
     attribute, reference = ChangeSetModelExecutor._resolve_attribute, ChangeSetModelExecutor._resolve_reference
 
-    def creation(self: Any) -> bool:
-        # An update also evaluates the outputs whose conditions are false.
-        return self._change_set.change_set_type == "CREATE" and self._change_set.stack.status != "DELETE_IN_PROGRESS"
-
     def resolved_attribute(self: Any, arguments: Any, select_before: bool) -> Any:
         value = attribute(self, arguments, select_before)
-        if (value is not None and value != MOCKED_REFERENCE) or not creation(self):
+        if value is not None and value != MOCKED_REFERENCE:
             return value
         name = arguments.split(".")[0] if isinstance(arguments, str) else arguments[0]
         if self.resources.get(name, {}).get("Type") in LIMITS:
@@ -352,7 +364,8 @@ def strict_references() -> None:
 
     def resolved_reference(self: Any, logical_id: str) -> Any:
         delta = reference(self, logical_id)
-        if is_nothing(delta.after) and creation(self) and not logical_id.startswith("AWS::"):
+        deletion = self._change_set.stack.status == "DELETE_IN_PROGRESS"
+        if is_nothing(delta.after) and not deletion and not logical_id.startswith("AWS::"):
             raise ValidationError(f"Ref: the condition of {logical_id} is false")
         return delta
 

@@ -24,6 +24,6 @@ DIFFERENCES = {
     "UpdatePolicy": "A deployment by CodeDeploy is not emulated: an alias moves at once.",
     "Permissions": "Nobody is refused anything: that a role lacks a permission does not show. Policies' form is checked.",
     "Order": "Resources are made one after the other: a missing DependsOn does not show.",
-    "An update": "What moto makes cannot be updated, and references are checked when a stack is created, not when it is updated.",
+    "An update": "What moto makes cannot be updated; LocalStack forgets that a parameter was a list, so outputs are left out.",
     "Rules": "LocalStack does not read the template's rules; tests/aws/test_template.py does.",
 }
