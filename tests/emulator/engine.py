@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -314,6 +315,7 @@ def install() -> None:
     loop = resource_provider.ResourceProviderExecutor.deploy_loop
     resource_provider.ResourceProviderExecutor.deploy_loop = functools.partialmethod(loop, sleep_time=0.1)
     brokers_as_on_aws()
+    told_failures()
     strict_references()
     lenient_selection()
 
@@ -331,6 +333,20 @@ def brokers_as_on_aws() -> None:
         return json.dumps({"bootstrapBrokerStringSaslIam": host})
 
     KafkaResponse.get_bootstrap_brokers = get_bootstrap_brokers
+
+
+def told_failures() -> None:
+    """Log why a deployment fails where no event says it."""
+    process = ChangeSetModelExecutor.process
+
+    def processed(self: Any) -> None:
+        try:
+            process(self)
+        except Exception:
+            logging.getLogger(__name__).exception("The deployment of %s fails", self._change_set.stack.stack_name)
+            raise
+
+    ChangeSetModelExecutor.process = processed
 
 
 def strict_references() -> None:

@@ -21,8 +21,10 @@ DIFFERENCES = {
     "KMS keys": "LocalStack and moto each have a KMS of their own: engine.py tells moto's of each key.",
     "MSK": "moto's ARN of a serverless cluster is not AWS's, and it does not tell the brokers' addresses: engine.py adds both.",
     "Functions": "There is no Docker. The custom resource's code runs in a process; the other functions have an empty handler.",
+    "ReservedConcurrentExecutions": "LocalStack's CloudFormation takes it and does not set it.",
     "UpdatePolicy": "A deployment by CodeDeploy is not emulated: an alias moves at once.",
     "Permissions": "Nobody is refused anything: that a role lacks a permission does not show. Policies' form is checked.",
     "Order": "Resources are made one after the other: a missing DependsOn does not show.",
+    "An update": "What moto makes cannot be updated; LocalStack forgets that a parameter was a list, so outputs are left out.",
     "Rules": "LocalStack does not read the template's rules; tests/aws/test_template.py does.",
 }
