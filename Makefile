@@ -16,6 +16,8 @@ sam_env := $(call stamp,.venv-sam,sam)
 cli_env := $(call stamp,.venv-cli,cli)
 audit_env := $(call stamp,.venv-audit,audit)
 bench_env := $(call stamp,.venv-bench,bench)
+durable_env := $(call stamp,.venv-durable,durable)
+emulator_env := $(call stamp,.venv-emulator,emulator)
 
 # What `sam build` installs into the layer.
 layer_lock := layers/shared/python/requirements.txt
@@ -44,6 +46,16 @@ test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytes
 .PHONY: test-fast
 test-fast: $(test_env) ## run the tests that need no server and no other process (ARGS go to pytest)
 	.venv/bin/python -m pytest -m 'not server' $(ARGS)
+
+# LocalStack runs on the Python of the functions, because its own code needs 3.12, which its metadata does not say.
+.PHONY: emulate
+emulate: $(test_env) ## deploy the template on LocalStack and moto, with every parameter set and with seeded faults (ARGS go to pytest)
+	@test -x '$(python313)' || { echo >&2 'The emulator needs Python 3.13: put a python3.13 on the PATH.'; exit 1; }
+	@$(MAKE) --no-print-directory .venv-emulator PYTHON='$(python313)'
+	.venv/bin/python -m pytest tests/emulator $(ARGS)
+
+.PHONY: .venv-emulator
+.venv-emulator: $(emulator_env)
 
 .PHONY: check
 check: $(test_env) $(sam_env) ## check format, lint, types, imports and the template
@@ -84,7 +96,9 @@ lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade
 	$(call compile,3.11) pyproject.toml --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	$(call compile,3.11) cli/pyproject.toml --constraint requirements/test.txt --output-file requirements/cli.txt
 	$(call compile,3.11) --group sam --output-file requirements/sam.txt
+	$(call compile,3.11) --group durable --constraint requirements/test.txt --output-file requirements/durable.txt
 	$(call compile,3.11) --group audit --output-file requirements/audit.txt
+	$(call compile,3.13) --group emulator --output-file requirements/emulator.txt
 
 .PHONY: up
 up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply the migrations (Docker; then `make sam-local`)
@@ -92,7 +106,7 @@ up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply 
 	@PYTHONPATH='$(CURDIR)/layers/shared/python' DATABASE_OWNER_URL=postgresql://postgres:local@127.0.0.1:$${POSTGRES_PORT:-5432}/payments \
 		.venv-run/bin/python -m migrations.apply migrations
 	@docker compose exec --no-TTY postgres psql --quiet --username=postgres --dbname=payments \
-		--command "ALTER ROLE payments_service PASSWORD 'local'"
+		--command "ALTER ROLE payments_service PASSWORD 'local'" --command "ALTER ROLE payments_scheduled PASSWORD 'local'"
 
 .PHONY: down
 down: ## end those containers (ARGS=--volumes deletes the database and the topic too)
@@ -154,9 +168,17 @@ invoke: local-build ## send a sample event to its function in AWS's container (E
 chaos: $(test_env) ## kill the handlers at random and at every network write, and check what is left (ARGS="--invocations 100000")
 	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos run $(ARGS)
 
+.PHONY: chaos-restore
+chaos-restore: $(test_env) ## lose the database, restore it to a moment, and check what the documented steps leave
+	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos restore $(ARGS)
+
 .PHONY: chaos-mutants
 chaos-mutants: $(test_env) ## show that the harness can fail: put in seeded defects, one at a time (ARGS="--like TEXT")
 	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos mutants $(ARGS)
+
+.PHONY: durable
+durable: $(durable_env) ## count the charges of a Lambda durable function that is killed and doubled (docs/adr/024-durable-functions.md)
+	PYTHONPATH=layers/shared/python .venv-durable/bin/python -m bench.durable
 
 .PHONY: model
 model: $(test_env) ## check the model of the protocol exhaustively, and its mutants (needs spin and a C compiler)
@@ -172,7 +194,7 @@ clean: ## remove environments, caches and builds, but not the database in .local
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(durable_env) $(emulator_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

@@ -13,6 +13,7 @@ quiet.py                     the quiet period, in which the scheduled functions 
 topic.py, evidence.py        the evidence: the topic, the tables, the gateway's ledger and the clients' answers
 oracle.py                    the witness: it compares these four, and shares no code with the service; acknowledged.py,
                              requested.py and refused.py are its other parts
+archive.py, restore.py       a database that is lost and restored to a moment; runbook.py follows docs/operations.md to the end
 mutants.py                   seeded defects; the witness must catch each of them
 
 A seed replays the clients' requests, copies and overlaps, the fault of each invocation, the outages, and the gateway's outcomes

@@ -1,4 +1,4 @@
-"""`python -m chaos run` and `python -m chaos mutants`. The exit code is 1 after a violation or a mutant that we did not catch."""
+"""`python -m chaos run`, `restore` and `mutants`. The exit code is 1 after a violation or a mutant that we did not catch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import asyncio
 import sys
 import time
 
-from chaos import stale_workers
+from chaos import restore, stale_workers
 from chaos.crash_points import KINDS, Sweep
 from chaos.defects import MUTANTS
 from chaos.mutants import controls, try_all
 from chaos.outages import OUTAGES
 from chaos.run import Options, run
-from chaos.summary import lines
+from chaos.summary import MOST_VIOLATIONS, lines
 
 
 def main() -> int:
@@ -30,12 +30,17 @@ def main() -> int:
     )
     one.add_argument("--no-outages", action="store_true", help="do not kill, freeze or restart servers")
     one.add_argument("--outage", action="append", default=[], metavar="COMMAND", help="add one, such as 'docker restart kafka'")
+    back = commands.add_parser("restore", help="lose the database, restore it to a moment, follow the page, then the oracle")
+    back.add_argument("--seed", default=str(int(time.time())))
+    back.add_argument("--stories", type=int, default=restore.Options.stories, help="orders (default: %(default)s)")
     many = commands.add_parser("mutants", help="run against seeded defects; the oracle must catch each of them")
     many.add_argument("--seed", default="1")
     many.add_argument("--like", default="", help="try only the mutants with this text in their name")
     arguments = parser.parse_args()
     if arguments.command == "mutants":
         return mutants(arguments.seed, arguments.like)
+    if arguments.command == "restore":
+        return lose_and_restore(restore.Options(arguments.seed, arguments.stories))
     options = Options(
         seed=arguments.seed,
         invocations=arguments.invocations,
@@ -49,6 +54,14 @@ def main() -> int:
     )
     outcome = asyncio.run(run(options, report))
     print("\n".join(lines(outcome)))
+    return 1 if outcome.violations else 0
+
+
+def lose_and_restore(options: restore.Options) -> int:
+    outcome = asyncio.run(restore.run(options, report))
+    for name, value in outcome.facts.items():
+        print(f"{name}: {value}")
+    print("\n".join([f"violations: {len(outcome.violations)}", *outcome.violations[:MOST_VIOLATIONS]]))
     return 1 if outcome.violations else 0
 
 

@@ -142,6 +142,24 @@ class Clients:
             story, command, body = self._requests[name]
             await self.deliver(story, command, body, NO_FAULT)
 
+    def move_to(self, environments: Environments) -> None:
+        """Send everything from now on to another stack."""
+        self._environments = environments
+
+    def request_of(self, kind: str, traceparent: str | None) -> str | None:
+        """Return the name of the request that an operation came from."""
+        named = ((sent.kind, sent.traceparent, sent.request) for sent in self._sent.values())
+        return next((name for of_kind, trace, name in named if (of_kind, trace) == (kind, traceparent)), None)
+
+    async def repeat(self, name: str) -> None:
+        """Repeat a request without faults, although it may have had its answer."""
+        story, command, body = self._requests[name]
+        await self.deliver(story, command, body, NO_FAULT)
+
+    def drop(self, name: str) -> None:
+        """Never repeat this request."""
+        self._open.discard(name)
+
     @property
     def unanswered(self) -> list[str]:
         """The repeatable requests that have no final answer."""

@@ -54,8 +54,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/commands/settle.py",
-                "        written = settlement.settle(",
-                "        service.publisher.publish([event], 2.0)\n        written = settlement.settle(",
+                "        done, next_event = settlement.settle(",
+                "        service.publisher.publish([event], 2.0)\n        done, next_event = settlement.settle(",
             ),
         ),
         _points("process"),
@@ -83,12 +83,11 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "    done, is_next = db.run(statement)[0][0]\n",
-                "    done, is_next = db.run(statement)[0][0]\n"
+                "    done, at, is_next = db.run(statement)[0][0]\n",
+                "    done, at, is_next = db.run(statement)[0][0]\n"
                 "    if done and event:\n"
                 '        owe = Statement("INSERT INTO outbox VALUES (:id, :of, :sequence, :type, :data, NULL, :at, :at, NULL)")\n'
-                "        data, at = json.dumps(event.data), event.created_at\n"
-                "        ids = {'id': event.event_id, 'of': event.payment_id}\n"
+                "        data, ids = __import__('json').dumps(event.data), {'id': event.event_id, 'of': event.payment_id}\n"
                 "        db.run(owe(**ids, sequence=event.sequence, type=event.type, data=data, at=at))\n",
             ),
         ),
@@ -274,7 +273,7 @@ MUTANTS = (
     Mutant(
         "an event overtakes an older one of its payment",
         "its events came in the order",
-        (Patch(f"{PAYMENTS}/commands/settle.py", "event if written is Written.NEXT else None)", "event)"),),
+        (Patch(f"{PAYMENTS}/store/settlement.py", "if done and is_next else None", "if done else None"),),
         _stale("process"),
     ),
     Mutant(
@@ -443,7 +442,13 @@ MUTANTS = (
     Mutant(
         "a final refusal is not written",
         "which is not told",
-        (Patch(f"{PAYMENTS}/api/direct.py", "    if outbox.write(", "    if False and outbox.write("),),
+        (
+            Patch(
+                f"{PAYMENTS}/api/direct.py",
+                "    if written := outbox.write(service.db, refusal, PUBLISH_LEASE_S):",
+                "    if written := None:",
+            ),
+        ),
         _points("refused"),
     ),
     Mutant(
@@ -452,8 +457,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/api/direct.py",
-                "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n"
-                "        mark(publish([refusal], service), service)\n",
+                "    if written := outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n"
+                "        mark(publish([written], service), service)\n",
                 "    sent = publish([refusal], service)\n"
                 "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(sent, service)\n",
             ),

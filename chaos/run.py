@@ -151,7 +151,7 @@ async def _harness(
         "DATABASE_URL": servers.pgbouncer.url,
         "KAFKA_BOOTSTRAP_SERVERS": servers.bootstrap_servers,
         "KAFKA_TOPIC": servers.topic,
-        "DIRECT_OWNER": plan.DIRECT_OWNER,
+        "DIRECT_OWNER": f"jwt/{plan.DIRECT_OWNER}",  # clients look its payments up over HTTP
         "RETRY_SCHEDULE_S": RETRY_SCHEDULE_S,
         "CAPTURE_WINDOW_S": str(plan.CAPTURE_WINDOW_S),
         "GATEWAY_SUCCESS_RATE": "0.7",

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import psutil
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from local.servers import EmbeddedBroker, EmbeddedPostgres, Server, connect
+from local.servers import SCHEDULED_ROLE, EmbeddedBroker, EmbeddedPostgres, Server, connect
 from migrations.apply import migrate
 
 POOL_SIZE = 3
@@ -50,7 +50,7 @@ class PgBouncer:
         self._folder = folder / "pgbouncer"
         self._folder.mkdir()
         users, self._settings = self._folder / "users.txt", self._folder / "pgbouncer.ini"
-        users.write_text(f'"{server.username}" "{unquote(server.password or "")}"\n')
+        users.write_text("".join(f'"{role}" "{unquote(server.password or "")}"\n' for role in (server.username, SCHEDULED_ROLE)))
         lines = {
             "listen_addr": "127.0.0.1",
             "listen_port": self.port,

@@ -62,9 +62,11 @@ class Context:
     """The part of the Lambda context that the handlers use."""
 
     function_name, function_version, memory_limit_in_mb = "chaos", "$LATEST", 512
-    invoked_function_arn = "arn:aws:lambda:local:000000000000:function:chaos"
 
-    def __init__(self, request_id: str, remaining_s: float) -> None:
+    def __init__(self, request_id: str, remaining_s: float, event: Any) -> None:
+        # API Gateway invokes one alias, the order service another.
+        alias = "live" if "requestContext" in event else "direct"
+        self.invoked_function_arn = f"arn:aws:lambda:local:000000000000:function:chaos:{alias}"
         self.aws_request_id = request_id
         self._end_s = time.monotonic() + remaining_s
 
@@ -113,6 +115,8 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
+                if FUNCTIONS[command[1]] in ("relay", "reconcile"):
+                    os.environ["DATABASE_ROLE"] = "payments_scheduled"  # as template.yaml says
                 crash = Crash(memory, number, options.database_port)
                 gateway_of(crash)
                 serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids)
@@ -161,7 +165,7 @@ def _first_requests(handlers: dict[str, Callable[[Any, Any], Any]]) -> None:
     for name, method, path in (("process", "POST", "/process"), ("refund", "POST", "/refund"), ("lookups", "GET", "/order/x")):
         event = http_event(method, path, "", "warm", {})
         del event["requestContext"]["authorizer"]
-        assert handlers[name](event, Context("warm", 1.0))["statusCode"] == HTTPStatus.UNAUTHORIZED
+        assert handlers[name](event, Context("warm", 1.0, event))["statusCode"] == HTTPStatus.UNAUTHORIZED
     loop.close()
     producer = KafkaProducer(bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"].split(","), api_version=(3, 7))
     producer.partitions_for(os.environ["KAFKA_TOPIC"])
@@ -192,7 +196,8 @@ def serve(channel: socket.socket, handler: Callable[[Any, Any], Any], crash: Cra
 
 def _answer(handler: Callable[[Any, Any], Any], invocation: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"result": handler(invocation["event"], Context(invocation["label"], invocation["remaining_s"]))}
+        event = invocation["event"]
+        return {"result": handler(event, Context(invocation["label"], invocation["remaining_s"], event))}
     except Exception as error:
         traceback.print_exc()
         return {"error": type(error).__name__, "message": str(error)}

@@ -12,7 +12,7 @@ from payments.commands.catalog import COMMANDS
 from payments.commands.command import Result
 from payments.domain import errors
 from payments.domain.declines import DECLINE_MESSAGES
-from payments.domain.events import Event, event_for, payment_body, refusal_event, rfc3339
+from payments.domain.events import Event, event_for, payment_body, refund_body, refusal_event, rfc3339
 from payments.domain.operation import Outcome
 from payments.domain.payment import (
     Authorized,
@@ -112,7 +112,11 @@ def _answer(kind: str, payment: Payment, outcome: Outcome = Outcome.SUCCEEDED, r
 
 
 def _with_refunds(payment: Payment, *refunds: Refund) -> dict[str, Any]:
-    return payment_body(payment, refunds=refunds)
+    return payment_body(payment, refunds=refunds) | {"has_more_refunds": False}
+
+
+def _page(*data: Mapping[str, Any], next_cursor: str | None = None) -> dict[str, Any]:
+    return {"data": list(data), "has_more": next_cursor is not None, "next_cursor": next_cursor}
 
 
 def _change(before: str | None, after: str, seconds: float, reason: str) -> dict[str, Any]:
@@ -174,22 +178,20 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("get_order", 200): {"captured": _with_refunds(_captured)},
     ("get_transaction", 200): {"refunded": _with_refunds(_refunded, _refund_of_all)},
     ("get_history", 200): {
-        "partly_refunded": {
-            "data": [
-                _change(None, "PENDING", 0, "payment requested"),
-                _change("PENDING", "PROCESSING", 0, _processing.status_reason),
-                _change("PROCESSING", "CAPTURED", 0.12, _captured.status_reason),
-                _change("CAPTURED", "PARTIALLY_REFUNDED", 90.2, _partly_refunded.status_reason),
-            ]
-        }
+        "partly_refunded": _page(
+            _change(None, "PENDING", 0, "payment requested"),
+            _change("PENDING", "PROCESSING", 0, _processing.status_reason),
+            _change("PROCESSING", "CAPTURED", 0.12, _captured.status_reason),
+            _change("CAPTURED", "PARTIALLY_REFUNDED", 90.2, _partly_refunded.status_reason),
+        )
     },
+    ("get_refunds", 200): {"one": _page(refund_body(_refund_done))},
     ("list_payments", 200): {
-        "page": {
-            "data": [_with_refunds(_partly_refunded, _refund_done)],
-            "has_more": True,
-            "next_cursor": "WyIyMDI2LTAxLTMxVDEyOjAwOjAwKzAwOjAwIiwgIjAxOWMxMzllNGMwMDdhNDE5YjBmMmQ2YzMxZTBhN2YxIl0",
-        },
-        "last_page": {"data": [_with_refunds(_captured)], "has_more": False, "next_cursor": None},
+        "page": _page(
+            _with_refunds(_partly_refunded, _refund_done),
+            next_cursor="WyIyMDI2LTAxLTMxVDEyOjAwOjAwKzAwOjAwIiwgIjAxOWMxMzllNGMwMDdhNDE5YjBmMmQ2YzMxZTBhN2YxIl0",
+        ),
+        "last_page": _page(_with_refunds(_captured)),
     },
     ("health", 200): {
         "shallow": {"status": "ok", "version": __version__},

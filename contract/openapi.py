@@ -146,10 +146,13 @@ def _lookup(summary: str, model: type[BaseModel], *problems: str) -> Operation:
 
 OPERATIONS: Mapping[str, Operation] = {
     **{kind: _command(command) for kind, command in COMMANDS.items()},
-    "get_payment": _lookup("A payment by its id, with its refunds", schemas.PaymentWithRefunds, "payment_not_found"),
+    "get_payment": _lookup("A payment by its id, with its newest refunds", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_order": _lookup("An order's live payment, else its latest", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_transaction": _lookup("A payment by its transaction", schemas.PaymentWithRefunds, "payment_not_found"),
-    "get_history": _lookup("A payment's statuses and later declines, oldest first", schemas.History, "payment_not_found"),
+    "get_refunds": _lookup("A payment's refunds, oldest first", schemas.RefundList, "payment_not_found", "invalid_request"),
+    "get_history": _lookup(
+        "A payment's statuses and later declines, oldest first", schemas.History, "payment_not_found", "invalid_request"
+    ),
     "list_payments": _lookup("Payments, newest first", schemas.PaymentList, "invalid_request"),
     "health": Operation(
         "Health",

@@ -67,7 +67,12 @@ class Payment(_Answer):
 
 
 class PaymentWithRefunds(Payment):
-    refunds: list[Refund]
+    """A look-up holds the newest 20 refunds of a payment, a list the newest 5, oldest first. `has_more_refunds` says that there
+    are older ones: `GET /payment/{payment_id}/refunds` has them all.
+    """
+
+    refunds: Annotated[list[Refund], Field(max_length=20)]
+    has_more_refunds: bool
 
 
 class PaymentWithRefund(Payment):
@@ -85,14 +90,21 @@ class StatusChange(_Answer):
     reason: str
 
 
-class History(_Answer):
-    data: list[StatusChange]
-
-
-class PaymentList(_Answer):
-    data: list[PaymentWithRefunds]
+class _Page(_Answer):
     has_more: bool
     next_cursor: str | None
+
+
+class History(_Page):
+    data: Annotated[list[StatusChange], Field(max_length=100)]
+
+
+class RefundList(_Page):
+    data: Annotated[list[Refund], Field(max_length=100)]
+
+
+class PaymentList(_Page):
+    data: Annotated[list[PaymentWithRefunds], Field(max_length=100)]
 
 
 class Check(_Answer):

@@ -16,6 +16,8 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from deploy.arguments import ArgumentsError, Deployment, declared, read
+from deploy.domain_name import certificate_problems, truststore_problems
+from deploy.restoring import restoring
 
 ZONES_WITHOUT_A_SERVICE = {"use1-az3": "RDS Proxy and MSK"}
 """By zone id, which is the same in all accounts."""
@@ -99,7 +101,7 @@ def stack(account: Account) -> Iterator[str]:
         if error.response["Error"]["Code"] != "ValidationError":
             raise
         logs = account.client("logs")
-        for group in (f"/aws/lambda/{name}", f"/aws/apigateway/{name}"):
+        for group in (f"/aws/lambda/{name}", f"/aws/apigateway/{name}", f"/aws/vpc/{name}"):
             if any(each["logGroupName"] == group for each in logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]):
                 yield f"the log group {group} is left of an earlier stack: delete it, or choose another name"
         return
@@ -229,11 +231,18 @@ def _vpc_quota(account: Account) -> int:
         return DEFAULT_VPCS
 
 
+def domain(account: Account) -> Iterator[str]:
+    if (name := account.value("ApiDomainName")) and (arn := account.value("ApiCertificateArn")):
+        yield from certificate_problems(account.client("acm"), name, arn, account.region, bool(account.value("ApiTruststoreUri")))
+    if uri := account.value("ApiTruststoreUri"):
+        yield from truststore_problems(account.client("s3"), uri, account.value("ApiTruststoreVersion"))
+
+
 class NotCheckedError(Exception):
     """The message says why."""
 
 
-CHECKS = (parameters, issuer, stack, role, zones, region, quotas)
+CHECKS = (parameters, issuer, stack, role, zones, region, domain, quotas, restoring)
 
 
 def report(account: Account) -> Iterator[tuple[str, str, str]]:

@@ -34,7 +34,7 @@ import psutil
 import uvicorn
 
 from local import events
-from local.front import Front
+from local.front import DEFAULT_OWNER, Front
 from local.pool import Pool
 from local.schedules import tick
 from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect, fresh_log, write_private
@@ -45,6 +45,7 @@ from payments.settings import SettingsError, settings_from
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWN_VARIABLES = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"}  # these configure the runner; the functions get other values
+OWN_FILES = {"lock", "logs", "postgres", "broker", "run"}  # up to the first dot
 RETRY_SCHEDULE_S = "1,2,4,8,15,30"  # a developer sees unknown outcomes settle within seconds instead of a day
 DRAIN_TIMEOUT_S = 3  # requests in flight may finish after Ctrl-C; the slowest scenario (tok_slow) takes 3 s
 
@@ -54,6 +55,7 @@ class StartError(Exception):
 
 
 def main() -> int:
+    os.umask(0o077)  # what we and the functions write is for this user alone
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m local", description=__doc__, formatter_class=formatter)
     parser.add_argument("--template", type=Path, default=REPOSITORY / "template.yaml")
@@ -108,6 +110,7 @@ class Runner:
                 "KafkaBootstrapServers": bootstrap_servers,
                 "KafkaTopic": topic,
                 "RetryScheduleSeconds": RETRY_SCHEDULE_S,
+                "DirectOwner": f"jwt/{DEFAULT_OWNER}",  # HTTP shows what direct invocations do, without a header
             }
             template = load_template(self._template, parameters)
             return dataclasses.replace(template, functions={name: configured(f) for name, f in template.functions.items()})
@@ -205,7 +208,20 @@ def data_folder(path: Path) -> Iterator[Path]:
                 f"the service already runs on {path}{_other_run(path)}. Stop it with Ctrl-C in its terminal, "
                 "or start a second one: PORT=8002 DATA_DIR=.local-2 make run"
             ) from None
+        close_to_others(path)
         yield path
+
+
+def close_to_others(folder: Path) -> None:
+    """Take other users' rights from the folder, and from what a run with another umask left in it.
+
+    What is not ours stays as it is: somebody may have named a folder of many users, such as /tmp.
+    """
+    ours = [entry for entry in folder.iterdir() if entry.name.split(".")[0] in OWN_FILES and not entry.is_symlink()]
+    whole = [folder] if len(ours) == len(list(folder.iterdir())) else []
+    logs = [log for entry in ours if entry.name == "logs" for log in entry.iterdir() if not log.is_symlink()]
+    for entry in (*whole, *ours, *logs):
+        entry.chmod(0o700 if entry.is_dir() else 0o600)
 
 
 def _other_run(path: Path) -> str:

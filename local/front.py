@@ -27,6 +27,7 @@ from starlette.staticfiles import StaticFiles
 
 from local import template as sam
 from local.pool import Answer, Pool
+from local.sites import INVOKE, OwnPages
 
 MAX_BODY_BYTES = 10_000_000  # API Gateway's quota for a payload
 MAX_INVOKE_BYTES = 6 << 20  # Lambda's quota for a synchronous payload
@@ -47,13 +48,14 @@ class Front:
         self._routes = [(_pattern(route.path), route) for route in sorted(template.routes, key=_openness)]
         package = importlib.util.find_spec("fastapi_offline")  # we need only its copy of Swagger UI, so we do not import it
         assets = Path(package.origin).parent / "static" if package and package.origin else None
+        cors = [Middleware(CORSMiddleware, **template.cors)] if template.cors else []
         self.app = Starlette(
-            middleware=[Middleware(CORSMiddleware, **template.cors)] if template.cors else [],
+            middleware=[Middleware(OwnPages, admitted=(template.cors or {}).get("allow_origins", ())), *cors],
             routes=[
                 Route("/docs", self._docs),
                 Route("/openapi.json", self._document),
                 Mount("/docs/assets", StaticFiles(directory=assets)),
-                Route("/2015-03-31/functions/{name}/invocations", self._invoke, methods=["POST"]),
+                Route(f"{INVOKE}functions/{{name}}/invocations", self._invoke, methods=["POST"]),
             ],
         )
         # API Gateway gets every path that is not above. A Mount would not do: its pattern does not match a line break.
@@ -81,11 +83,16 @@ class Front:
 
     async def _invoke(self, request: Request) -> Response:
         """Serve Lambda's Invoke, so that boto3.client("lambda", endpoint_url="http://127.0.0.1:8001") works."""
-        # The name may be a whole ARN, and a qualifier may follow it.
-        name = re.sub(r"^(arn:aws:lambda:[^:]*:\d*:)?(function:)?", "", request.path_params["name"]).partition(":")[0]
+        # The name may be a whole ARN or a part of one, and a qualifier may follow it or stand in the query.
+        whole = re.sub(r"^(arn:aws:lambda:[^:]*:)?(\d*:)?(function:)?", "", request.path_params["name"])
+        name, _, qualifier = whole.partition(":")
         function = self._template.function(name)
         if function is None:
             return _lambda_error(404, "ResourceNotFoundException", f"Function not found: {sam.function_arn(name)}")
+        asked = request.query_params.get("Qualifier") or qualifier
+        if qualifier and asked != qualifier:
+            message = "The derived qualifier from the function name does not match the specified qualifier."
+            return _lambda_error(400, "InvalidParameterValueException", message)
         body = await _body(request, MAX_INVOKE_BYTES)
         if body is None:
             return _lambda_error(413, "RequestTooLargeException", f"Request must be smaller than {MAX_INVOKE_BYTES} bytes")
@@ -93,16 +100,16 @@ class Front:
             event = json.loads(body or b"{}", parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             return _lambda_error(400, "InvalidRequestContentException", f"Could not parse request body into json: {error}")
-        pool, request_id = self._pools[function.name], str(uuid.uuid4())
+        pool, request_id, arn = self._pools[function.name], str(uuid.uuid4()), sam.function_arn(function.name, asked)
         headers = {"x-amzn-requestid": request_id, "x-amz-executed-version": "$LATEST"}
         match request.headers.get("x-amz-invocation-type", "RequestResponse"):
             case "DryRun":
                 return Response(None, 204, headers)
             case "Event":
-                pool.invoke_later(event, request_id)
+                pool.invoke_later(event, request_id, arn)
                 return Response(None, 202, headers)
             case "RequestResponse":
-                answer = await pool.invoke(event, request_id)
+                answer = await pool.invoke(event, request_id, arn)
                 failed = {"x-amz-function-error": "Unhandled"} if answer.failed else {}
                 return Response(json.dumps(answer.payload), 200, headers | failed, "application/json")
             case other:
@@ -115,7 +122,8 @@ class Front:
         return JSONResponse(json.loads(self._openapi.read_text(encoding="utf-8")) | {"servers": [{"url": "/"}]})
 
     async def _docs(self, _: Request) -> Response:
-        return HTMLResponse(_DOCS)
+        # In a frame of another page, a click on "Execute" could be a click on something else.
+        return HTMLResponse(_DOCS, headers={"content-security-policy": "frame-ancestors 'none'"})
 
 
 _DOCS = """<!doctype html>

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.template import REGION, Function, function_arn
+from local.template import REGION, Function
 
 MAX_WORKERS = 10  # per function; each may hold a database connection, and PostgreSQL's default limit is 100
 INIT_TIMEOUT_S = 10  # Lambda's own limit for the init phase
@@ -37,6 +37,7 @@ class Answer:
 class _Job:
     event: Any
     request_id: str
+    arn: str
     answer: asyncio.Future[Answer]
 
     def settle(self, answer: Answer) -> None:
@@ -61,19 +62,22 @@ class Pool:
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
 
-    async def invoke(self, event: Any, request_id: str | None = None) -> Answer:
-        """Give the event to a free or a new worker and return its answer. If all are busy at the cap, the event waits."""
+    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None) -> Answer:
+        """Give the event to a free or a new worker and return its answer. If all are busy at the cap, the event waits.
+
+        `arn` names the function as the caller does; by default with the alias that API Gateway invokes.
+        """
         if self._jobs.qsize() >= self._idle and len(self._workers) < self._max_workers:
             self.add_worker()
-        job = _Job(event, request_id or str(uuid.uuid4()), asyncio.get_running_loop().create_future())
+        job = _Job(event, request_id or str(uuid.uuid4()), arn or self._function.arn, asyncio.get_running_loop().create_future())
         self._jobs.put_nowait(job)
         answer = await job.answer
         self._note(answer)
         return answer
 
-    def invoke_later(self, event: Any, request_id: str) -> None:
+    def invoke_later(self, event: Any, request_id: str, arn: str) -> None:
         """Invoke in the background, as InvocationType=Event does. After a failure, try again with the same request id."""
-        delivery = asyncio.create_task(self._deliver(event, request_id))
+        delivery = asyncio.create_task(self._deliver(event, request_id, arn))
         self._deliveries.add(delivery)
         delivery.add_done_callback(self._deliveries.discard)
 
@@ -83,9 +87,9 @@ class Pool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _deliver(self, event: Any, request_id: str) -> None:
+    async def _deliver(self, event: Any, request_id: str, arn: str) -> None:
         delays_s = iter(RETRY_DELAYS_S[: self._function.async_retries])
-        while (await self.invoke(event, request_id)).failed:
+        while (await self.invoke(event, request_id, arn)).failed:
             if (delay_s := next(delays_s, None)) is None:
                 self._report(f"{self._function.name} gave up on event {request_id} (on AWS it goes to the on-failure queue)")
                 break
@@ -128,7 +132,6 @@ class Pool:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
             "AWS_LAMBDA_LOG_STREAM_NAME": self._log.name,
-            "LOCAL_FUNCTION_ARN": function_arn(function.name),
         }
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
@@ -143,7 +146,7 @@ class Pool:
 
     async def _handle(self, process: Process, job: _Job) -> Answer:
         timeout_s = self._function.timeout_s
-        request = {"event": job.event, "request_id": job.request_id, "deadline_s": time.time() + timeout_s}
+        request = {"event": job.event, "request_id": job.request_id, "arn": job.arn, "deadline_s": time.time() + timeout_s}
         assert process.stdin
         with contextlib.suppress(OSError):  # if the worker has just died, _read() finds that its answer is missing
             process.stdin.write(json.dumps(request).encode() + b"\n")

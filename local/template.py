@@ -39,6 +39,11 @@ class Function:
     memory_mb: int
     async_retries: int  # further tries of an asynchronous invocation that failed
     environment: dict[str, str]
+    alias: str  # API Gateway and the schedules invoke it; without one, the function itself
+
+    @property
+    def arn(self) -> str:
+        return function_arn(self.name, self.alias)
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ class Template:
         return self.functions.get(name) or next((f for f in self.functions.values() if f.short_name == name), None)
 
 
-def function_arn(name: str) -> str:
-    return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{name}"
+def function_arn(name: str, qualifier: str = "") -> str:
+    """Return the ARN by which a function is invoked. `qualifier` is an alias or a version."""
+    return ":".join(filter(None, (f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function", name, qualifier)))
 
 
 def load_template(path: Path, parameters: Mapping[str, str] | None = None) -> Template:
@@ -163,6 +169,7 @@ class _Reader:
             memory_mb=int(setting("MemorySize", 128)),
             async_retries=int(setting("EventInvokeConfig", {}).get("MaximumRetryAttempts", 2)),
             environment={key: _text(value) for level in variables for key, value in level.items()},
+            alias=setting("AutoPublishAlias", ""),
         )
 
     def cors(self) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 pool.py runs this file as `python -P local/worker.py HANDLER` with the function's folder, layers and environment, so we import
 only the standard library. Standard input and output are the channel to the runner, one JSON value a line. We send the handler's
 own output to standard error, which is the function's log.
-  in:  {"event": any, "request_id": text, "deadline_s": seconds since the epoch}
+  in:  {"event": any, "request_id": text, "arn": text, "deadline_s": seconds since the epoch}
   out: {"ready": true} once; then for each event {"result": any}, or {"error": Lambda's error document}
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 @dataclass
 class LambdaContext:
     aws_request_id: str
+    invoked_function_arn: str
     deadline_s: float
     function_name: str = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
     function_version: str = "$LATEST"
-    invoked_function_arn: str = os.environ.get("LOCAL_FUNCTION_ARN", "")
     memory_limit_in_mb: int = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"))
     log_group_name: str = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
     log_stream_name: str = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
@@ -63,7 +63,7 @@ def main() -> None:
     while True:
         request = json.loads(waiting.get())
         try:
-            context = LambdaContext(request["request_id"], request["deadline_s"])
+            context = LambdaContext(request["request_id"], request["arn"], request["deadline_s"])
             answer({"result": handler(request["event"], context)})
         except Exception as error:  # the caller gets the handler's error, as from Lambda
             answer({"error": _described(error, request["request_id"])})

@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, InterfaceError
 from scramp import ScramMechanism
 
+from migrations.roles import share_connections
 from payments.aws_auth import Password
 from payments.store.address import connection_options, logged_in
 
@@ -65,6 +67,9 @@ OWN_LOCK_TIMEOUT = re.compile(r"^SET LOCAL lock_timeout = .*;$", re.MULTILINE)
 OUTSIDE = "-- outside a transaction\n"
 """The first line of a file with one statement that PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY."""
 
+ALWAYS = "always"
+"""The folder in a folder of migrations whose files run each time, after the migrations. A restored dump needs them anew."""
+
 TURN_S = 840.0
 """A runner waits this long for its turn: as long as one statement of another runner may take."""
 
@@ -77,10 +82,13 @@ class MigrationError(Exception):
     """A migration failed, or somebody has edited one that was applied already. The message names it."""
 
 
-def migrate(owner_url: str, folder: Path, password: Password | None = None, *, service_password: str | None = None) -> list[str]:
+def migrate(
+    owner_url: str, folder: Path, password: Password | None = None, *, passwords: Mapping[str, str] | None = None
+) -> list[str]:
     """Apply the files `*.sql` of `folder` that `schema_migrations` does not list yet, and return their names.
 
-    `service_password` (ASCII) becomes the password of payments_service. Without it the password stays as it is.
+    Then run the files in its folder `always`, and share the server's connections out (roles.py). `passwords` (ASCII) are those
+    that roles get; other roles keep theirs.
 
     Raises MigrationError, which names who blocks if a lock was the reason. PostgreSQL rolls a failed migration back, and the
     ones before it stay applied. A migration outside a transaction may leave an invalid index, which has to be dropped before the
@@ -126,13 +134,19 @@ def migrate(owner_url: str, folder: Path, password: Password | None = None, *, s
             except Exception as error:
                 raise MigrationError(f"{path.name}: {error}") from error
             applied.append(path.name)
-        if service_password is not None:
-            run(f"ALTER ROLE payments_service PASSWORD '{_scram_verifier(service_password)}'")
+        for path in sorted((folder / ALWAYS).glob("*.sql")):
+            try:
+                _apply_within(connection, path.read_text(encoding="utf-8"), None, _Lookout(own_pid, options, password))
+            except Exception as error:
+                raise MigrationError(f"{ALWAYS}/{path.name}: {error}") from error
+        share_connections(connection, int(os.environ.get("DATABASE_CONNECTIONS") or 0))
+        for role, role_password in (passwords or {}).items():
+            run(f"ALTER ROLE {role} PASSWORD '{_scram_verifier(role_password)}'")
     return applied
 
 
-def _apply_within(connection: CoreConnection, sql: str, note: str, lookout: _Lookout) -> None:
-    """Run the file and its note in one transaction. Whoever holds a lock delays the file, and not the payments behind it."""
+def _apply_within(connection: CoreConnection, sql: str, note: str | None, lookout: _Lookout) -> None:
+    """Run the file and its note, if any, in one transaction. Whoever holds a lock delays the file, not the payments behind it."""
     run = connection.execute_simple
     run(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     statements = OWN_LOCK_TIMEOUT.sub("", sql)
@@ -142,7 +156,8 @@ def _apply_within(connection: CoreConnection, sql: str, note: str, lookout: _Loo
             with lookout:
                 run("BEGIN")
                 run(statements)
-                run(note)
+                if note:
+                    run(note)
                 run("COMMIT")
             return
         except DatabaseError as error:

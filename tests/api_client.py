@@ -35,7 +35,7 @@ class Context:
     aws_request_id: str = "8f507cfc-xmpl-4697-b07a-ac58fc914c95"
     function_name: str = "payments"
     function_version: str = "$LATEST"
-    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:payments"
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:payments:live"
     memory_limit_in_mb: int = 512
     remaining_ms: int = 20_000
 

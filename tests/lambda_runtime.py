@@ -52,15 +52,24 @@ class Invocation:
     """What the function and the emulator wrote during the invocation."""
 
 
+def qualifier_of(event: object) -> str:
+    """Return the alias through which a deployment gets the event: API Gateway's for HTTP, else the order service's."""
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    return "live" if isinstance(context, dict) and isinstance(context.get("http"), dict) else "direct"
+
+
 class LambdaRuntime:
-    """A function of the template in an environment of its own. The first event starts it, and it handles one event at a time."""
+    """A function of the template in environments of its own. The first event starts one, which handles one event at a time.
+
+    On AWS the aliases of a version share its environments. The emulator has one name for its function, so that each
+    qualifier has an emulator and an environment here.
+    """
 
     def __init__(self, function: Function, environment: Mapping[str, str] | None = None) -> None:
         """`environment` is added to the template's. No variable of this process is passed on."""
         self._function = function
         self._environment = {
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
-            "AWS_LAMBDA_FUNCTION_NAME": function.name,
             "AWS_LAMBDA_FUNCTION_TIMEOUT": str(int(function.timeout_s)),
             "AWS_REGION": REGION,
             "LAMBDA_TASK_ROOT": str(function.code_folder),
@@ -72,34 +81,48 @@ class LambdaRuntime:
         }
 
     def __enter__(self) -> LambdaRuntime:
+        self._log = tempfile.NamedTemporaryFile(prefix="lambda-", suffix=".log")  # closed in __exit__
+        self._emulators: dict[str, tuple[psutil.Popen, str]] = {}
+        return self
+
+    def _started(self, qualifier: str) -> str:
+        """Start the emulator of the qualifier unless it runs, and return its address for invocations."""
+        if qualifier in self._emulators:
+            return self._emulators[qualifier][1]
         program = emulator()
         assert program, missing()
         port = free_port()
-        self._url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+        url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+        name = f"AWS_LAMBDA_FUNCTION_NAME={self._function.name}"
         addresses = (f"--runtime-interface-emulator-address=127.0.0.1:{port}", f"--runtime-api-address=127.0.0.1:{free_port()}")
-        self._log = tempfile.NamedTemporaryFile(prefix="lambda-", suffix=".log")  # closed in __exit__
-        self._process = psutil.Popen(
-            ending_with_us(program, *addresses, sys.executable, "-m", "awslambdaric", self._function.handler),
+        process = psutil.Popen(
+            ending_with_us(
+                program, *addresses, "/usr/bin/env", name, sys.executable, "-m", "awslambdaric", self._function.handler
+            ),
             cwd=self._function.code_folder,
-            env=self._environment,
+            # The emulator makes the context's ARN of its own variable. The function's variable has no qualifier.
+            env=self._environment | {"AWS_LAMBDA_FUNCTION_NAME": ":".join(filter(None, (self._function.name, qualifier)))},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
         )
-        wait_for_port(port, START_TIMEOUT_S, self._process, Path(self._log.name))
-        return self
+        self._emulators[qualifier] = process, url
+        wait_for_port(port, START_TIMEOUT_S, process, Path(self._log.name))
+        return url
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for process in (*self._process.children(recursive=True), self._process):
-            process.kill()
-        self._process.wait()
+        for emulator, _ in self._emulators.values():
+            for process in (*emulator.children(recursive=True), emulator):
+                process.kill()
+            emulator.wait()
         if error:
             print(self.logs())  # pytest shows it with the failure
         self._log.close()
 
-    def invoke(self, event: object) -> Invocation:
-        before = len(self.logs())
-        request = urllib.request.Request(self._url, json.dumps(event).encode())
+    def invoke(self, event: object, qualifier: str | None = None) -> Invocation:
+        """Invoke the function through the alias or version, "" for none; by default through the alias that gets such events."""
+        before, url = len(self.logs()), self._started(qualifier_of(event) if qualifier is None else qualifier)
+        request = urllib.request.Request(url, json.dumps(event).encode())
         with urllib.request.urlopen(request, timeout=self._function.timeout_s + REPLY_MARGIN_S) as response:
             text = response.read().decode()
         try:

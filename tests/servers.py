@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from local.servers import EmbeddedBroker, EmbeddedPostgres, Server, connect
+from local.servers import SCHEDULED_ROLE, EmbeddedBroker, EmbeddedPostgres, Server, connect
 from migrations.apply import migrate
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -98,7 +98,7 @@ class PgBouncer:
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
         users, settings = self._folder / "users.txt", self._folder / "pgbouncer.ini"
-        users.write_text(f'"{server.username}" "{unquote(server.password or "")}"\n')
+        users.write_text("".join(f'"{role}" "{unquote(server.password or "")}"\n' for role in (server.username, SCHEDULED_ROLE)))
         own = {
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),

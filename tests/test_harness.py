@@ -198,6 +198,7 @@ def echo(tmp_path: Path) -> Function:
         timeout_s=15,
         memory_mb=512,
         async_retries=0,
+        alias="",
         environment={"KAFKA_TOPIC": "payments"},
     )
 

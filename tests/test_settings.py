@@ -14,6 +14,7 @@ def test_all_but_the_two_servers_has_a_default() -> None:
     assert asdict(settings_from(REQUIRED)) == {
         "database_url": REQUIRED["DATABASE_URL"],
         "database_auth": "url",
+        "database_role": "",
         "kafka_bootstrap_servers": ("b-1:9092",),
         "kafka_auth": "none",
         "kafka_topic": "payments",

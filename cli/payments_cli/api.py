@@ -50,10 +50,17 @@ class Api:
         kind = "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
         return _body(self._send("GET", f"/{kind}/{quote(text, safe='')}"), "payment_id")
 
-    def history(self, payment_id: str) -> list[dict[str, Any]]:
-        """Return the payment's status changes, oldest first. Raises Failed."""
-        changes: list[dict[str, Any]] = _body(self._send("GET", f"/payment/{payment_id}/history"), "data")["data"]
-        return changes
+    def all_of(self, payment_id: str, what: str) -> list[dict[str, Any]]:
+        """Return the `refunds` or the `history` (status changes) of the payment, oldest first, page by page. Raises Failed."""
+        found: list[dict[str, Any]] = []
+        cursor = None
+        while True:
+            params = {"limit": str(PAGE_SIZE)} | ({"cursor": cursor} if cursor else {})
+            page = _body(self._send("GET", f"/payment/{payment_id}/{what}", params=params), "data")
+            found += page["data"]
+            cursor = page.get("next_cursor")  # a service of version 0.1.0 has one page
+            if not cursor:
+                return found
 
     def pages(self, filters: dict[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
         """Yield pages with `data` and `has_more`: payments, newest first, at most `limit` in all. Raises Failed."""

@@ -226,7 +226,9 @@ def show(this: Session, payment: o.Payment, order: o.IsOrder = False, utc: o.Utc
     `payments list --order` shows all of them.
     """
     found = this.api.payment(payment, is_order=order)
-    history = this.api.history(found["payment_id"])
+    history = this.api.all_of(found["payment_id"], "history")
+    if found.get("has_more_refunds"):
+        found |= {"refunds": this.api.all_of(found["payment_id"], "refunds"), "has_more_refunds": False}
     from payments_cli import output
 
     _show(found | {"history": history}, lambda it: output.payment_panel(it, output.Clock(utc=utc), it["history"]), this.as_json)
@@ -322,6 +324,7 @@ def redrive(
     limit: o.SendAtMost = None,
     rate: o.Rate = 2,
     dry_run: o.DryRun = False,
+    instead: o.Instead = None,
     yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> None:
@@ -351,6 +354,7 @@ def redrive(
         sqs, functions = again.clients(queue_url)
         queue = again.Queue(sqs, queue_url)
         waiting = queue.size()
+        others = again.replacements(instead or (), queue.owner)
     except again.WrongSetup as error:
         _usage(f"AWS cannot be called: {error}")
     if not (yes or dry_run) and sys.stdin.isatty():
@@ -363,7 +367,9 @@ def redrive(
         course.again = "What is left in the queue can be sent again: what was carried out already is answered as a replay."
     try:
         # Closing gives the messages that stay in the queue back to the next run.
-        with contextlib.closing(again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run)) as found:
+        with contextlib.closing(
+            again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run, instead=others)
+        ) as found:
             for result in found:
                 results[result["result"]] += 1
                 _show(result, output.redrive_line, as_json, soft_wrap=True)
@@ -375,6 +381,70 @@ def redrive(
         return
     _show(again.total(results), output.redrive_total, as_json)
     raise typer.Exit(again.exit_code(results))
+
+
+@app.command(
+    rich_help_panel=o.MONEY,
+    epilog=examples("payments compare gateway.csv", "payments compare gateway.csv --enter --yes --json"),
+)
+def compare(
+    gateway_list: o.GatewayList,
+    enter: o.Enter = False,
+    cluster: o.ClusterArn = None,
+    secret: o.SecretArn = None,
+    database_url: o.DatabaseUrl = None,
+    yes: o.Yes = False,
+    as_json: o.Json = False,
+) -> None:
+    """Compare the gateway's list with a restored database.
+
+    The list is CSV with a header, or JSON lines, with key, kind, amount,
+    currency, transaction_id, at and perhaps result (approved, declined). The
+    key is the idempotency key that the gateway got. The kind is charge,
+    authorization, capture, void or refund; the amount is in the minor unit.
+
+    With --enter, a capture, void or refund that the database lacks becomes an
+    operation without an outcome, under its old key. Reconcile settles it, and
+    the gateway moves no money a second time. A charge that the database lacks
+    is to be taken back at the gateway. The exit code is 4 while there is work
+    for reconcile, and 1 when there is work for you.
+    """
+    from payments_cli import compare as books
+    from payments_cli import output
+
+    try:
+        listed = books.movements(gateway_list)
+    except books.WrongList as error:
+        _usage(str(error))
+    try:
+        from payments_cli.books import DataApi, Postgres
+
+        if database_url:
+            database: books.Database = Postgres(database_url)
+        elif cluster and secret:
+            database = DataApi(cluster, secret)
+        else:
+            _usage("Name the restored database: --cluster-arn and --secret-arn (the stack's outputs), or --database-url.")
+    except ImportError as error:
+        library = "pg8000" if database_url else "boto3"
+        if (error.name or "").partition(".")[0] != library:
+            raise
+        _usage(f"compare needs {library}. Install it with: pipx inject payments-cli {library}")
+    if enter and not yes and sys.stdin.isatty():
+        _confirm("Have all functions that take payments been stopped, and shall what is missing be entered?")
+    try:
+        comparison = books.Comparison.of(database, listed)
+    except books.WrongList as error:
+        _usage(str(error))
+    counts = Counter[str]()
+    for result in comparison.results(enter=enter):
+        counts[result["result"]] += 1
+        _show(result, output.compare_line, as_json, soft_wrap=True)
+    _show({"agreed": comparison.agreed, **counts}, output.redrive_total, as_json)
+    if counts.keys() & {"take_back", "differs", "by_hand", "missing"}:
+        raise typer.Exit(Exit.REFUSED)
+    if counts:
+        raise typer.Exit(Exit.UNKNOWN)
 
 
 @app.command(rich_help_panel=o.SETUP, epilog=examples("source <(payments completions bash)"))

@@ -80,6 +80,24 @@ SendAtMost = Annotated[int | None, Option("--limit", "-n", metavar="N", min=1, h
 Rate = Annotated[float, Option(metavar="PER_SECOND", min=0.01, max=1000, help="Send at most so many a second.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Show what would be sent. Send and delete nothing.")]
 
+Instead = Annotated[
+    list[str] | None,
+    Option(metavar="OLD=NEW", help="Invoke the alias NEW where a record names OLD, as after a restore; may be repeated."),
+]
+GatewayList = Annotated[
+    Path, Argument(metavar="LIST", exists=True, dir_okay=False, help="The gateway's list since before the restored moment.")
+]
+Enter = Annotated[bool, Option("--enter", help="Enter the captures, voids and refunds that the database lacks.")]
+ClusterArn = Annotated[
+    Text, Option("--cluster-arn", envvar="PAYMENTS_DATABASE_ARN", metavar="ARN", help="The stack's output DatabaseArn.")
+]
+SecretArn = Annotated[
+    Text, Option("--secret-arn", envvar="PAYMENTS_DATABASE_SECRET_ARN", metavar="ARN", help="Its output DatabaseSecretArn.")
+]
+DatabaseUrl = Annotated[
+    Text, Option("--database-url", envvar="PAYMENTS_DATABASE_URL", metavar="URL", help="A PostgreSQL of your own.")
+]
+
 Url = Annotated[
     Text, Option(envvar="PAYMENTS_URL", metavar="URL", help="The service. Default: this machine's.", rich_help_panel=WHERE)
 ]

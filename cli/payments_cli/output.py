@@ -175,6 +175,14 @@ def redrive_line(result: dict[str, Any]) -> Text:
     return Text("  ").join([*begin, *(Text(word) for word in words if word)])
 
 
+def compare_line(result: dict[str, Any]) -> Text:
+    """Return one line: what is to be done about a movement at the gateway, the movement, and why."""
+    style = {"entered": "green", "open": "cyan", "waits": "cyan"}.get(result["result"], "yellow")
+    money = format_amount(result["amount"], result["currency"])
+    words = (result["kind"], money, result["transaction_id"], f"key {result['key']}", result["detail"])
+    return Text("  ").join([Text(result["result"].replace("_", " ").ljust(9), style), *map(Text, words)])
+
+
 def redrive_total(counts: dict[str, int]) -> Text:
     return Text(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
 

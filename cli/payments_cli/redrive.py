@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -29,6 +29,9 @@ SHOWN_S = 60  # a dry run gives its messages back at its end; this is for one th
 WAIT_S = 2  # a receive that waits asks all servers of the queue, so an empty answer means that it is empty
 READ_TIMEOUT_S = 60  # the functions run for 20 s at most, and a cold start comes before that
 ROUND = 20  # so many messages in a row that we have had already: the rest of the queue is going round
+
+# Before there was the alias `direct`, direct invocations came through `live`, which is API Gateway's now and refuses them.
+MOVED = {"live": "direct"}
 
 FINAL = ("succeeded", "declined", "refused", "unknown")
 ALIAS = re.compile(
@@ -143,10 +146,32 @@ def clients(queue_url: str) -> tuple[Client, Client]:
         raise WrongSetup(_reason(error)) from None
 
 
+def replacements(pairs: Iterable[str], owner: tuple[str, ...]) -> dict[str, str]:
+    """Return the new alias by the old one, from OLD=NEW. Raises WrongSetup. Both are in the queue's account and region."""
+    found = {}
+    for pair in pairs:
+        old, _, new = pair.partition("=")
+        for name in (old, new):
+            alias = ALIAS.fullmatch(name)
+            if not alias or alias.groups() != owner:
+                raise WrongSetup(f"{name or pair!r} is no ARN of an alias in the queue's account and region")
+        found[old] = new
+    return found
+
+
 def redriven(
-    queue: Queue, functions: Client, pace: Pace, *, limit: int | None, dry_run: bool, wait_s: int = WAIT_S
+    queue: Queue,
+    functions: Client,
+    pace: Pace,
+    *,
+    limit: int | None,
+    dry_run: bool,
+    wait_s: int = WAIT_S,
+    instead: Mapping[str, str] | None = None,
 ) -> Generator[dict[str, Any]]:
     """Send up to `limit` invocations again, and yield what became of each message. Raises Failed when AWS fails.
+
+    With `instead`, an invocation goes to the alias that replaces its own, and one without a replacement is left alone.
 
     A message that failed again or that cannot be read stays in the queue, hidden until the end of the run, so that each one has
     its turn once. A dry run only reads. Close the iterator, so that the messages are shown again at once.
@@ -176,7 +201,7 @@ def redriven(
                 seen.add(name)
                 repeated = 0
                 try:
-                    invocation = read(message.get("Body"), queue.owner)
+                    invocation = read(message.get("Body"), queue.owner, instead)
                 except Unreadable as error:
                     yield {"message_id": name, "result": "left_alone", "reason": str(error)}
                     continue
@@ -196,8 +221,8 @@ def redriven(
         queue.give_back()
 
 
-def read(body: object, owner: tuple[str, ...]) -> Invocation:
-    """Return the invocation that Lambda's record describes. Raises Unreadable."""
+def read(body: object, owner: tuple[str, ...], instead: Mapping[str, str] | None = None) -> Invocation:
+    """Return the invocation that Lambda's record describes, for the alias that replaces its own. Raises Unreadable."""
     try:
         record = json.loads(body, parse_constant=_refuse) if isinstance(body, str) else None
     except (ValueError, RecursionError):
@@ -220,7 +245,11 @@ def read(body: object, owner: tuple[str, ...]) -> Invocation:
         json.dumps(record["requestPayload"], allow_nan=False)
     except (ValueError, RecursionError):
         raise Unreadable("Its payload cannot be sent as JSON.") from None
-    return Invocation(function, record["requestPayload"])
+    name, _, alias = function.rpartition(":")
+    function = f"{name}:{MOVED.get(alias, alias)}"
+    if instead and function not in instead:
+        raise Unreadable("--instead names no other function for its own.")
+    return Invocation(instead[function] if instead else function, record["requestPayload"])
 
 
 def invoke(functions: Client, invocation: Invocation) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from typing import Any
 
 from payments import wiring
+from payments.api.callers import is_http
 from payments.api.look_up_routes import health_router, lookups_router
 from payments.api.routes import app_of, handler_of
 from payments.broker.kafka import KafkaPublisher
+from payments.domain.errors import Forbidden
 from payments.telemetry import instrumented
 
 
@@ -19,4 +21,6 @@ http = handler_of(app_of(lookups_router(wiring.service), health_router(wiring.se
 
 @instrumented
 def lambda_handler(event: Any, context: Any) -> Any:
+    if not is_http(event, context):
+        raise Forbidden("Look-ups come over HTTP, through API Gateway.")
     return http(event, context)

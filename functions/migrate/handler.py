@@ -1,4 +1,4 @@
-"""Invoked by hand after a deployment: apply new migrations, set the password of the service's role, make a missing topic.
+"""Invoked by hand after a deployment: apply new migrations, set up the functions' roles, make a missing topic.
 
 The folder migrations/ ships with this function.
 """
@@ -20,10 +20,10 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 @instrumented
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     settings = wiring.settings()
-    service_secret = os.environ.get("DATABASE_SERVICE_SECRET")
-    service_password = secret(service_secret)["password"] if service_secret else None
+    secrets = {"payments_service": "DATABASE_SERVICE_SECRET", "payments_scheduled": "DATABASE_SCHEDULED_SECRET"}
+    passwords = {role: secret(os.environ[name])["password"] for role, name in secrets.items() if os.environ.get(name)}
     owner_password = password_by(os.environ.get("DATABASE_OWNER_AUTH") or "url")
-    applied = migrate(os.environ["DATABASE_OWNER_URL"], MIGRATIONS, owner_password, service_password=service_password)
+    applied = migrate(os.environ["DATABASE_OWNER_URL"], MIGRATIONS, owner_password, passwords=passwords)
     partitions = int(os.environ.get("KAFKA_TOPIC_PARTITIONS") or 12)
     made = create_topic(settings.kafka_bootstrap_servers, settings.kafka_topic, partitions, security_by(settings.kafka_auth))
     return {"applied": applied, "topic_made": made}

@@ -25,6 +25,7 @@ SCOPES_THAT_DO = {
     "get_payment": {"payments/read", "payments/admin"},
     "get_order": {"payments/read", "payments/admin"},
     "get_transaction": {"payments/read", "payments/admin"},
+    "get_refunds": {"payments/read", "payments/admin"},
     "get_history": {"payments/read", "payments/admin"},
     "list_payments": {"payments/read", "payments/admin"},
 }
@@ -93,6 +94,7 @@ def test_another_owner_finds_nothing_on_any_route(api: Api) -> None:
     transaction, held = captured["transaction_id"], authorized["transaction_id"]
     for path in (
         f"/payment/{captured['payment_id']}",
+        f"/payment/{captured['payment_id']}/refunds",
         f"/payment/{captured['payment_id']}/history",
         f"/order/{captured['order_id']}",
         f"/transaction/{transaction}",
@@ -128,7 +130,8 @@ def test_the_admin_scope_sees_every_owner_and_moves_nothing(api: Api) -> None:
         f"/transaction/{payment['transaction_id']}",
     ):
         assert api.get(path, owner="support", scopes=ADMIN).body["payment_id"] == payment["payment_id"]
-    assert api.get(f"/payment/{payment['payment_id']}/history", owner="support", scopes=ADMIN).status == 200
+    for part in ("refunds", "history"):
+        assert api.get(f"/payment/{payment['payment_id']}/{part}", owner="support", scopes=ADMIN).status == 200
     listed = api.get("", owner="support", scopes=ADMIN, query=f"order_id={payment['order_id']}").body["data"]
     assert [each["payment_id"] for each in listed] == [payment["payment_id"]]
     both = f"{ADMIN} {EVERYTHING}"
@@ -152,7 +155,7 @@ def test_an_iam_role_owns_what_its_sessions_paid(api: Api) -> None:
     assert api.send(_iam_event(f"{role}/two", path=path)).status == 200
     assert api.send(_iam_event(f"{role}-2/one", path=path)).status == 404
     assert api.send(_iam_event(role.replace("123456789012", "210987654321") + "/one", path=path)).status == 404
-    assert api.call("GET", path, owner="order-service").status == 404
+    assert api.call("GET", path, owner="assumed-role/order-service").status == 404
 
 
 def test_iam_principals_are_told_apart(api: Api) -> None:

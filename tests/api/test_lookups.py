@@ -16,7 +16,7 @@ from tests.cases import case
 from tests.impossible_ids import IMPOSSIBLE_IDS
 
 
-@pytest.mark.parametrize("path", ["/payment/{}", "/payment/{}/history", "/order/{}", "/transaction/{}"])
+@pytest.mark.parametrize("path", ["/payment/{}", "/payment/{}/refunds", "/payment/{}/history", "/order/{}", "/transaction/{}"])
 def test_an_id_that_cannot_exist_is_not_found(path: str, api: Api) -> None:
     for name, id_ in IMPOSSIBLE_IDS.items():
         with case(name):
@@ -28,7 +28,7 @@ def test_an_id_that_cannot_exist_is_not_found(path: str, api: Api) -> None:
 @pytest.mark.parametrize("form", ["{}", "urn:uuid:{}", "{{{}}}", " {}"])
 def test_a_payment_is_found_by_every_form_of_its_uuid(form: str, api: Api) -> None:
     payment_id = api.post("process", order()).body["payment_id"]
-    for path in ("/payment/{}", "/payment/{}/history"):
+    for path in ("/payment/{}", "/payment/{}/refunds", "/payment/{}/history"):
         assert api.get(path.replace("{}", form.format(payment_id.upper()))).status == (404 if form == " {}" else 200)
 
 
@@ -53,6 +53,7 @@ def test_a_transaction_that_cannot_exist_is_not_found_or_invalid(command: str, a
         ("GET", "/api/v1/payments/payment/"),
         ("GET", "/api/v1/payments/payment/a/b"),
         ("GET", "/api/v1/payments/payment/a/history/b"),
+        ("GET", "/api/v1/payments/payment/a/refunds/b"),
         ("GET", "/api/v1/payments/process"),
         ("GET", "/API/V1/PAYMENTS"),
         ("GET", "/api/v2/payments"),

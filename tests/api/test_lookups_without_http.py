@@ -16,6 +16,7 @@ from payments.api.lookups import (
     find,
     history,
     list_payments,
+    refunds,
 )
 from payments.domain.errors import InvalidRequest, PaymentNotFound
 from payments.domain.events import payment_body
@@ -44,9 +45,10 @@ EVERY_LOOK_UP: list[LookUp] = [
     lambda shop, caller, payment: find(shop.service, caller, "payment_id", str(payment.payment_id)),
     lambda shop, caller, payment: find(shop.service, caller, "order_id", payment.order_id),
     lambda shop, caller, payment: find(shop.service, caller, "transaction_id", str(payment.transaction_id)),
-    lambda shop, caller, payment: history(shop.service, caller, str(payment.payment_id)),
+    lambda shop, caller, payment: refunds(shop.service, caller, str(payment.payment_id), None, 20),
+    lambda shop, caller, payment: history(shop.service, caller, str(payment.payment_id), None, 20),
 ]
-NAMES = ["id", "order", "transaction", "history"]
+NAMES = ["id", "order", "transaction", "refunds", "history"]
 every_look_up = pytest.mark.parametrize("look_up", EVERY_LOOK_UP, ids=NAMES)
 
 
@@ -57,7 +59,7 @@ def test_what_is_ones_own_is_found_and_the_admin_scope_finds_all(shop: Shop, loo
         found = look_up(shop, caller, payment)
         assert found
         if isinstance(found, tuple):
-            assert found == (payment, [])
+            assert found == (payment, [], False)
 
 
 @every_look_up
@@ -72,21 +74,26 @@ def test_another_owners_payment_is_not_found(shop: Shop, database: servers.Datab
     other.close()
 
 
-@pytest.mark.parametrize("name", ["payment_id", "order_id", "transaction_id", "history"])
+@pytest.mark.parametrize("name", ["payment_id", "order_id", "transaction_id", "refunds", "history"])
 def test_an_id_that_is_not_there_or_cannot_be_is_not_found(lone_shop: Shop, name: Any) -> None:
+    def look_up(caller: Caller, id_: str) -> object:
+        if name in ("refunds", "history"):
+            return {"refunds": refunds, "history": history}[name](lone_shop.service, caller, id_, None, 20)
+        return find(lone_shop.service, caller, name, id_)
+
     lone_shop.captured()  # ADMIN sees every shop, and a shop of another test may have an order with such an id
     for form, id_ in ({"empty": ""} | IMPOSSIBLE_IDS).items():
         for caller in (reader(lone_shop), ADMIN):
             with case(form, caller), pytest.raises(PaymentNotFound):
-                _ = history(lone_shop.service, caller, id_) if name == "history" else find(lone_shop.service, caller, name, id_)
+                look_up(caller, id_)
 
 
 @pytest.mark.parametrize("order_id", ["o 1", "注文\u30007", "\ue000", "é" * 64, "😀" * 64, "100 %", "' -- \\"])
 def test_every_order_that_can_be_paid_can_be_found(shop: Shop, order_id: str) -> None:
     payment = shop.captured(order_id=order_id)
-    assert find(shop.service, reader(shop), "order_id", order_id) == (payment, [])
+    assert find(shop.service, reader(shop), "order_id", order_id) == (payment, [], False)
     page = list_payments(shop.service, reader(shop), ListFilter(order_id=order_id), None, 10)
-    assert page == Page([(payment, [])], None)
+    assert page == Page([(payment, [], False)], None)
 
 
 def test_a_payment_comes_with_its_refunds_in_their_order(shop: Shop) -> None:
@@ -99,9 +106,10 @@ def test_a_payment_comes_with_its_refunds_in_their_order(shop: Shop) -> None:
         find(shop.service, reader(shop), "payment_id", str(payment.payment_id)),
         find(shop.service, reader(shop), "order_id", payment.order_id),
         find(shop.service, reader(shop), "transaction_id", str(payment.transaction_id)),
-        list_payments(shop.service, reader(shop), ListFilter(), None, 10).payments[0],
+        list_payments(shop.service, reader(shop), ListFilter(), None, 10).data[0],
     ):
-        assert found == (second.payment, expected)
+        assert found == (second.payment, expected, False)
+    assert refunds(shop.service, reader(shop), str(payment.payment_id), None, 10) == Page(expected, None)
 
 
 def test_an_order_shows_its_live_payment_else_its_latest(shop: Shop) -> None:
@@ -144,7 +152,7 @@ def test_the_history_tells_a_payments_life(shop: Shop) -> None:
     shop.refund(payment.transaction_id, amount=500)
     shop.refund(payment.transaction_id, amount=500)
     shop.refund(payment.transaction_id)
-    told = history(shop.service, reader(shop), str(payment.payment_id))
+    told = history(shop.service, reader(shop), str(payment.payment_id), None, 20).data
     partly = "PARTIALLY_REFUNDED"
     assert [(change.from_status, change.to_status) for change in told] == [
         (None, "PENDING"),
@@ -166,10 +174,10 @@ def test_neither_look_up_nor_history_tells_a_reader_that_a_card_is_stolen(shop: 
 
     shop.gateway.answer = confidential
     payment = shop.process().payment
-    found, _ = find(shop.service, reader(shop), "payment_id", str(payment.payment_id))
+    found, *_ = find(shop.service, reader(shop), "payment_id", str(payment.payment_id))
     assert code not in json.dumps(payment_body(found))
     assert payment_body(found, confidential=True)["decline_code"] == code
-    assert code not in str(history(shop.service, reader(shop), str(payment.payment_id)))
+    assert code not in str(history(shop.service, reader(shop), str(payment.payment_id), None, 20))
 
 
 # Lists
@@ -187,14 +195,14 @@ def pages(
 
 
 def ids(read: list[Page]) -> list[UUID]:
-    return [payment.payment_id for page in read for payment, _ in page.payments]
+    return [payment.payment_id for page in read for payment, *_ in page.data]
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (100, [7])])
 def test_a_list_is_read_page_by_page_newest_first(shop: Shop, limit: int, sizes: list[int]) -> None:
     made = [shop.captured().payment_id for _ in range(7)]
     read = pages(shop, reader(shop), ListFilter(), limit)
-    assert [len(page.payments) for page in read] == sizes
+    assert [len(page.data) for page in read] == sizes
     assert ids(read) == made[::-1]
 
 

@@ -98,7 +98,9 @@ def test_every_look_up_shows_an_old_row(name: str, owner: pg8000.native.Connecti
     for status in (S.PROCESSING, S.AUTHORIZED, S.CAPTURED, S.PARTIALLY_REFUNDED, S.REFUNDED, S.FAILED, S.VOIDED):
         with case(status):
             row = insert(owner, status, **OLD[name])
-            paths = [f"/payment/{row['payment_id']}", f"/payment/{row['payment_id']}/history", f"/order/{row['order_id']}"]
+            paths = [f"/payment/{row['payment_id']}{part}" for part in ("", "/refunds", "/history")] + [
+                f"/order/{row['order_id']}"
+            ]
             paths += [f"/transaction/{row['transaction_id']}"] if row["transaction_id"] else []
             for scopes in ("payments/read", ADMIN):
                 for path in paths:

@@ -67,7 +67,10 @@ def handle(make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
     handler = importlib.import_module("functions.process.handler").lambda_handler
 
     def answer(event: object) -> dict[str, Any]:
-        answered: dict[str, Any] = handler(event, Context())
+        alias = "live" if isinstance(event, dict) and "requestContext" in event else "direct"
+        answered: dict[str, Any] = handler(
+            event, Context(invoked_function_arn=f"arn:aws:lambda:eu-central-1:1:function:f:{alias}")
+        )
         return answered
 
     answer(over_http(order()))

@@ -75,7 +75,12 @@ def _on_every_route(api: Api) -> list[Answer]:
     id_ = "019c139e-4c00-7a41-9b0f-2d6c31e0a7f1"
     posts = [api.post("process", order())]
     posts += [api.post(command, {"transaction_id": "txn_of_nobody"}) for command in ("capture", "void", "refund")]
-    paths = ("", f"/payment/{id_}", f"/payment/{id_}/history", "/order/of-nobody", "/transaction/txn_of_nobody")
+    paths = [
+        "",
+        *(f"/payment/{id_}{part}" for part in ("", "/refunds", "/history")),
+        "/order/of-nobody",
+        "/transaction/txn_of_nobody",
+    ]
     return [*posts, *(api.get(path) for path in paths)]
 
 
@@ -96,7 +101,7 @@ def test_every_route_says_when_the_database_is_down_and_works_once_it_is_back(
         assert api.call("GET", "/health", query="deep=true").status == 503
     again = api.post("process", request, key="before-the-outage")
     assert (again.status, again.headers["idempotent-replayed"]) == (201, "true")
-    assert [answer.status for answer in _on_every_route(api)] == [201, 404, 404, 404, 200, 404, 404, 404, 404]
+    assert [answer.status for answer in _on_every_route(api)] == [201, 404, 404, 404, 200, 404, 404, 404, 404, 404]
     assert api.call("GET", "/health", query="deep=true").status == 200
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import re
 import subprocess
 from typing import Any
 
@@ -14,12 +16,12 @@ from tests.aws.test_template import RESOURCES, ROOT, TEMPLATE, of_type
 SAM = ROOT / ".venv-sam" / "bin" / "python"
 
 TRANSLATE = """
-import json, sys
+import json, os, sys
 import boto3
 from samcli.yamlhelper import yaml_parse
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
-def translated(layer):
+def translated(layer, given):
     template = yaml_parse(open("template.yaml").read())
     for name, resource in template["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -29,9 +31,12 @@ def translated(layer):
     translator = Translator({}, Parser(), None, boto3.session.Session(region_name="us-east-1"))
     lists = {name for name, each in template["Parameters"].items() if each["Type"] == "CommaDelimitedList"}
     parameters = {name: str(each.get("Default", "x")) for name, each in template["Parameters"].items()}
+    parameters |= given
+    template["Resources"] |= json.loads(os.environ.get("RESOURCES", "{}"))
     parameters |= {name: parameters[name].split(",") for name in lists}
     return translator.translate(template, parameters)["Resources"]
-print(json.dumps([translated(layer) for layer in sys.argv[1:]]))
+sets = json.loads(os.environ.get("PARAMETER_SETS", "[{}]"))
+print(json.dumps([translated(layer, given) for layer in sys.argv[1:] for given in sets]))
 """
 
 READ = """
@@ -43,6 +48,7 @@ print(len([each for each in stack.resources.values() if each["Type"] == "AWS::Se
 # The answer to each prompt is the return key.
 GUIDED = """
 import json
+import re
 import click
 from click.testing import CliRunner
 from samcli.commands.deploy.guided_context import GuidedContext
@@ -56,11 +62,12 @@ print(CliRunner().invoke(ask, input="\\n" * len(parameters)).output.rstrip())
 """
 
 
-def by_sam(program: str, *arguments: str) -> str:
+def by_sam(program: str, *arguments: str, **environment: str) -> str:
     if not SAM.exists():
         pytest.skip("SAM is in .venv-sam, which `make test` sets up")
     command = [str(SAM), "-c", program, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    own = os.environ | environment
+    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
@@ -70,6 +77,13 @@ def translated() -> list[dict[str, dict[str, Any]]]:
     """Return the resources twice, for two different contents of the layer."""
     both: list[dict[str, dict[str, Any]]] = json.loads(by_sam(TRANSLATE, "one", "another"))
     return both
+
+
+def translated_with(*sets: dict[str, str], resources: dict[str, Any] | None = None) -> list[dict[str, dict[str, Any]]]:
+    """Return the resources under each set of parameters, with `resources` added to the template."""
+    given = {"PARAMETER_SETS": json.dumps(sets), "RESOURCES": json.dumps(resources or {})}
+    made: list[dict[str, dict[str, Any]]] = json.loads(by_sam(TRANSLATE, "one", **given))
+    return made
 
 
 def translated_to(kind: str) -> dict[str, dict[str, Any]]:
@@ -131,3 +145,24 @@ def test_whoever_needs_no_token_is_throttled() -> None:
     [stage] = translated_to("AWS::ApiGatewayV2::Stage").values()
     assert stage["RouteSettings"].keys() == set(routes)
     assert all(settings["ThrottlingRateLimit"] <= 10 for settings in stage["RouteSettings"].values())
+
+
+@pytest.mark.server
+def test_api_gateway_goes_through_live_and_direct_has_the_same_version() -> None:
+    aliases = translated_to("AWS::Lambda::Alias")
+    for function in ("Process", "Refund"):
+        live, direct = aliases[f"{function}FunctionAliaslive"], aliases[f"{function}Direct"]
+        assert (live["Name"], direct["Name"]) == ("live", "direct")
+        assert live["FunctionVersion"] == direct["FunctionVersion"]
+    assert {name for name in aliases if not name.endswith("Aliaslive")} == {"ProcessDirect", "RefundDirect"}
+    [api] = translated_to("AWS::ApiGatewayV2::Api").values()
+    uris = [
+        route["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+        for path in api["Body"]["paths"].values()
+        for method, route in path.items()
+        if method != "options"
+    ]
+    assert len(uris) > 5
+    assert all(re.search(r"/functions/\$\{\w+FunctionAliaslive\}/invocations$", uri) for uri in uris), uris
+    permissions = {name: each for name, each in translated_to("AWS::Lambda::Permission").items() if not name.startswith("Order")}
+    assert all(each["FunctionName"]["Ref"].endswith("Aliaslive") for each in permissions.values()), permissions

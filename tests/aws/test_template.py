@@ -14,7 +14,10 @@ import pytest
 import yaml
 
 from local.template import _Loader
-from payments.settings import GATEWAY_KEY_LIFETIME_S
+from migrations import roles
+from payments.api.callers import API_GATEWAYS_ALIAS
+from payments.settings import GATEWAY_KEY_LIFETIME_S, direct_owner_in
+from payments.store.address import CONNECT_TIMEOUT_S
 from tests.migrations.test_apply import query
 from tests.servers import Database
 
@@ -64,7 +67,7 @@ def test_only_sam_local_says_that_it_is_sam_local() -> None:
 def test_the_dashboard_is_json_and_names_resources_that_are_there() -> None:
     body, names = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     widgets = json.loads(body)["widgets"]
-    assert len(widgets) == 12
+    assert len(widgets) == 14
     used = {name.split(".")[0] for name in re.findall(r"\$\{([^}]+)\}", body)}
     assert used <= RESOURCES.keys() | names.keys() | {"AWS::Region", "AWS::StackName"}
     places = [(widget["x"], widget["y"]) for widget in widgets]
@@ -91,6 +94,9 @@ BROUGHT = {
     "VpcId": "vpc-1",
     "SubnetIds": "subnet-1,subnet-2",
 }
+TRUSTED = {"ApiTruststoreUri": "s3://bucket/authorities.pem", "ApiTruststoreVersion": "1"}
+SNAPSHOT = {"DatabaseSnapshot": "arn:snapshot", "DatabaseEngineVersion": "17.7"}
+SOURCE = {"DatabaseSourceCluster": "payments-01234567", "DatabaseRestoreTime": "2026-01-31T12:00:00Z"}
 TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseOwnerSecretArn": ""}
 
 
@@ -104,7 +110,17 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         (BROUGHT | {"DatabaseOwnerUrl": ""}, {"DatabaseIsReached"}),
         (BROUGHT | {"DatabaseOwnerSecretArn": ""}, {"DatabaseIsReached"}),
         (BROUGHT | {"KafkaSecretArn": ""}, {"KafkaIsReached"}),
-        (BROUGHT | {"DatabaseSnapshot": "arn:snapshot"}, {"DatabaseIsReached"}),
+        (BROUGHT | SNAPSHOT, {"DatabaseIsReached"}),
+        (BROUGHT | SOURCE, {"DatabaseIsReached"}),
+        (BROUGHT | {"BackupCopyVaultArn": "arn:vault"}, {"DatabaseIsReached"}),
+        ({"BackupCopyVaultArn": "arn:vault"}, set()),
+        (SNAPSHOT, set()),
+        (SNAPSHOT | {"DatabaseEngineVersion": "17"}, {"SnapshotHasVersion"}),
+        (SOURCE, set()),
+        (SOURCE | {"DatabaseRestoreTime": "latest"}, set()),
+        (SOURCE | {"DatabaseRestoreTime": ""}, {"SourceHasMoment"}),
+        ({"DatabaseRestoreTime": "latest"}, {"SourceHasMoment"}),
+        (SNAPSHOT | SOURCE, {"SnapshotHasVersion"}),
         (BROUGHT | {"VpcId": "", "SubnetIds": ""}, {"DatabaseIsReached", "KafkaIsReached"}),
         (BROUGHT | {"DatabaseUrl": ""}, {"DatabaseIsNamed"}),
         (BROUGHT | {"KafkaBootstrapServers": ""}, {"KafkaIsNamed"}),
@@ -119,6 +135,17 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         ({"SubnetIds": "subnet-1,subnet-2"}, {"SubnetsHaveVpc"}),
         ({"AvailabilityZones": "us-east-1a,us-east-1b"}, set()),
         (BROUGHT | {"AvailabilityZones": "us-east-1a,us-east-1b"}, {"VpcHasSubnets"}),
+        ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert"}, set()),
+        ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert"} | TRUSTED, set()),
+        ({"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert", "ApiKeepsOldAddress": "true"}, set()),
+        (
+            {"ApiDomainName": "pay.shop.org", "ApiCertificateArn": "arn:cert", "ApiKeepsOldAddress": "true"} | TRUSTED,
+            {"TruststoreIsTheOnlyWay"},
+        ),
+        ({"ApiDomainName": "pay.shop.org"}, {"DomainHasCertificate"}),
+        ({"ApiCertificateArn": "arn:cert"}, {"DomainIsNamed"}),
+        (TRUSTED, {"DomainIsNamed"}),
+        ({"ApiTruststoreVersion": "1"}, {"TruststoreIsNamed"}),
         ({"SnapStart": "On"}, set()),
         ({"SnapStart": "On", "ProvisionedConcurrency": "1"}, {"SnapshotsOrWarmEnvironments"}),
     ],
@@ -140,6 +167,9 @@ def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made
                 return any(holds(operand) for operand in operands)
             case "Fn::And":
                 return all(holds(operand) for operand in operands)
+            case "Fn::Contains":
+                members, value = operands
+                return values[value["Ref"]] in members
             case "Fn::EachMemberEquals":
                 members, value = operands
                 return all(member == value for member in values[members["Ref"]].split(","))
@@ -152,13 +182,85 @@ def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made
     }
 
 
-def test_a_snapshot_brings_its_database_and_its_owner_along() -> None:
-    database = RESOURCES["Database"]["Properties"]
-    absent = {"Ref": "AWS::NoValue"}
-    assert database["SnapshotIdentifier"]["Fn::If"] == ["HasSnapshot", {"Ref": "DatabaseSnapshot"}, absent]
-    for name in ("DatabaseName", "MasterUsername"):
-        assert database[name]["Fn::If"][:2] == ["HasSnapshot", absent]
-    assert database["ManageMasterUserPassword"] is True
+def of_the_database(**given: str) -> dict[str, Any]:
+    """Return the cluster's properties as CloudFormation resolves them with these parameters."""
+    values = {name: str(each.get("Default", "x")) for name, each in TEMPLATE["Parameters"].items()} | given
+
+    def holds(condition: dict[str, Any]) -> bool:
+        [(function, operands)] = condition.items()
+        match function:
+            case "Condition":
+                return holds(TEMPLATE["Conditions"][operands])
+            case "Fn::Equals":
+                return bool(values[operands[0]["Ref"]] == operands[1])
+            case "Fn::Not":
+                return not holds(operands[0])
+            case "Fn::Or":
+                return any(map(holds, operands))
+            case "Fn::And":
+                return all(map(holds, operands))
+        raise AssertionError(f"a condition has {function}")
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, dict) and "Fn::If" in value:
+            name, yes, no = value["Fn::If"]
+            return resolved(yes if holds({"Condition": name}) else no)
+        return values.get(value["Ref"], value["Ref"]) if isinstance(value, dict) and "Ref" in value else value
+
+    properties = {name: resolved(value) for name, value in RESOURCES["Database"]["Properties"].items()}
+    return {name: value for name, value in properties.items() if value != "AWS::NoValue"}
+
+
+BEGINNINGS = (
+    "EngineVersion",
+    "DatabaseName",
+    "MasterUsername",
+    "SnapshotIdentifier",
+    "SourceDBClusterIdentifier",
+    "RestoreToTime",
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({}, {"EngineVersion": "17", "DatabaseName": "payments", "MasterUsername": "payments_owner"}),
+        (SNAPSHOT, {"EngineVersion": "17.7", "SnapshotIdentifier": "arn:snapshot"}),
+        (SOURCE, {"SourceDBClusterIdentifier": "payments-01234567", "RestoreToTime": "2026-01-31T12:00:00Z"}),
+        (
+            SOURCE | {"DatabaseRestoreTime": "latest"},
+            {"SourceDBClusterIdentifier": "payments-01234567", "UseLatestRestorableTime": True},
+        ),
+    ],
+    ids=["new", "from a snapshot", "at a moment", "at the latest moment"],
+)
+def test_the_database_is_new_or_starts_from_what_it_is_restored_from(given: dict[str, str], made: dict[str, Any]) -> None:
+    """What is restored brings its database and its owner along, and RDS refuses both beside it. What CloudFormation's handler
+    sets afterwards is the same in all: the owner's password, IAM authentication, the Data API, backups, protection."""
+    database = of_the_database(**given)
+    beginning = {name: database[name] for name in (*BEGINNINGS, "UseLatestRestorableTime") if name in database}
+    assert beginning == made
+    assert {name: value for name, value in database.items() if name not in beginning} == {
+        name: value for name, value in of_the_database().items() if name not in BEGINNINGS
+    }
+    assert database["ManageMasterUserPassword"] is database["EnableIAMDatabaseAuthentication"] is True
+    assert database["EnableHttpEndpoint"] is database["CopyTagsToSnapshot"] is database["StorageEncrypted"] is True
+
+
+def test_copies_in_another_region_outlive_the_stack_and_expire_with_their_source() -> None:
+    made = {name: each for name, each in RESOURCES.items() if each.get("Condition") == "CopiesBackups"}
+    assert sorted(each["Type"] for each in made.values()) == [
+        "AWS::Backup::BackupPlan",
+        "AWS::Backup::BackupSelection",
+        "AWS::Backup::BackupVault",
+        "AWS::IAM::Role",
+    ]
+    assert made["BackupVault"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    [rule] = made["BackupPlan"]["Properties"]["BackupPlan"]["BackupPlanRule"]
+    [copy] = rule["CopyActions"]
+    assert copy == {"DestinationBackupVaultArn": {"Ref": "BackupCopyVaultArn"}, "Lifecycle": rule["Lifecycle"]}
+    [database] = made["BackupSelection"]["Properties"]["BackupSelection"]["Resources"]
+    assert database in ({"Fn::GetAtt": "Database.DBClusterArn"}, {"Fn::GetAtt": ["Database", "DBClusterArn"]})
 
 
 def test_the_metrics_that_are_watched_are_written() -> None:
@@ -206,14 +308,18 @@ def test_a_function_that_failed_fails_the_command_that_invoked_it(tmp_path: Path
 
 
 def test_the_runbook_finds_what_reconcile_counts_as_exhausted(own_database: Database) -> None:
-    sql, refused = re.findall(r'^SQL="([^"]+)"$', OPERATIONS, re.MULTILINE)
+    sql, refused, *as_owner = re.findall(r'^SQL="([^"]+)"$', OPERATIONS, re.MULTILINE)
     assert query(own_database.service_url, sql) == query(own_database.service_url, refused) == []
+    for statement in as_owner:
+        assert query(own_database.owner_url, statement), statement
     assert "next_attempt_at IS NULL OR" in sql
     assert f"interval '{GATEWAY_KEY_LIFETIME_S // 3600} hours'" in sql
 
 
 def test_a_first_deployment_that_failed_leaves_nothing_that_its_repetition_stumbles_over() -> None:
-    assert {name for name, resource in RESOURCES.items() if resource.get("DeletionPolicy") == "Retain"} == set()
+    kept = {name: resource for name, resource in RESOURCES.items() if resource.get("DeletionPolicy") == "Retain"}
+    assert {name for name, resource in kept.items() if "LogGroupName" in resource["Properties"]} == set()
+    assert kept.keys() == {"KafkaBootstrapLogs"}
     assert RESOURCES["Database"]["Properties"]["DeletionProtection"] == {"Ref": "DatabaseDeletionProtection"}
     assert TEMPLATE["Parameters"]["DatabaseDeletionProtection"]["Default"] == "false"
 
@@ -230,19 +336,24 @@ def test_a_function_without_sams_help_is_not_traced() -> None:
     assert {name for name, properties in of_type("AWS::Lambda::Function").items() if "TracingConfig" in properties} == set()
 
 
-def test_the_proxy_reads_the_secrets_of_its_two_roles_and_no_other() -> None:
+def test_the_proxy_reads_the_secrets_of_its_three_roles_and_no_other() -> None:
     proxy = RESOURCES["DatabaseProxy"]["Properties"]
     assert "DefaultAuthScheme" not in proxy
-    assert [(way["AuthScheme"], way["IAMAuth"]) for way in proxy["Auth"]] == [("SECRETS", "REQUIRED")] * 2
+    assert [(way["AuthScheme"], way["IAMAuth"]) for way in proxy["Auth"]] == [("SECRETS", "REQUIRED")] * 3
     secrets = [way["SecretArn"] for way in proxy["Auth"]]
-    assert secrets == [{"Ref": "ServiceSecret"}, {"Fn::GetAtt": "Database.MasterUserSecret.SecretArn"}]
+    assert secrets == [
+        {"Ref": "ServiceSecret"},
+        {"Ref": "ScheduledSecret"},
+        {"Fn::GetAtt": "Database.MasterUserSecret.SecretArn"},
+    ]
     allowed = [statement for name, statement in statements() if name == "ProxyRole"]
     assert [one["Resource"] for one in allowed if one["Action"] == "secretsmanager:GetSecretValue"] == [secrets]
     assert {one["Action"] for one in allowed} == {"secretsmanager:GetSecretValue", "kms:Decrypt"}
 
 
-def test_only_the_proxy_and_migrate_read_the_services_password() -> None:
-    readers = {name for name, statement in statements() if "ServiceSecret" in json.dumps(statement)}
+@pytest.mark.parametrize("secret", ["ServiceSecret", "ScheduledSecret"])
+def test_only_the_proxy_and_migrate_read_the_roles_passwords(secret: str) -> None:
+    readers = {name for name, statement in statements() if secret in json.dumps(statement)}
     assert readers == {"ProxyRole", "ServiceSecretPolicy"}
     attached = {
         name
@@ -250,6 +361,28 @@ def test_only_the_proxy_and_migrate_read_the_services_password() -> None:
         if "ServiceSecretPolicy" in json.dumps(properties)
     }
     assert attached == {"MigrateFunction"}
+
+
+def test_relay_and_reconcile_alone_may_log_in_as_the_role_whose_connections_no_caller_takes() -> None:
+    functions = of_type("AWS::Serverless::Function")
+    named = {name: each.get("Environment", {}).get("Variables", {}).get("DATABASE_ROLE") for name, each in functions.items()}
+    scheduled = {"RelayFunction", "ReconcileFunction"}
+    assert {name: role for name, role in named.items() if role} == dict.fromkeys(scheduled, "payments_scheduled")
+    assert {name for name, each in functions.items() if "ScheduledPolicy" in json.dumps(each["Policies"])} == scheduled
+    logins = {name for name, statement in statements() if "/payments_scheduled" in json.dumps(statement)}
+    assert logins == {"ScheduledPolicy"}
+    for name in scheduled:
+        # A role that is not made yet, or has no login, must not stop them.
+        assert '"DatabasePolicy"' in json.dumps(functions[name]["Policies"])
+
+
+def test_the_share_of_relay_and_reconcile_is_what_may_run_at_once() -> None:
+    functions = of_type("AWS::Serverless::Function")
+    at_once = [functions[name]["ReservedConcurrentExecutions"]["Fn::If"][1] for name in ("RelayFunction", "ReconcileFunction")]
+    assert sum(at_once) == roles.SCHEDULED
+    pool = RESOURCES["DatabaseProxyTargets"]["Properties"]["ConnectionPoolConfigurationInfo"]
+    assert pool["MaxConnectionsPercent"] == 90, "migrations/roles.py shares out 90 % of max_connections"
+    assert 1 <= pool["ConnectionBorrowTimeout"] < CONNECT_TIMEOUT_S, "the proxy answers before we give the connection up"
 
 
 def test_the_databases_log_is_there_before_rds_makes_one() -> None:
@@ -268,7 +401,8 @@ def test_a_parameter_that_everybody_can_read_takes_no_password(name: str) -> Non
     assert not re.fullmatch(pattern, "postgresql://payments_service:secret@db.example.com:5432/payments")
 
 
-EXAMPLE = re.compile(r"\b(JwtIssuer|JwtAudience|OrderServiceRoleArn|DatabaseUrl|DatabaseOwnerUrl)=([^\s`]+)")
+NAMES = "JwtIssuer|JwtAudience|OrderServiceRoleArn|DatabaseUrl|DatabaseOwnerUrl|DatabaseSnapshot|DatabaseSourceCluster"
+EXAMPLE = re.compile(rf"\b({NAMES})=([^\s`\"]+)")
 
 
 def allowed(name: str, value: str) -> bool:
@@ -277,7 +411,7 @@ def allowed(name: str, value: str) -> bool:
 
 def test_example_values_of_the_pages_are_refused() -> None:
     examples = EXAMPLE.findall(OPERATIONS)
-    assert {name for name, _ in examples} >= {"JwtIssuer", "JwtAudience", "OrderServiceRoleArn", "DatabaseUrl"}
+    assert {name for name, _ in examples} >= {"JwtIssuer", "OrderServiceRoleArn", "DatabaseUrl", "DatabaseSnapshot"}
     assert [(name, value) for name, value in examples if allowed(name, value)] == []
     [described] = re.findall(r"https://\S+", TEMPLATE["Parameters"]["JwtIssuer"]["Description"])
     for issuer in (described, "https://issuer.example.com", "https://example.com/", "https://auth.example", "https://ISSUER"):
@@ -297,6 +431,12 @@ def test_example_values_of_the_pages_are_refused() -> None:
         ("OrderServiceRoleArn", "arn:aws-us-gov:iam::210987654321:role/path/order-service"),
         ("DatabaseEngineVersion", "17"),
         ("DatabaseEngineVersion", "15.10"),
+        ("DatabaseSourceCluster", "payments-01234567"),
+        ("DatabaseSnapshot", "arn:aws:rds:eu-west-1:210987654321:cluster-snapshot:awsbackup:copyjob-0c3f"),
+        ("DatabaseRestoreTime", "2026-11-28T23:59:59Z"),
+        ("DatabaseRestoreTime", "latest"),
+        ("BackupCopyVaultArn", "arn:aws-us-gov:backup:us-gov-west-1:210987654321:backup-vault:payments"),
+        ("BackupCopySchedule", "cron(0 * * * ? *)"),
     ],
 )
 def test_values_of_ones_own_are_taken(name: str, value: str) -> None:
@@ -306,6 +446,13 @@ def test_values_of_ones_own_are_taken(name: str, value: str) -> None:
 def test_the_database_starts_with_a_minor_version_that_rds_still_offers() -> None:
     assert TEMPLATE["Parameters"]["DatabaseEngineVersion"]["Default"] == "17"
     assert not allowed("DatabaseEngineVersion", "14.9")
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-11-28", "2026-11-28T23:59:59", "2026-11-28T23:59:59+01:00", "2026-11-28 23:59:59Z", "now"]
+)
+def test_a_moment_is_in_utc_and_to_the_second(moment: str) -> None:
+    assert not allowed("DatabaseRestoreTime", moment)
 
 
 def test_a_vpc_in_us_east_1_avoids_the_zone_without_proxy_and_brokers() -> None:
@@ -330,3 +477,54 @@ def test_two_stacks_of_an_account_share_no_series() -> None:
             assert each.get("Namespace") != "Payments" or own in each["Dimensions"], name
             assert "Namespace" not in each or each["Dimensions"], f"{name} watches the whole account"
     assert TEXT.count("SEARCH('") == TEXT.count('service=\\"${AWS::StackName}\\"')
+
+
+DIRECT = {
+    "ProcessFunction": ("ProcessDirect", "OrderServiceMayProcess"),
+    "RefundFunction": ("RefundDirect", "OrderServiceMayRefund"),
+}
+
+
+@pytest.mark.parametrize("function", DIRECT)
+def test_the_order_service_has_an_alias_of_its_own_and_no_other(function: str) -> None:
+    alias, permission = DIRECT[function]
+    live = TEMPLATE["Globals"]["Function"]["AutoPublishAlias"]
+    assert live == API_GATEWAYS_ALIAS
+    direct = RESOURCES[alias]["Properties"]
+    assert (direct["Name"], direct["FunctionName"]) == ("direct", {"Ref": function})
+    assert direct["FunctionVersion"] == {"Fn::GetAtt": f"{function}.Version.Version"}
+    assert RESOURCES[alias]["DependsOn"] == f"{function}Alias{live}", (
+        "a canary moves live first, and direct when it has ended well"
+    )
+    assert RESOURCES[permission]["Properties"]["FunctionName"] == {"Ref": alias}
+    assert TEMPLATE["Outputs"][f"{function}Arn"]["Value"] == {"Ref": alias}
+
+
+def test_nobody_else_is_let_in_by_the_template() -> None:
+    """SAM adds API Gateway's permissions on `live`, and those of the schedules."""
+    permissions = {name for name, each in of_type("AWS::Lambda::Permission").items() if each["Action"] == "lambda:InvokeFunction"}
+    assert permissions == {permission for _, permission in DIRECT.values()}
+    assert {name for name, statement in statements() if "lambda:InvokeFunction" in json.dumps(statement)} == set()
+
+
+@pytest.mark.parametrize("function", DIRECT)
+def test_both_aliases_retry_and_keep_what_failed(function: str) -> None:
+    """`live` has what was invoked before there was `direct`."""
+    of_live = RESOURCES[function]["Properties"]["EventInvokeConfig"]
+    of_direct = dict(RESOURCES[f"{DIRECT[function][0]}Invocations"]["Properties"])
+    assert (of_direct.pop("FunctionName"), of_direct.pop("Qualifier")) == ({"Ref": function}, "direct")
+    destination = {"OnFailure": {"Destination": {"Fn::GetAtt": "FailedInvocations.Arn"}}}
+    assert of_direct == {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 21600, "DestinationConfig": destination}
+    of_live_destination = {"OnFailure": {"Type": "SQS"} | destination["OnFailure"]}
+    assert of_live == of_direct | {"DestinationConfig": of_live_destination}
+
+
+@pytest.mark.parametrize("owner", ["", "order-service", "a/b", "IAM/x", "jwt/shop", "jwt/jwt/x", "Zoë", "iam"])
+def test_an_owner_of_direct_invocations_is_taken_and_stored(owner: str) -> None:
+    assert allowed("DirectOwner", owner)
+    assert direct_owner_in({"DIRECT_OWNER": owner})[0] == (owner.removeprefix("jwt/") or "order-service")
+
+
+@pytest.mark.parametrize("owner", ["iam/", "iam/123456789012/role", "jwt/", "jwt/iam/x"])
+def test_the_owner_of_an_iam_principal_is_refused_before_anything_is_made(owner: str) -> None:
+    assert not allowed("DirectOwner", owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chaos import evidence
+from chaos import evidence, restore
 from chaos.crash import SLOT, Crash
 from chaos.crash_points import KINDS, Sweep
 from chaos.defects import MUTANTS
@@ -130,6 +131,27 @@ def test_load_with_kills_repeats_and_outages_leaves_no_contradiction() -> None:
     assert outcome.outages.count.total() >= 1
     assert len(outcome.seen.messages) > len({message.headers["ce_id"] for message in outcome.seen.messages}) > 50
     assert {answer.status for answer in outcome.seen.answers} >= {200, 201, 202, 402, 409, 422}
+
+
+@pytest.mark.usefixtures("_pgbouncer")
+@pytest.mark.parametrize(
+    ("left_out", "sign"),
+    [
+        ({}, ""),
+        ({"enters": False, "takes_back": False}, "which the books do not have"),
+    ],
+    ids=["as written", "with two steps left out"],
+)
+def test_a_database_that_is_restored_to_a_moment_agrees_after_the_documented_steps(left_out: dict[str, Any], sign: str) -> None:
+    outcome = asyncio.run(restore.run(restore.Options("5", stories=30, **left_out), lambda line: None))
+    if sign:
+        assert any(sign in violation for violation in outcome.violations), outcome.violations
+        shutil.rmtree(outcome.folder)
+        return
+    assert not outcome.violations, "\n".join([f"evidence in {outcome.folder}", *outcome.violations])
+    assert outcome.facts["charges taken back"] > 0
+    assert outcome.facts["entered"].keys() >= {"refund"}
+    assert outcome.facts["events lost with the database"] > 0
 
 
 def test_a_call_that_a_kill_tore_out_of_the_ledger_did_not_reach_the_gateway(tmp_path: Path) -> None:

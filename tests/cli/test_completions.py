@@ -34,7 +34,7 @@ def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
     ("words", "offered"),
     [
         (["re"], ["refund", "redrive"]),
-        (["c"], ["capture", "completions"]),
+        (["c"], ["capture", "compare", "completions"]),
         (["list", "--status", "PART"], ["PARTIALLY_REFUNDED"]),
         (["process", "order-1", "--method", "c"], ["credit_card"]),
         (

@@ -23,7 +23,7 @@ from tests.cli.stand import Stand
 from tests.cli.terminal import Payments, new_order
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
-PROCESS = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:ProcessFunction:live"
+PROCESS = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:ProcessFunction:direct"
 TOKEN = "tok_canary"
 QUEUE_URL = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/failed"
 
@@ -191,9 +191,9 @@ def test_what_fails_again_stays_in_the_queue_and_the_next_one_has_its_turn(box: 
         (json.dumps(record()).replace("1999", "1e999"), "Its payload cannot be sent as JSON."),
         (record(function=None), "It does not name the alias of a function."),
         (record(function="ProcessFunction"), "It does not name the alias of a function."),
-        (record(function=PROCESS.removesuffix(":live")), "It does not name the alias of a function."),
-        (record(function=PROCESS.replace(":live", ":$LATEST")), "It does not name the alias of a function."),
-        (record(function=PROCESS.replace(":live", ":7")), "It does not name the alias of a function."),
+        (record(function=PROCESS.removesuffix(":direct")), "It does not name the alias of a function."),
+        (record(function=PROCESS.replace(":direct", ":$LATEST")), "It does not name the alias of a function."),
+        (record(function=PROCESS.replace(":direct", ":7")), "It does not name the alias of a function."),
         (record(function=PROCESS.replace("lambda", "sqs")), "It does not name the alias of a function."),
         (record(function=PROCESS + "\n"), "It does not name the alias of a function."),
         (
@@ -213,6 +213,25 @@ def test_what_is_no_record_of_ours_is_told_and_left(box: Box, body: Any, reason:
     assert told["redriven"], "the run goes on"
     assert len(functions.asked) == 1
     assert box.counts == (1, 0)
+
+
+def test_after_a_restore_the_new_stacks_functions_are_invoked(box: Box) -> None:
+    refund = PROCESS.replace("ProcessFunction", "RefundFunction")
+    box.put(record(order_id="order-1"), record(function=refund, order_id="order-2"))
+    new = PROCESS.replace("ProcessFunction", "new-ProcessFunction")
+    functions, queue = Functions(), box.queue()
+    instead = redrive.replacements([f"{PROCESS}={new}"], queue.owner)
+    pace = redrive.Pace(1000, sleep=lambda _: None)
+    told = [*redrive.redriven(queue, functions, pace, limit=None, dry_run=False, wait_s=0, instead=instead)]
+    assert [name for name, _ in functions.asked] == [new]
+    assert {one["result"] for one in told} == {"redriven", "left_alone"}
+    assert box.counts == (1, 0), "what has no replacement stays, because its own function has the lost database"
+
+
+@pytest.mark.parametrize("pair", ["", PROCESS, f"{PROCESS}=ProcessFunction", f"{PROCESS}={PROCESS.replace(REGION, 'eu-west-1')}"])
+def test_a_replacement_names_two_aliases_of_the_queues_account_and_region(pair: str) -> None:
+    with pytest.raises(redrive.WrongSetup, match="no ARN of an alias"):
+        redrive.replacements([pair], ("aws", REGION, ACCOUNT))
 
 
 def test_a_message_without_a_body_is_no_record() -> None:
@@ -371,7 +390,7 @@ def test_the_command_tells_each_message_and_counts(sqs_and_lambda: Callable[...,
     done, calls, functions = sqs_and_lambda(json.dumps(record()), answered(payment_token=TOKEN))
     assert done.exit_code == 0, done.err
     first, last = done.out.splitlines()
-    assert first.split() == ["redriven", "message-1", "ProcessFunction:live", "order-1", "succeeded"]
+    assert first.split() == ["redriven", "message-1", "ProcessFunction:direct", "order-1", "succeeded"]
     assert last == "1 redriven, 0 still failing, 0 left alone"
     assert calls == ["GetQueueAttributes", "ReceiveMessage", "DeleteMessage", "ReceiveMessage"]
     assert len(functions.asked) == 1
@@ -434,15 +453,26 @@ def test_without_credentials_the_command_says_so(monkeypatch: pytest.MonkeyPatch
     assert "Unable to locate credentials" in done.output
 
 
+@pytest.mark.parametrize("alias", ["live", "prod", "Live", "live2"])
+def test_what_came_through_live_is_sent_through_direct(box: Box, alias: str) -> None:
+    """`live` is API Gateway's alone since there is `direct`. The record of an alias of another name is left as it is."""
+    functions = Functions()
+    box.put(record(function=PROCESS.replace(":direct", f":{alias}")))
+    [told] = box.run(functions)
+    expected = PROCESS if alias == "live" else PROCESS.replace(":direct", f":{alias}")
+    assert (told["result"], told["function"]) == ("redriven", expected)
+    assert [function for function, _ in functions.asked] == [expected]
+    assert box.counts == (0, 0)
+
+
 def test_a_failed_payment_is_carried_out_once_by_the_real_service(box: Box, payments: Payments, data_dir: Path) -> None:
     """The message comes twice, as after a kill: the second invocation is a replay, though the payload has no key."""
     order = new_order()
-    box.put(*[record(order_id=order, payment_token="tok_ok")] * 2, record(order_id=new_order(), operation="unheard-of"))
+    of_before = record(order_id=order, payment_token="tok_ok", function=PROCESS.replace(":direct", ":live"))
+    box.put(record(order_id=order, payment_token="tok_ok"), of_before, record(order_id=new_order(), operation="unheard-of"))
     url = json.loads((data_dir / "run.json").read_text())["url"]
     functions = boto3.client("lambda", region_name=REGION, endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
     told = [(one.get("outcome"), one.get("code"), one.get("replayed")) for one in box.run(functions)]
     assert told == [("succeeded", None, False), ("succeeded", None, True), ("refused", "invalid_request", False)]
-    assert [payment["status"] for payment in payments("list", "--order", order, "--owner", "order-service", "--json").lines] == [
-        "CAPTURED"
-    ]
+    assert [payment["status"] for payment in payments("list", "--order", order, "--json").lines] == ["CAPTURED"]
     assert box.counts == (0, 0)

@@ -55,7 +55,7 @@ WAYS = [at_once, found_later, settled_by_hand]
 
 
 def seen(shop: Shop, payment_id: UUID, scopes: set[str] = {Scope.READ}) -> dict[str, Any]:  # noqa: B006
-    payment, refunds = lookups.find(shop.service, Caller(shop.owner, frozenset(scopes)), "payment_id", str(payment_id))
+    payment, refunds, _ = lookups.find(shop.service, Caller(shop.owner, frozenset(scopes)), "payment_id", str(payment_id))
     return {"decline_code": payment.decline_code, "refunds": [refund.decline_code for refund in refunds]}
 
 

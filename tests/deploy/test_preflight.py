@@ -17,6 +17,7 @@ from deploy import preflight
 from deploy.arguments import read
 from deploy.preflight import SCHEDULED_ENVIRONMENTS, ZONES_WITHOUT_A_SERVICE, Account, report
 from tests.aws.test_template import of_type
+from tests.cases import case
 
 ISSUER = "https://login.shop.org/"
 GOOD = {"JwtIssuer": ISSUER, "JwtAudience": "payments"}
@@ -201,8 +202,9 @@ def test_what_an_earlier_stack_left_is_told(check: Check) -> None:
     logs = boto3.client("logs", region_name="us-east-1")
     logs.create_log_group(logGroupName="/aws/lambda/newer")
     assert check(stack="new") == {}
-    logs.create_log_group(logGroupName="/aws/lambda/new")
-    assert "/aws/lambda/new is left" in check(stack="new")["stack"][0]
+    for group in ("/aws/lambda/new", "/aws/vpc/new"):
+        logs.create_log_group(logGroupName=group)
+        assert f"{group} is left" in check(stack="new")["stack"][-1]
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,52 @@ def test_a_stack_that_takes_no_update_is_told(check: Check, status: str, said: s
     problems = check(fakes={"cloudformation": played}).get("stack", [])
     assert said in "".join(problems)
     assert bool(problems) == bool(said)
+
+
+def issued(status: str = "ISSUED", kind: str = "AMAZON_ISSUED") -> SimpleNamespace:
+    class MissingError(Exception):
+        pass
+
+    def describe_certificate(**asked: str) -> dict[str, Any]:
+        if asked["CertificateArn"].endswith("/none"):
+            raise MissingError
+        names = {"DomainName": "shop.org", "SubjectAlternativeNames": ["*.shop.org"]}
+        return {"Certificate": names | {"Status": status, "Type": kind}}
+
+    exceptions = SimpleNamespace(ResourceNotFoundException=MissingError)
+    return SimpleNamespace(describe_certificate=describe_certificate, exceptions=exceptions)
+
+
+CERTIFICATE = "arn:aws:acm:us-east-1:210987654321:certificate/one"
+OWN_NAME = {"ApiDomainName": "pay.shop.org", "ApiCertificateArn": CERTIFICATE}
+
+
+def test_a_domain_name_that_api_gateway_would_refuse_is_told(check: Check) -> None:
+    s3 = boto3.client("s3", region_name="us-east-1")
+    s3.create_bucket(Bucket="trusted")
+    s3.put_object(Bucket="trusted", Key="authorities.pem", Body=b"")
+    cases: list[tuple[dict[str, str], SimpleNamespace, str]] = [
+        (OWN_NAME, issued(), ""),
+        (OWN_NAME, issued("PENDING_VALIDATION"), "PENDING_VALIDATION"),
+        (OWN_NAME | {"ApiDomainName": "pay.eu.shop.org"}, issued(), "the certificate is for *.shop.org, shop.org"),
+        (OWN_NAME | {"ApiCertificateArn": CERTIFICATE.replace("/one", "/none")}, issued(), "no such certificate"),
+        (OWN_NAME | {"ApiCertificateArn": CERTIFICATE.replace("us-east-1", "eu-west-1")}, issued(), "has to be in us-east-1"),
+        (OWN_NAME, issued(kind="IMPORTED"), ""),
+        (OWN_NAME | {"ApiTruststoreUri": "s3://trusted/authorities.pem"}, issued(kind="IMPORTED"), "this one is IMPORTED"),
+        (OWN_NAME | {"ApiTruststoreUri": "s3://trusted/authorities.pem"}, issued(), ""),
+        (OWN_NAME | {"ApiTruststoreUri": "s3://trusted/other.pem"}, issued(), "no such file"),
+        (OWN_NAME | {"ApiTruststoreUri": "s3://nobodys/authorities.pem"}, issued(), "no such file"),
+        (
+            OWN_NAME | {"ApiTruststoreUri": "s3://trusted/authorities.pem", "ApiTruststoreVersion": "0"},
+            issued(),
+            "no such file of version 0",
+        ),
+    ]
+    for given, acm, said in cases:
+        with case(str(given)):
+            problems = check(fakes={"acm": acm, "s3": s3}, **given).get("domain", [])
+            assert said in "".join(problems)
+            assert bool(problems) == bool(said)
 
 
 def test_what_the_caller_may_not_read_is_told_and_is_no_failure(check: Check) -> None:

@@ -170,16 +170,18 @@ def test_what_cannot_be_done_is_refused_and_not_retried(name: str, functions: Fu
     assert invocation.payload["replayed"] is False
 
 
-def test_the_owner_is_the_functions_and_its_payments_are_looked_up_as_such(functions: Functions) -> None:
+def test_the_owner_is_the_functions_and_no_token_has_its_name_unless_the_operator_says_so(
+    functions: Functions, start: Callable[..., LambdaRuntime]
+) -> None:
     payment = _command("process", functions, _order())["body"]
     path = f"/api/v1/payments/payment/{payment['payment_id']}"
+    sharing = start("lookups", {"DIRECT_OWNER": "jwt/order-service"})
     statuses = [
-        functions("lookups")
-        .invoke(http_event("GET", path, claims={"sub": owner, "scope": "payments/read"}))
-        .payload["statusCode"]
-        for owner in ("order-service", "local")
+        lookups.invoke(http_event("GET", path, claims={"sub": owner, "scope": "payments/read"})).payload["statusCode"]
+        for lookups in (functions("lookups"), sharing)
+        for owner in ("order-service", "local", "jwt/order-service")
     ]
-    assert statuses == [200, 404]
+    assert statuses == [403, 404, 404, 200, 404, 404]
 
 
 UNREACHABLE = {"DATABASE_URL": "postgresql://payments_service:hush@127.0.0.1:9/payments"}

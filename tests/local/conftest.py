@@ -23,6 +23,7 @@ Conditions:
   Both: !And [!Condition HasProxy, !Equals [!Ref KafkaTopic, payments]]
 Globals:
   Function:
+    AutoPublishAlias: live
     Handler: handler.lambda_handler
     Timeout: 5
     Layers: [!Ref SharedLayer, "arn:aws:lambda:eu-central-1:123456789012:layer:insights:1"]

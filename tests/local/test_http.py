@@ -21,15 +21,18 @@ class Functions:
 
     def __init__(self) -> None:
         self.events: list[Any] = []
+        self.arns: list[str | None] = []
         self.later: list[Any] = []
         self.answer = Answer({"statusCode": 200, "body": "{}"})
 
-    async def invoke(self, event: Any, request_id: str | None = None) -> Answer:
+    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None) -> Answer:
         self.events.append(event)
+        self.arns.append(arn)
         return self.answer
 
-    def invoke_later(self, event: Any, request_id: str) -> None:
+    def invoke_later(self, event: Any, request_id: str, arn: str) -> None:
         self.later.append(event)
+        self.arns.append(arn)
 
 
 class Reply:
@@ -59,6 +62,8 @@ def ask(template: Template, functions: Functions, tmp_path: Path) -> Ask:
 
     def ask(method: str, target: str, body: bytes = b"", headers: list[tuple[str, str]] | None = None) -> Reply:
         path, _, query = target.partition("?")
+        names = {name.lower() for name, _ in headers or []}
+        sent_headers = [*([] if "host" in names else [("Host", "127.0.0.1:8001")]), *(headers or [])]
         scope = {
             "type": "http",
             "http_version": "1.1",
@@ -68,7 +73,7 @@ def ask(template: Template, functions: Functions, tmp_path: Path) -> Ask:
             "raw_path": path.encode(),
             "root_path": "",
             "query_string": query.encode(),
-            "headers": [(b"host", b"127.0.0.1:8001"), *((n.lower().encode(), v.encode()) for n, v in headers or [])],
+            "headers": [(n.lower().encode(), v.encode()) for n, v in sent_headers],
             "client": ("127.0.0.9", 4711),
             "server": ("127.0.0.1", 8001),
         }
@@ -246,15 +251,41 @@ def test_cors_is_as_the_template_says(ask: Ask, functions: Functions) -> None:
 INVOKE = "/2015-03-31/functions/{}/invocations"
 
 
+ARN = "arn:aws:lambda:us-east-1:123456789012:function:EchoFunction"
+
+
 @pytest.mark.parametrize(
-    "name", ["echo", "EchoFunction", "EchoFunction:live", "arn:aws:lambda:us-east-1:123456789012:function:EchoFunction"]
+    ("name", "qualifier"),
+    [
+        ("echo", ""),
+        ("EchoFunction", ""),
+        ("EchoFunction:live", ":live"),
+        ("EchoFunction:$LATEST", ":$LATEST"),
+        ("123456789012:function:EchoFunction:7", ":7"),
+        (ARN, ""),
+        (f"{ARN}:direct", ":direct"),
+        ("EchoFunction:direct", ":direct"),
+    ],
 )
-def test_invoke_finds_a_function_by_any_of_its_names(ask: Ask, functions: Functions, name: str) -> None:
+def test_invoke_finds_a_function_by_any_of_its_names(ask: Ask, functions: Functions, name: str, qualifier: str) -> None:
+    """The function sees the ARN by which it was invoked, as on AWS."""
     functions.answer = Answer({"status": "CAPTURED"})
     reply = ask("POST", INVOKE.format(name), b'{"amount": 1}')
     assert (reply.status, reply.json(), functions.events) == (200, {"status": "CAPTURED"}, [{"amount": 1}])
+    assert functions.arns == [ARN + qualifier]
     assert reply.header("x-amz-executed-version") == "$LATEST"
     assert reply.header("x-amz-function-error") is None
+
+
+def test_a_qualifier_may_stand_in_the_query(ask: Ask, functions: Functions) -> None:
+    assert ask("POST", INVOKE.format("echo") + "?Qualifier=direct").status == 200
+    assert (
+        ask("POST", INVOKE.format("echo:direct") + "?Qualifier=direct", headers=[("X-Amz-Invocation-Type", "Event")]).status
+        == 202
+    )
+    assert functions.arns == [f"{ARN}:direct"] * 2
+    reply = ask("POST", INVOKE.format("echo:direct") + "?Qualifier=live")
+    assert (reply.status, reply.header("x-amzn-errortype")) == (400, "InvalidParameterValueException")
 
 
 def test_invoke_says_that_the_function_failed(ask: Ask, functions: Functions) -> None:

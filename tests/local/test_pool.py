@@ -22,6 +22,8 @@ from local.template import Function, Template
 
 pytestmark = pytest.mark.server
 
+ARN = "arn:aws:lambda:us-east-1:123456789012:function:EchoFunction:direct"
+
 
 @asynccontextmanager
 async def pool_of(
@@ -51,7 +53,7 @@ def test_an_event_reaches_the_handler_with_its_context_and_environment(echo: Fun
         assert seen["event"] == {"text": "Grüße\n\ud800"}
         assert seen["context"] == [
             "EchoFunction",
-            "arn:aws:lambda:us-east-1:123456789012:function:EchoFunction",
+            "arn:aws:lambda:us-east-1:123456789012:function:EchoFunction:live",
             256,
             "request-1",
         ]
@@ -166,7 +168,7 @@ def test_an_asynchronous_event_is_tried_again_with_the_same_request_id(
 ) -> None:
     async def test() -> None:
         async with pool_of(echo, tmp_path) as pool:
-            pool.invoke_later({"todo": "raise twice", "file": str(tmp_path / "tries")}, "request-1")
+            pool.invoke_later({"todo": "raise twice", "file": str(tmp_path / "tries")}, "request-1", ARN)
             deadline = time.monotonic() + 10
             while time.monotonic() < deadline and (tmp_path / "function.log").read_text().count("a line") < 3:
                 await asyncio.sleep(0.02)
@@ -183,7 +185,7 @@ def test_an_asynchronous_event_that_keeps_failing_is_given_up_aloud(
     async def test() -> None:
         reports: list[str] = []
         async with pool_of(replace(echo, async_retries=1), tmp_path, reports) as pool:
-            pool.invoke_later({"todo": "raise"}, "request-1")
+            pool.invoke_later({"todo": "raise"}, "request-1", ARN)
             while not any("gave up on event request-1" in report for report in reports):
                 await asyncio.sleep(0.05)
         assert (tmp_path / "function.log").read_text().count("a line of the log, request-1") == 2

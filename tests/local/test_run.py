@@ -162,6 +162,85 @@ def test_boto3_invokes_a_function(shared_run: Run) -> None:
         client.invoke(FunctionName="nobody")
 
 
+def test_a_function_sees_the_name_by_which_it_was_invoked(shared_run: Run) -> None:
+    """API Gateway invokes the template's alias. An order service names another one, in the name or beside it."""
+    client = boto3.client(
+        "lambda",
+        endpoint_url=shared_run.facts()["url"],
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:EchoFunction"
+    assert shared_run.call("/echo", {})["context"][1] == f"{arn}:live"
+    ways: list[tuple[dict[str, str], str]] = [
+        ({"FunctionName": "EchoFunction"}, arn),
+        ({"FunctionName": "EchoFunction:direct"}, f"{arn}:direct"),
+        ({"FunctionName": "EchoFunction", "Qualifier": "direct"}, f"{arn}:direct"),
+        ({"FunctionName": f"{arn}:direct"}, f"{arn}:direct"),
+        ({"FunctionName": "123456789012:function:EchoFunction", "Qualifier": "$LATEST"}, f"{arn}:$LATEST"),
+    ]
+    for named, seen in ways:
+        assert json.load(client.invoke(**named, Payload=b"{}")["Payload"])["context"][1] == seen, named
+
+
+def modes(folder: Path) -> dict[str, str]:
+    """Return the modes of what a run keeps, by path. PostgreSQL looks after what is in its cluster itself."""
+    kept = [folder, *folder.glob("*"), *folder.glob("logs/*"), *folder.glob("postgres/*")]
+    return {str(path.relative_to(folder)): f"{path.stat().st_mode & 0o777:o}" for path in kept}
+
+
+def test_what_a_run_keeps_is_for_its_user_alone(stack: Path, data_dir: Path) -> None:
+    """Also under the widest umask, and also what an earlier run left with other modes."""
+    command = [sys.executable, "-c", "import os, runpy; os.umask(0); runpy.run_module('local', run_name='__main__')"]
+    for earlier in (False, True):
+        if earlier:
+            for path in (data_dir, *data_dir.glob("*"), *data_dir.glob("logs/*")):
+                path.chmod(0o777 if path.is_dir() else 0o666)
+        process = subprocess.Popen(
+            [*command, "--template", str(stack)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(DATA_DIR=str(data_dir)),
+        )
+        try:
+            assert process.stdout
+            assert any("Ready in" in line for line in process.stdout)
+            found = modes(data_dir)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=PATIENCE_S)
+        names = {
+            ".",
+            "lock",
+            "logs",
+            "logs/echo.log",
+            "logs/postgres.log",
+            "postgres",
+            "postgres.json",
+            "broker.json",
+            "run.json",
+        }
+        assert names | ({"logs/echo.log.1"} if earlier else set()) <= found.keys()
+        assert {name: mode for name, mode in found.items() if mode != ("700" if (data_dir / name).is_dir() else "600")} == {}
+        assert {path.stat().st_mode & 0o077 for path in (data_dir / "postgres/cluster").rglob("*")} == {0}
+
+
+@pytest.mark.server
+def test_a_folder_of_many_users_stays_open_to_them(tmp_path: Path) -> None:
+    """Somebody may name /tmp, or a home. What is not ours keeps its mode, and what a link of another's names is not ours."""
+    foreign, elsewhere = tmp_path / "somebody's", tmp_path / "elsewhere"
+    for file in (foreign, elsewhere):
+        file.touch()
+        file.chmod(0o644)
+    (tmp_path / "run.json").symlink_to(elsewhere)
+    tmp_path.chmod(0o755)
+    with data_folder(tmp_path):
+        assert [path.stat().st_mode & 0o777 for path in (tmp_path, foreign, elsewhere)] == [0o755, 0o644, 0o644]
+        assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("lock", "logs")] == [0o600, 0o700]
+
+
 def refused(**variables: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "local"],

@@ -75,7 +75,8 @@ def test_postgres_keeps_its_books_over_a_kill_and_a_second_start(postgres: Embed
 def test_postgres_lets_nobody_in_without_the_password(postgres: EmbeddedPostgres) -> None:
     with pytest.raises(Exception, match="password authentication failed"):
         ask(postgres.url.replace(postgres.state["owner_password"], "guessed"), "SELECT 1")
-    ask(postgres.url, "CREATE ROLE payments_service LOGIN")
+    for role in ("payments_service", "payments_scheduled"):
+        ask(postgres.url, f"CREATE ROLE {role} LOGIN")
     with pytest.raises(Exception, match="password authentication failed"):
         ask(postgres.service_url, "SELECT 1")
     postgres.allow_service()

@@ -24,8 +24,10 @@ RETRY_S = 1.2
 
 
 class Context:
-    function_name, function_version, memory_limit_in_mb = "story", "1", 512
-    invoked_function_arn, aws_request_id = "arn:aws:lambda:eu-central-1:123456789012:function:story", "story-1"
+    function_name, function_version, memory_limit_in_mb, aws_request_id = "story", "1", 512, "story-1"
+
+    def __init__(self, alias: str) -> None:
+        self.invoked_function_arn = f"arn:aws:lambda:eu-central-1:123456789012:function:story:{alias}"
 
     def get_remaining_time_in_millis(self) -> int:
         return 20_000
@@ -42,7 +44,7 @@ def handler(function: str) -> Callable[[Any, Any], Any]:
 
 
 def invoke(function: str, event: Any) -> Any:
-    return handler(function)(event, Context())
+    return handler(function)(event, Context("live" if "requestContext" in event else "direct"))
 
 
 def http(function: str, method: str, route: str, body: Any = None, *, key: str | None = None, **names: str) -> tuple[int, Any]:

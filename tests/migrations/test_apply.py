@@ -59,7 +59,7 @@ def tables(url: str) -> set[object]:
     return {name for (name,) in rows} - {"schema_migrations"}
 
 
-ALL_TABLES = {"payments", "refunds", "operations", "payment_status_history", "outbox"}
+ALL_TABLES = {"payments", "refunds", "operations", "payment_status_history", "outbox", "outbox_closed"}
 
 
 def test_each_migration_is_applied_once(empty_database: str) -> None:
@@ -203,7 +203,7 @@ def test_the_services_role_gets_the_password_of_its_secret(postgres: Postgres, e
         with pytest.raises(DatabaseError):  # without a password in the call the role keeps its own
             query(postgres.service_url, "SELECT 1")
     finally:  # the other tests log in with this password
-        migrate(empty_database, MIGRATIONS, service_password=password)
+        migrate(empty_database, MIGRATIONS, passwords={"payments_service": password})
     assert query(postgres.service_url, "SELECT current_user") == [["payments_service"]]
 
 

@@ -53,6 +53,7 @@ def run(broker: Broker) -> Run:
         environment = {
             "PATH": os.environ["PATH"],
             "DATABASE_URL": database.service_url,
+            "DATABASE_ROLE": "payments_scheduled",  # of relay and reconcile; here every function shows that it has the rights
             "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "KAFKA_TOPIC": topic,
             "GATEWAY_DELAY_MS": "0-0",
@@ -155,8 +156,10 @@ def told_on(broker: Broker, topic: str) -> dict[str, int]:
 
 
 def overnight(database: Database, state: dict[str, list[str]]) -> None:
-    """The authorization runs out, and the broker has lost the payment's events."""
+    """The authorization runs out, the broker has lost the payment's events, and on the new schema a week has ended."""
     books = Books(database.owner_url)
+    if books.query("SELECT FROM pg_proc WHERE proname = 'turn_outbox'"):
+        assert books.query("SELECT turn_outbox(7, 0)") == [[1]]
     books.query("UPDATE payments SET capture_before = now() WHERE payment_id = :id", id=state["expiring"][0])
     books.query("UPDATE outbox SET published_at = NULL, lease_until = now() WHERE payment_id = :id", id=state["paid"][0])
 

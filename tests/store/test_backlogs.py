@@ -1,7 +1,8 @@
 """Long queues behind the statistics of short ones: relay, settle, reconcile and expiry read the rows they act on, and few others.
 
 In normal life nothing waits, so PostgreSQL's statistics say so. After an outage it plans with them until the next ANALYZE. We
-count the rows that each statement really reads; a plan that looks harmless for one row may read a million.
+count the rows that each statement really reads; a plan that looks harmless for one row may read a million. A week's end lies in
+the middle of the outage, so each payment's first event is in a closed table.
 """
 
 from __future__ import annotations
@@ -62,8 +63,12 @@ INSERT INTO operations (operation_id, owner, kind, payment_id, amount_minor, req
 SELECT gen_random_uuid(), 'shop', 'refund', payment_id, 1, 'h', 'up-' || payment_id, 7, now(), now() - interval '2 days'
 FROM payments WHERE status = 'CAPTURED';
 INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until)
-SELECT gen_random_uuid(), payment_id, s, 'payment.successful', '{{}}', now(), now() - interval '1 minute'
-FROM payments, generate_series(1, 2) s WHERE status = 'CAPTURED';
+SELECT gen_random_uuid(), payment_id, 1, 'payment.successful', '{{}}', now(), now() - interval '2 minutes'
+FROM payments WHERE status = 'CAPTURED';
+SELECT turn_outbox(7, 0);
+INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until)
+SELECT gen_random_uuid(), payment_id, 2, 'payment.successful', '{{}}', now(), now() - interval '1 minute'
+FROM payments WHERE status = 'CAPTURED';
 ALTER TABLE payments ENABLE TRIGGER USER
 """
 
@@ -121,7 +126,6 @@ def statements(connection: Connection) -> dict[str, tuple[Bound, int]]:
     return {
         "relay, claim": (outbox.CLAIM_UNPUBLISHED(limit=LIMIT, lease_s=15.0, from_time=outbox.EPOCH, followers=50), 2 * LIMIT),
         "relay, mark": (outbox.MARK_PUBLISHED(ids=events), LIMIT),
-        "relay, prune": (outbox.PRUNE(days=7, limit=LIMIT), LIMIT),
         "settle": (settlement.SETTLE(after, **settle, event_sequence=3), 1),
         "settle, give back": (
             settlement.GIVE_BACK(operation_id=operation_id, attempt=1, recorded={}, schedule_s=[30.0]), 1,

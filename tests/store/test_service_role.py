@@ -1,13 +1,18 @@
-"""The role that the functions connect as can do its work and nothing else."""
+"""The roles that the functions connect as can do their work and nothing else."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pg8000.native
 import pytest
 from pg8000.exceptions import DatabaseError
 
+from local.servers import connect
 from tests.cases import case
-from tests.servers import Postgres
+from tests.servers import Database, Postgres
 
 TABLES = ("payments", "refunds", "operations", "payment_status_history", "outbox")
 
@@ -54,6 +59,17 @@ FORBIDDEN = [
 ]
 
 
+@pytest.fixture(params=["payments_service", "payments_scheduled"])
+def service(request: pytest.FixtureRequest, database: Database) -> Iterator[pg8000.native.Connection]:
+    """A connection of each role that functions log in as."""
+    url = urlsplit(database.service_url)
+    with contextlib.closing(
+        connect(url._replace(netloc=url.netloc.replace(str(url.username), request.param)).geturl())
+    ) as opened:
+        assert opened.run("SELECT current_user") == [[request.param]]
+        yield opened
+
+
 def test_the_services_role_may_not(service: pg8000.native.Connection) -> None:
     for sql in FORBIDDEN:
         with case(sql):
@@ -67,7 +83,7 @@ def test_the_services_role_reads_every_table(service: pg8000.native.Connection, 
     service.run(f"SELECT * FROM {table} LIMIT 1")
 
 
-def test_the_services_role_prunes_the_outbox(service: pg8000.native.Connection) -> None:
+def test_the_services_role_deletes_events_as_the_last_release_does(service: pg8000.native.Connection) -> None:
     service.run("BEGIN")
     service.run("DELETE FROM outbox")
     service.run("ROLLBACK")
@@ -87,3 +103,17 @@ def test_the_role_has_no_attribute_but_login(postgres: Postgres, owner: pg8000.n
         " WHERE rolname = 'payments_service'"
     ) == [[True, False, False, False, False, False]]
     assert owner.run("SELECT 1 FROM pg_auth_members WHERE member = 'payments_service'::regrole") == []
+
+
+def test_the_role_of_relay_and_reconcile_has_the_services_rights_and_none_of_its_own(
+    postgres: Postgres, owner: pg8000.native.Connection
+) -> None:
+    assert owner.run(
+        "SELECT rolcanlogin, rolinherit, rolconnlimit, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls"
+        " FROM pg_roles WHERE rolname = 'payments_scheduled'"
+    ) == [[True, True, -1, False, False, False, False, False]]
+    assert owner.run(
+        "SELECT roleid::regrole::text, admin_option FROM pg_auth_members WHERE member = 'payments_scheduled'::regrole"
+    ) == [["payments_service", False]]
+    assert owner.run("SELECT 1 FROM pg_class WHERE relacl::text LIKE '%payments_scheduled%'") == []
+    assert owner.run("SELECT 1 FROM pg_shdepend WHERE refobjid = 'payments_scheduled'::regrole AND deptype IN ('o', 'a')") == []

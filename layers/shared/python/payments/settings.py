@@ -10,6 +10,9 @@ GATEWAY_KEY_LIFETIME_S = 23 * 3600
 """Gateways remember an idempotency key for 24 h. After that, the same request would be a second charge. So reconcile never calls
 the gateway for an older operation, however long it was kept from its work; it counts the operation as exhausted."""
 
+IAM = "iam/"
+"""The owners of IAM's principals begin with this, and no others."""
+
 TEN_YEARS_S = 315_360_000
 """No wait and no window here is as long. A larger number is a mistake of the unit."""
 
@@ -22,6 +25,7 @@ class SettingsError(ValueError):
 class Settings:
     database_url: str
     database_auth: str
+    database_role: str
     kafka_bootstrap_servers: tuple[str, ...]
     kafka_auth: str
     kafka_topic: str
@@ -40,6 +44,18 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def direct_owner_in(environment: Mapping[str, str] = os.environ) -> tuple[str, bool]:
+    """Return the owner of direct invocations, as stored, and whether it is also the subject of a token (`jwt/SUBJECT`).
+
+    Raises SettingsError.
+    """
+    named = environment.get("DIRECT_OWNER") or "order-service"
+    owner = named.removeprefix("jwt/")
+    if not owner or owner.startswith(IAM):
+        raise SettingsError(f"DIRECT_OWNER must be a name that does not begin with {IAM}, or jwt/ and the subject of a token")
+    return owner, owner != named
 
 
 def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -82,6 +98,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         database_url=required("DATABASE_URL"),
         database_auth=auth("DATABASE_AUTH", "url"),
+        database_role=environment.get("DATABASE_ROLE") or "",
         kafka_bootstrap_servers=brokers,
         kafka_auth=auth("KAFKA_AUTH", "none"),
         kafka_topic=environment.get("KAFKA_TOPIC") or "payments",
@@ -89,7 +106,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         gateway_delay_ms=(delay_ms[0], delay_ms[-1]),
         gateway_seed=environment.get("GATEWAY_SEED") or "payments",
         gateway_lost_reply_rate=number("GATEWAY_LOST_REPLY_RATE", "0", 1),
-        direct_owner=environment.get("DIRECT_OWNER") or "order-service",
+        direct_owner=direct_owner_in(environment)[0],
         retry_schedule_s=schedule_s,
         capture_window=timedelta(seconds=number("CAPTURE_WINDOW_S", "604800", TEN_YEARS_S)),
     )

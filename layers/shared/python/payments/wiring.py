@@ -25,7 +25,7 @@ def publisher(**options: Any) -> KafkaPublisher:
 def service() -> Service:
     configured = settings()
     return Service(
-        db=Database.at(configured.database_url, password_by(configured.database_auth)),
+        db=Database.at(configured.database_url, password_by(configured.database_auth), configured.database_role),
         gateway=SimulatedGateway(
             success_rate=configured.gateway_success_rate,
             delay_ms=configured.gateway_delay_ms,

@@ -1,7 +1,7 @@
 """The caller and its owner, from API Gateway's authorizer or the function's own configuration; never from a body or a header.
 
-A client that may invoke a function directly could send an event that looks like API Gateway's, with claims of its choice. Give
-that permission to the order service's role alone (SECURITY.md).
+Owners are stored without saying where they came from, so the three kinds must not meet: IAM's begin with `iam/`, the configured
+one is none of these, and a token whose subject is one of the others is refused (docs/adr/025).
 """
 
 import os
@@ -9,8 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from payments import telemetry
 from payments.domain.errors import Forbidden, Unauthenticated
 from payments.domain.scopes import Scope
+from payments.settings import IAM, direct_owner_in
+
+API_GATEWAYS_ALIAS = "live"
+"""The AutoPublishAlias of template.yaml. API Gateway invokes it, and nobody else may."""
 
 ALL_BUT_ADMIN = frozenset[str](set(Scope) - {Scope.ADMIN})
 
@@ -33,7 +38,9 @@ class Caller:
 
 
 def caller_of(event: Mapping[str, Any]) -> Caller:
-    """Return the caller that the authorizer of an HTTP API event (payload 2.0) names. Raises Unauthenticated without one.
+    """Return the caller that the authorizer of an HTTP API event (payload 2.0) names.
+
+    Raises Unauthenticated without one, and Forbidden for a token whose subject is the name of another kind of caller.
 
     With a JWT authorizer the owner is the claim `sub`: the client of a client-credentials token, or a person. With an IAM
     authorizer the owner is the role (or user), for all its sessions alike. IAM's policy has decided which routes the role may
@@ -49,17 +56,30 @@ def caller_of(event: Mapping[str, Any]) -> Caller:
             raise Unauthenticated("The IAM authorizer names no principal.")
         if principal.startswith("assumed-role/"):
             principal = principal.rpartition("/")[0]
-        return Caller(f"iam/{account}/{principal}", ALL_BUT_ADMIN)
+        return Caller(f"{IAM}{account}/{principal}", ALL_BUT_ADMIN)
     claims = (authorizer.get("jwt") or {}).get("claims") or {}
     owner = claims.get("sub")
     if not isinstance(owner, str) or not owner:
         raise Unauthenticated("Send a bearer token that names a subject.")
+    direct_owner, is_subject = direct_owner_in()
+    # PostgreSQL compares owners as they are, so we do: no case, normal form or white space makes two of them one.
+    if owner.startswith(IAM) or (owner == direct_owner and not is_subject):
+        telemetry.logger.warning("a token's subject is the owner of direct invocations or of an IAM principal")
+        raise Forbidden("The token's subject is reserved: its payments are another kind of caller's.")
     # API Gateway passes `scope` on as issued: words divided by spaces, or (from `scp` lists) in square brackets.
     words = str(claims.get("scope") or claims.get("scp") or "").strip("[]").replace(",", " ").split()
     return Caller(owner, frozenset(words))
 
 
-def is_http(event: Any) -> bool:
-    """Return whether API Gateway sent the event. Only its events have a request context with an HTTP request."""
-    context = event.get("requestContext") if isinstance(event, dict) else None
-    return isinstance(context, dict) and isinstance(context.get("http"), dict)
+def is_http(event: Any, context: Any) -> bool:
+    """Return whether API Gateway sent the event. Whoever may invoke the function could write one like it, with any claims.
+
+    So the alias decides, which Lambda writes into the context. Raises Forbidden for another event through API Gateway's alias.
+    """
+    request = event.get("requestContext") if isinstance(event, dict) else None
+    looks_like_http = isinstance(request, dict) and isinstance(request.get("http"), dict)
+    # arn:aws:lambda:eu-central-1:123456789012:function:NAME, and :ALIAS or :VERSION if the caller named one
+    is_gateways = context.invoked_function_arn.split(":")[7:] == [API_GATEWAYS_ALIAS]
+    if is_gateways and not looks_like_http:
+        raise Forbidden(f"The alias {API_GATEWAYS_ALIAS} is API Gateway's. Invoke the alias direct.")
+    return looks_like_http and (is_gateways or os.environ.get("AWS_SAM_LOCAL") == "true")  # `sam local` has no aliases.

@@ -76,8 +76,8 @@ def _refused(
     once = known or (told["operation"] or "", told["idempotency_key"] or instead)
     reply = reply_to_error(error, context.aws_request_id)
     refusal = refusal_event(_event_id(owner, once), told | reply.body, service.clock())
-    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):
-        mark(publish([refusal], service), service)
+    if written := outbox.write(service.db, refusal, PUBLISH_LEASE_S):
+        mark(publish([written], service), service)
     return {"outcome": "refused", "status": reply.status, "replayed": False, "body": reply.body}
 
 

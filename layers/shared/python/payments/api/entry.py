@@ -1,4 +1,4 @@
-"""The entry of the functions that serve commands: an event is an HTTP request, or else a direct invocation."""
+"""The entry of the functions that serve commands: API Gateway's alias brings HTTP requests, any other way direct invocations."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +23,7 @@ def command_handler(function: str, service: Callable[[], Service], direct_owner:
 
     @instrumented
     def handle(event: Any, context: Any) -> Any:
-        if is_http(event):
+        if is_http(event, context):
             return http()(event, context)
         return direct.invoke(event, context, service(), direct_owner(), function)
 

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from payments.broker.kafka import KafkaPublisher
-from payments.store.connection import Database, Statement
+from payments.store.connection import PING, Database
 
 logger = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 1.5
 """A load balancer waits a few seconds for a health check. A broker that takes longer than this is not healthy."""
-
-PING = Statement("SELECT 1")
 
 
 def deep_checks(db: Database, publisher: KafkaPublisher) -> dict[str, dict[str, Any]]:

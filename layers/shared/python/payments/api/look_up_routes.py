@@ -1,7 +1,7 @@
 """The routes of look-ups and health."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -11,13 +11,15 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from payments import __version__
 from payments.api import lookups
 from payments.api.answers import Reply
+from payments.api.callers import Caller
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, response_of
 from payments.api.health import deep_checks
 from payments.broker.kafka import KafkaPublisher
 from payments.commands.fields import Text64, rule
 from payments.commands.service import Service
-from payments.domain.events import payment_body, rfc3339
-from payments.domain.payment import PaymentName, PaymentStatus
+from payments.domain.events import payment_body, refund_body, rfc3339
+from payments.domain.payment import Payment, PaymentName, PaymentStatus
+from payments.domain.refund import Refund
 from payments.domain.scopes import Scope
 from payments.store.lookups import ListFilter
 
@@ -41,15 +43,22 @@ InCalendar = AfterValidator(rule(lookups.in_calendar, "calendar", "must lie betw
 Moment = Annotated[AwareDatetime, RFC3339, InCalendar]
 
 
-class ListQuery(BaseModel):
+class PageQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before")] = None
+
+
+class ListQuery(PageQuery):
     order_id: Text64 | None = None
     status: PaymentStatus | None = None
     created_from: Annotated[Moment | None, Field(description="Inclusive")] = None
     created_to: Annotated[Moment | None, Field(description="Exclusive")] = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before")] = None
+
+
+def _page(data: list[dict[str, Any]], next_cursor: str | None) -> Response:
+    return response_of(Reply(200, {"data": data, "has_more": next_cursor is not None, "next_cursor": next_cursor}))
 
 
 def lookups_router(service: Callable[[], Service]) -> APIRouter:
@@ -57,8 +66,10 @@ def lookups_router(service: Callable[[], Service]) -> APIRouter:
 
     def found(request: Request, name: PaymentName, value: str) -> Response:
         caller = caller_with(request, Scope.READ)
-        payment, refunds = lookups.find(service(), caller, name, value)
-        return response_of(Reply(200, payment_body(payment, refunds=refunds, confidential=caller.sees_all)))
+        return response_of(Reply(200, body(caller, *lookups.find(service(), caller, name, value))))
+
+    def body(caller: Caller, payment: Payment, refunds: list[Refund], has_more: bool) -> dict[str, Any]:
+        return payment_body(payment, refunds=refunds, confidential=caller.sees_all) | {"has_more_refunds": has_more}
 
     @router.get("/payment/{payment_id}", operation_id="get_payment")
     async def by_id(request: Request, payment_id: str) -> Response:
@@ -72,21 +83,25 @@ def lookups_router(service: Callable[[], Service]) -> APIRouter:
     async def by_transaction(request: Request, transaction_id: str) -> Response:
         return found(request, "transaction_id", transaction_id)
 
-    @router.get("/payment/{payment_id}/history", operation_id="get_history")
-    async def history(request: Request, payment_id: str) -> Response:
+    @router.get("/payment/{payment_id}/refunds", operation_id="get_refunds")
+    async def refunds(request: Request, payment_id: str, query: Annotated[PageQuery, Query()]) -> Response:
         caller = caller_with(request, Scope.READ)
-        changes = lookups.history(service(), caller, payment_id)
-        data = [{"from": c.from_status, "to": c.to_status, "at": rfc3339(c.at), "reason": c.reason} for c in changes]
-        return response_of(Reply(200, {"data": data}))
+        page = lookups.refunds(service(), caller, payment_id, query.cursor, query.limit)
+        return _page([refund_body(refund, confidential=caller.sees_all) for refund in page.data], page.next_cursor)
+
+    @router.get("/payment/{payment_id}/history", operation_id="get_history")
+    async def history(request: Request, payment_id: str, query: Annotated[PageQuery, Query()]) -> Response:
+        caller = caller_with(request, Scope.READ)
+        page = lookups.history(service(), caller, payment_id, query.cursor, query.limit)
+        data = [{"from": c.from_status, "to": c.to_status, "at": rfc3339(c.at), "reason": c.reason} for c in page.data]
+        return _page(data, page.next_cursor)
 
     @router.get("", operation_id="list_payments")
     async def listed(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
         caller = caller_with(request, Scope.READ)
         which = ListFilter(**query.model_dump(exclude={"limit", "cursor"}))
         page = lookups.list_payments(service(), caller, which, query.cursor, query.limit)
-        data = [payment_body(p, refunds=refunds, confidential=caller.sees_all) for p, refunds in page.payments]
-        body = {"data": data, "has_more": page.next_cursor is not None, "next_cursor": page.next_cursor}
-        return response_of(Reply(200, body))
+        return _page([body(caller, *found) for found in page.data], page.next_cursor)
 
     return router
 

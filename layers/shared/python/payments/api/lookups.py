@@ -1,10 +1,12 @@
-"""Look payments up: by id, order or transaction, their history, and lists."""
+"""Look payments up: by id, order or transaction, their refunds, their history, and lists. Every answer is bounded."""
 
 import base64
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from payments.api.callers import Caller
@@ -14,52 +16,79 @@ from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
 from payments.domain.text import is_plain
 from payments.store import lookups as store
-from payments.store.lookups import ListFilter, StatusChange
+from payments.store.lookups import ListFilter
 
 MAX_ID_CHARACTERS = 255
 
-Found = tuple[Payment, list[Refund]]
+REFUNDS_SHOWN, REFUNDS_LISTED = 20, 5
+"""A payment comes with so many of its newest refunds; in a list with fewer, so that a page stays below the 6 MB that Lambda
+returns. A payment's texts come from a body of 16 KB, and Lambda's JSON of our JSON at most doubles them: 35 KB. A refund with
+its reason of 500 characters takes 2.5 KB. So 100 payments take 4.8 MB."""
 
+START = datetime.fromtimestamp(0, UTC), UUID(int=0)
+VERSIONS = range(2**31)
 
-def find(service: Service, caller: Caller, name: PaymentName, value: str) -> Found:
-    """Return a payment and its refunds. An order's payment is its live one, else its latest.
-
-    Raises PaymentNotFound, also for a value that no payment can have.
-    """
-    searched = _searched(name, value)
-    payment = store.find_payment(service.db, _visible(caller), name, searched) if searched is not None else None
-    if payment is None:
-        raise PaymentNotFound(f"You have no payment with this {name}.")
-    # Only a captured payment can have refunds, so the others save the second statement.
-    refunds = store.refunds_of(service.db, [payment.payment_id]) if payment.captured_minor else {}
-    return payment, refunds.get(payment.payment_id, [])
-
-
-def history(service: Service, caller: Caller, payment_id: str) -> list[StatusChange]:
-    """Return the payment's status changes, oldest first. Raises PaymentNotFound."""
-    payment, _ = find(service, caller, "payment_id", payment_id)
-    return store.history_of(service.db, payment.payment_id)
+Found = tuple[Payment, list[Refund], bool]
+"""A payment, its newest refunds (oldest first), and whether it has older ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`next_cursor` is None on the last page."""
+    """Payments with their refunds (Found), refunds or status changes. `next_cursor` is None on the last page."""
 
-    payments: list[Found]
+    data: list[Any]
     next_cursor: str | None
+
+
+def find(service: Service, caller: Caller, name: PaymentName, value: str) -> Found:
+    """Return a payment with its newest refunds. An order's payment is its live one, else its latest.
+
+    Raises PaymentNotFound, also for a value that no payment can have.
+    """
+    return _with_refunds(service, [_payment(service, caller, name, value)], REFUNDS_SHOWN)[0]
+
+
+def _payment(service: Service, caller: Caller, name: PaymentName, value: str) -> Payment:
+    searched = _searched(name, value)
+    payment = store.find_payment(service.db, _visible(caller), name, searched) if searched is not None else None
+    if payment is None:
+        raise PaymentNotFound(f"You have no payment with this {name}.")
+    return payment
+
+
+def _with_refunds(service: Service, payments: list[Payment], shown: int) -> list[Found]:
+    # Only a captured payment can have refunds, so the others save the statement.
+    captured = [payment.payment_id for payment in payments if payment.captured_minor]
+    refunds = store.newest_refunds(service.db, captured, shown + 1)
+    found = [(payment, refunds.get(payment.payment_id, [])) for payment in payments]
+    return [(payment, newest[-shown:], len(newest) > shown) for payment, newest in found]
+
+
+def refunds(service: Service, caller: Caller, payment_id: str, cursor: str | None, limit: int) -> Page:
+    """Return a page of the payment's refunds, oldest first. Raises PaymentNotFound, and InvalidRequest for a foreign cursor."""
+    payment = _payment(service, caller, "payment_id", payment_id)
+    after = _position(cursor, _place, payment.payment_id.hex) or START
+    rows = store.refunds_after(service.db, payment.payment_id, after, limit + 1)
+    return _page(rows, limit, lambda last: (last.payment_id.hex, last.created_at.isoformat(), last.refund_id.hex))
+
+
+def history(service: Service, caller: Caller, payment_id: str, cursor: str | None, limit: int) -> Page:
+    """Return a page of the payment's status changes, oldest first. Raises PaymentNotFound, and InvalidRequest for a foreign
+    cursor."""
+    payment = _payment(service, caller, "payment_id", payment_id)
+    after = _position(cursor, VERSIONS.__getitem__, payment.payment_id.hex) or 0
+    rows = store.history_after(service.db, payment.payment_id, after, limit + 1)
+    return _page(rows, limit, lambda last: (payment.payment_id.hex, last.version))
 
 
 def list_payments(service: Service, caller: Caller, which: ListFilter, cursor: str | None, limit: int) -> Page:
     """Return a page of payments, newest first. Raises InvalidRequest for a cursor that no page has given out."""
-    if cursor is not None:
-        which = replace(which, after=_position(cursor))
+    which = replace(which, after=_position(cursor, _place))
     if which.order_id is not None and _searched("order_id", which.order_id) is None:
         return Page([], None)
-    rows = store.list_payments(service.db, _visible(caller), which, limit + 1)  # One row more says whether there is a next page.
-    page = rows[:limit]
-    refunds = store.refunds_of(service.db, [payment.payment_id for payment in page if payment.captured_minor])
-    next_cursor = _cursor(page[-1]) if len(rows) > limit else None
-    return Page([(payment, refunds.get(payment.payment_id, [])) for payment in page], next_cursor)
+    rows = store.list_payments(service.db, _visible(caller), which, limit + 1)
+    page = _page(rows, limit, lambda last: (last.created_at.isoformat(), last.payment_id.hex))
+    return Page(_with_refunds(service, page.data, REFUNDS_LISTED), page.next_cursor)
 
 
 def _visible(caller: Caller) -> str | None:
@@ -77,18 +106,31 @@ def _searched(name: PaymentName, value: str) -> UUID | str | None:
     return value if len(value) <= MAX_ID_CHARACTERS and is_plain(value) else None
 
 
-def _cursor(payment: Payment) -> str:
-    position = json.dumps([payment.created_at.isoformat(), payment.payment_id.hex])
-    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+def _page(rows: list[Any], limit: int, position: Callable[[Any], tuple[object, ...]]) -> Page:
+    """Return the first `limit` rows. One row more than these says that there is a next page, and `position` where it begins."""
+    if len(rows) <= limit:
+        return Page(rows, None)
+    text = json.dumps(position(rows[limit - 1]))
+    return Page(rows[:limit], base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
 
 
-def _position(cursor: str) -> tuple[datetime, UUID]:
-    with suppress(ValueError, TypeError, AttributeError):
-        at, payment_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        position = datetime.fromisoformat(at), UUID(payment_id)
-        if position[0].tzinfo is not None and in_calendar(position[0]):
-            return position
+def _position(cursor: str | None, read: Callable[..., Any], *of: str) -> Any:
+    """Return the position in the cursor, as `read` makes it of the parts that follow `of`. Raises InvalidRequest if the cursor
+    is not of this list."""
+    if cursor is None:
+        return None
+    with suppress(ValueError, TypeError, AttributeError, LookupError):
+        parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if isinstance(parts, list) and parts[: len(of)] == list(of):
+            return read(*parts[len(of) :])
     raise InvalidRequest("Start the list again without a cursor.", ("query.cursor", "must be a next_cursor of this list"))
+
+
+def _place(at: str, id_: str) -> tuple[datetime, UUID]:
+    moment = datetime.fromisoformat(at)
+    if moment.tzinfo is None or not in_calendar(moment):
+        raise ValueError(at)
+    return moment, UUID(id_)
 
 
 def in_calendar(moment: datetime) -> bool:

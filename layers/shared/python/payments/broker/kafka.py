@@ -31,10 +31,11 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 }
 
 
-BACK_OFF_S = (3.0, 24.0)
-"""After a batch without any acknowledgement we leave the broker alone: at first for 3 s, and for twice as long each time, so that
-an outage costs one caller in a while 2 s. The longest pause ends well before the relay's next run begins. A broker that
-acknowledged a part of the batch is up: one dead partition does not hold up the others."""
+LONGEST_PAUSE_S = 300.0
+"""After a batch without any acknowledgement callers leave the broker alone: at first for 3 s, and for four times as long each
+time, so that an outage costs a caller in a while 2 s. What they leave is the work of the relay, which tries at each run, because
+no one waits for it. An acknowledgement does not begin anew, because of two partitions one may be dead: only a failure does that
+comes long after the last one. A broker that acknowledged a part of a batch is up."""
 
 
 class KafkaPublisher:
@@ -63,8 +64,6 @@ class KafkaPublisher:
         """Send in the order given. Returns the ids that were acknowledged within `timeout_s` seconds. Does not raise."""
         deadline = time.monotonic() + timeout_s
         acknowledged, sent, failures = set[UUID](), list[tuple[UUID, Any]](), list[Exception]()
-        if self.backs_off():
-            return acknowledged
         for event in events:
             if time.monotonic() > deadline:
                 break  # A partition without a leader holds up each send for max_block_ms.
@@ -89,11 +88,11 @@ class KafkaPublisher:
             # duplicate has the same event_id.
             logger.warning("the broker did not acknowledge: %s", type(failures[0]).__name__, extra={"events": len(failures)})
             self.close(back_off=not acknowledged)
-        self._pause_s = 0.0 if acknowledged else self._pause_s
         return acknowledged
 
     def backs_off(self) -> bool:
-        return self._producer is None and time.monotonic() < self._ready_at
+        # The monotonic clock of a function that is frozen between two events may stand still. This one may be set back.
+        return self._producer is None and 0 < self._ready_at - time.time() <= self._pause_s
 
     def check(self, timeout_s: float) -> None:
         """Request the topic's metadata. Raises when no answer comes in time or the topic is missing."""
@@ -113,8 +112,10 @@ class KafkaPublisher:
     def close(self, *, back_off: bool = True) -> None:
         with self._lock:
             producer, self._producer = self._producer, None
-            self._pause_s = min(max(2 * self._pause_s, BACK_OFF_S[0]), BACK_OFF_S[1]) if back_off else 0.0
-            self._ready_at = time.monotonic() + self._pause_s
+            # A warm-up and a publish that fail at the same time are one failure.
+            if back_off and not self.backs_off():
+                self._pause_s = 3.0 if time.time() > self._ready_at + LONGEST_PAUSE_S else min(4 * self._pause_s, LONGEST_PAUSE_S)
+                self._ready_at = time.time() + self._pause_s
         if producer is not None:
             producer._sender.force_close()  # close() would first wait for messages that cannot be delivered.
 

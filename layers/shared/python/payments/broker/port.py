@@ -12,7 +12,7 @@ class Publisher(Protocol):
         """Begin to connect, without waiting and without raising."""
 
     def backs_off(self) -> bool:
-        """Return whether the broker was away a moment ago, so that `publish` would not even try."""
+        """Return whether the broker was away a moment ago, so that no caller should wait for it."""
 
     def publish(self, events: Sequence[Event], timeout_s: float) -> set[UUID]:
         """Send events, wait for the acknowledgements, and return the ids that came in time. Does not raise."""

@@ -98,9 +98,9 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
 
 
 def publish(events: Sequence[Event], service: Service) -> set[UUID]:
-    """Send the events. Returns the ids that the broker has acknowledged in time; never raises."""
+    """Send the events, unless the broker was away just now. Returns the ids that it has acknowledged in time; never raises."""
     try:
-        return service.publisher.publish(events, PUBLISH_TIMEOUT_S) if events else set()
+        return service.publisher.publish(events, PUBLISH_TIMEOUT_S) if events and not service.publisher.backs_off() else set()
     except Exception:
         logger.exception("the relay will send the events", extra={"event_ids": [str(event.event_id) for event in events]})
         return set()

@@ -16,7 +16,6 @@ from payments.domain.refund import RefundStatus
 from payments.gateway.port import Approved, Declined, Reply, Unknown
 from payments.store import claims, settlement
 from payments.store.claims import Claimed
-from payments.store.settlement import Written
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +77,9 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
             refund = replace(refund, status=status, decline_code=recorded.get("decline_code"), updated_at=after.updated_at)
         event = event_for(change, after, refund, service.new_id(), operation.traceparent)
         state = Claimed(replace(operation, outcome=outcome, reply=recorded), after, refund)
-        written = settlement.settle(service.db, claimed, state, event, PUBLISH_LEASE_S)
-        if written is not Written.NOTHING:
-            return Settled(result_of(command, state), event if written is Written.NEXT else None)
+        done, next_event = settlement.settle(service.db, claimed, state, event, PUBLISH_LEASE_S)
+        if done:
+            return Settled(result_of(command, state), next_event)
         seen = claims.state_of(service.db, operation.operation_id)
         assert seen is not None  # an operation is never deleted
         if seen.operation.outcome is not None or seen.operation.attempt != operation.attempt:

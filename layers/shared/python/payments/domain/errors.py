@@ -5,7 +5,7 @@ PaymentsError
 │   ├── MalformedJson             not JSON as RFC 8259 reads it, or too deep
 │   ├── IdempotencyKeyInvalid     the header is empty, too long, repeated or not visible ASCII
 │   ├── Unauthenticated           no claims that identify the caller
-│   ├── Forbidden                 the claims lack the scope
+│   ├── Forbidden                 the claims lack the scope, or name a subject that is another kind of caller's
 │   ├── PaymentNotFound           the caller has no such payment
 │   ├── OrderAlreadyPaid          another payment of the order is authorized, captured or refunded
 │   ├── OrderInProgress           another payment of the order is being processed

@@ -14,7 +14,7 @@ from payments.domain.refund import Refund
 @dataclass(frozen=True, slots=True)
 class Event:
     """A CloudEvent as the outbox keeps it. `sequence` counts a payment's events from 1 without gaps. A refusal is alone under its
-    own id, which stands in `payment_id`."""
+    own id, which stands in `payment_id`. The database's clock sets `created_at` when the event is written."""
 
     event_id: UUID
     payment_id: UUID

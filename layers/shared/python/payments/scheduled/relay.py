@@ -1,5 +1,6 @@
 """Scheduled: send the events that invocations left unpublished, in each payment's order. On demand: replay a range of events."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from uuid import UUID
 from payments.commands.service import Deadline, Service
 from payments.domain.events import Event
 from payments.store import outbox
+
+logger = logging.getLogger(__name__)
 
 BATCH = 1000
 """Large enough that one acknowledgement covers many events, small enough for the memory and to send it within its lease."""
@@ -22,11 +25,9 @@ LEASE_S = 15.0
 RUN_RESERVE_S = SEND_TIMEOUT_S + 3.0
 """A run with less time left begins no further batch."""
 
-PRUNE_PORTION = 1000
-"""One DELETE removes so many rows in some milliseconds."""
-
-KEEP_DAYS = 7
-"""Published events can be replayed this long. A consumer has a weekend and a working week to notice that it lost some."""
+KEEP_DAYS, WEEK_DAYS = 7, 7
+"""Published events can be replayed for KEEP_DAYS at least: a consumer has a weekend and a working week to notice that it lost
+some. They leave with all events of their WEEK_DAYS."""
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class Relayed:
 def relay(service: Service, deadline: Deadline) -> Relayed:
     """Publish until no event is left, the broker acknowledges nothing, or time is short."""
     done, from_time = Relayed(), outbox.EPOCH
-    while deadline.remaining_s() > RUN_RESERVE_S and not service.publisher.backs_off():
+    while deadline.remaining_s() > RUN_RESERVE_S:
         begun_at = from_time
         events, from_time = outbox.claim_unpublished(service.db, BATCH, LEASE_S, begun_at)
         if not events:
@@ -54,8 +55,10 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
         done.published += len(acknowledged)
         if not acknowledged:
             break  # The broker acknowledges nothing now. (Events that some partitions refuse come last in the next batch.)
-    while deadline.remaining_s() > RUN_RESERVE_S and outbox.prune(service.db, KEEP_DAYS, PRUNE_PORTION) == PRUNE_PORTION:
-        pass
+    try:
+        outbox.turn(service.db, KEEP_DAYS, WEEK_DAYS)
+    except Exception:
+        logger.exception("the outbox keeps its tables and grows")  # No event is late because of it.
     done.unpublished, done.lag_s = outbox.lag(service.db)
     return done
 

@@ -36,14 +36,14 @@ Claim = Claimed | NotClaimed
 
 def _insert_operation(amount_minor: str, source: str) -> str:
     """Return the SQL that writes a draft as the operation of the payment in `source`, for the amount in `amount_minor`."""
-    # The retry schedule and the lifetime of the gateway key count from `created_at`. The server's clock bounds it, because a
-    # function whose clock is fast must not stretch them.
+    # The retry schedule, the lifetime of the gateway key and the end of an authorization count from `created_at`, and reconcile
+    # compares them with the server's clock. So the server's clock writes it, whatever the function's says.
     return f"""
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
                                 request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
         SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, :refund_id::uuid, {amount_minor}, :reason::text,
                :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text,
-               LEAST(:created_at::timestamptz, now()), now() + make_interval(secs => :lease_s),
+               now(), now() + make_interval(secs => :lease_s),
                now() + make_interval(secs => :lease_s)
         FROM {source} RETURNING {columns(OPERATION)}"""
 

@@ -10,6 +10,7 @@ without pinning.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import select
 import time
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pg8000 import core
 from pg8000.converters import make_params
@@ -27,6 +28,8 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from payments.aws_auth import Password
 from payments.domain.errors import Fault, InternalError, ServiceUnavailable
 from payments.store.address import connection_options, logged_in
+
+logger = logging.getLogger(__name__)
 
 READ_TIMEOUT_S = 6.0
 """Longer than the role's statement_timeout (5 s), so the server reports a slow statement before we give the connection up."""
@@ -89,6 +92,9 @@ class Bound:
     values: tuple[object, ...]
 
 
+PING = Statement("SELECT 1")
+
+
 class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no type information
     """pg8000's connection with `flush`, which sends any number of statements before one Sync."""
 
@@ -109,9 +115,10 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
         while code != core.READY_FOR_QUERY:
             code, message = self._receive()
             self.message_types[code](message, contexts[position])
-            if code == core.COMMAND_COMPLETE:
-                completed += 1
-                position = min(completed, len(contexts) - 1)
+            if code == core.ERROR_RESPONSE and NO_CONNECTION_FREE.search(_fields(contexts[position].error).get("M", "")):
+                raise TimeoutError("the pooler has no connection free")  # It hangs up, and no ReadyForQuery follows.
+            completed += code == core.COMMAND_COMPLETE
+            position = min(completed, len(contexts) - 1)
         # After an error the server skips everything up to the Sync, so `position` is at the statement that failed.
         if contexts[position].error is not None:
             raise contexts[position].error
@@ -156,11 +163,8 @@ def _socket_errors() -> Iterator[None]:
 def _bind(params: Sequence[str | None]) -> bytes:
     message = bytearray(core.NULL_BYTE + core.NULL_BYTE + core.H_pack(0) + core.H_pack(len(params)))
     for value in params:
-        if value is None:
-            message += b"\xff\xff\xff\xff"
-        else:
-            encoded = value.encode()
-            message += len(encoded).to_bytes(4, "big") + encoded
+        encoded = (value or "").encode()
+        message += (-1 if value is None else len(encoded)).to_bytes(4, "big", signed=True) + encoded
     return bytes(message + core.H_pack(0))
 
 
@@ -176,9 +180,10 @@ class Database:
         self._used_at_s = 0.0
 
     @classmethod
-    def at(cls, url: str, password: Password | None = None) -> Self:
+    def at(cls, url: str, password: Password | None = None, role: str = "") -> Self:
+        """Return the database at the URL. We log in as `role`, if there is one, and else as the URL's user."""
         options = connection_options(url, needs_tls=password is not None)
-        return cls(lambda: Connection(**logged_in(options, password)))
+        return cls(lambda: _connection(options, password, role))
 
     def run(self, *statements: Bound) -> list[list[Row]]:
         """Do as `send`, and return the rows alone."""
@@ -231,6 +236,20 @@ class Database:
             self._connection = None
 
 
+def _connection(options: dict[str, Any], password: Password | None, role: str) -> Connection:
+    """Log in as `role`. If that fails, log in as the options' user: a role that is not there yet, or has no login, costs the
+    function the connections that are kept for it, and not its work."""
+    if role:
+        probe = Database(lambda: Connection(**logged_in(options | {"user": role}, password)))
+        try:
+            # A pooler may let a client in that the server refuses, and keep it waiting, or hang up, at its first statement.
+            probe._flush([PING()])
+            return cast(Connection, probe._connection)
+        except (DatabaseError, InterfaceError, OSError) as error:
+            logger.warning("%s cannot log in (%s); going on as %s", role, _fields(error).get("C", "no answer"), options["user"])
+    return Connection(**logged_in(options, password))
+
+
 def _close_quietly(connection: Connection) -> None:
     # The connection is broken already, so its errors do not matter. The file over the socket may hold bytes that were never sent,
     # and would try to send them when the collector closes it.
@@ -240,14 +259,13 @@ def _close_quietly(connection: Connection) -> None:
             part.close()
 
 
-def _fields(error: DatabaseError) -> Mapping[str, str]:
-    """The fields of an ErrorResponse by their one-letter codes: C the SQLSTATE, n the constraint."""
-    return error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+def _fields(error: Exception | None) -> Mapping[str, str]:
+    """The fields of an ErrorResponse by their one-letter codes: C the SQLSTATE, M the message, n the constraint."""
+    return error.args[0] if error and error.args and isinstance(error.args[0], dict) else {}
 
 
 SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
-    "57P01": ConnectionLost,  # admin_shutdown: the transaction was rolled back, the next server may be up already
-    "57P02": ConnectionLost,  # crash_shutdown
+    "57": ConnectionLost,  # operator intervention, among them shutdowns: rolled back, the next server may be up already
     "57P03": ServiceUnavailable,  # cannot_connect_now: starting up
     "57014": ServiceUnavailable,  # query_canceled: statement_timeout
     "55P03": ServiceUnavailable,  # lock_not_available: lock_timeout
@@ -259,6 +277,10 @@ SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
     "3D": ServiceUnavailable,  # the database is not there (yet)
 }
 """Our error for each SQLSTATE, or for its class (the first two characters). All others are InternalError."""
+
+NO_CONNECTION_FREE = re.compile("max_client_conn|max_[a-z_]+_connections|query_wait_timeout|Timed-out waiting to acquire")
+"""What PgBouncer and RDS Proxy say when they have no connection for us, under the SQLSTATE of a broken one (PgBouncer: 08P01).
+The statement reached no server, and a second try would only wait once more."""
 
 
 @contextmanager
@@ -272,7 +294,8 @@ def _errors_as_ours() -> Iterator[None]:
         note = f"SQLSTATE {sqlstate} {constraint}".strip()
         if sqlstate == "23505":
             raise UniqueViolation(constraint) from None
-        kind = SQLSTATE_ERRORS.get(sqlstate) or SQLSTATE_ERRORS.get(sqlstate[:2])
+        full = NO_CONNECTION_FREE.search(fields.get("M", ""))
+        kind = ServiceUnavailable if full else SQLSTATE_ERRORS.get(sqlstate) or SQLSTATE_ERRORS.get(sqlstate[:2])
         if kind is not None:
             raise (ConnectionLost(note) if kind is ConnectionLost else _unavailable(note)) from None
         detail = "refused the statement" if sqlstate != "22P05" else "is not encoded as UTF8 and cannot hold this text"

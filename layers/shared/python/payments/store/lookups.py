@@ -33,11 +33,20 @@ STANDING = {
     """)
     for name, sql in _WHICH.items()
 }
-REFUNDS_OF = Statement(
-    f"SELECT {columns(REFUND)} FROM refunds WHERE payment_id = ANY(:payment_ids::uuid[]) ORDER BY created_at, refund_id"
-)
+# A payment may have thousands of refunds, so each statement reads a bounded number of them.
+NEWEST_REFUNDS = Statement(f"""
+    SELECT {columns(REFUND, "refund")} FROM unnest(:payment_ids::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+        SELECT {columns(REFUND)} FROM refunds WHERE payment_id = wanted.id ORDER BY created_at DESC, refund_id DESC LIMIT :limit
+    ) refund ORDER BY created_at, refund_id
+""")
+REFUNDS = Statement(f"""
+    SELECT {columns(REFUND)} FROM refunds
+    WHERE payment_id = :payment_id AND (created_at, refund_id) > (:after_time, :after_id)
+    ORDER BY created_at, refund_id LIMIT :limit
+""")
 HISTORY = Statement("""
-    SELECT from_status, to_status, at, reason FROM payment_status_history WHERE payment_id = :payment_id ORDER BY version
+    SELECT version, from_status, to_status, at, reason FROM payment_status_history
+    WHERE payment_id = :payment_id AND version > :after ORDER BY version LIMIT :limit
 """)
 
 
@@ -53,27 +62,33 @@ def standing(db: Database, owner: str, name: PaymentName, value: object) -> tupl
     return (payment_of(rows[0][1:]), rows[0][0]) if rows else None
 
 
-def refunds_of(db: Database, payment_ids: list[UUID]) -> dict[UUID, list[Refund]]:
-    """Return the refunds of the payments by payment id, oldest first. A payment without refunds is absent."""
+def newest_refunds(db: Database, payment_ids: list[UUID], limit: int) -> dict[UUID, list[Refund]]:
+    """Return the newest `limit` refunds of each payment by payment id, oldest first. A payment without refunds is absent."""
     by_payment: dict[UUID, list[Refund]] = {}
-    for row in db.run(REFUNDS_OF(payment_ids=payment_ids))[0] if payment_ids else []:
+    for row in db.run(NEWEST_REFUNDS(payment_ids=payment_ids, limit=limit))[0] if payment_ids else []:
         refund = refund_of(row)
         by_payment.setdefault(refund.payment_id, []).append(refund)
     return by_payment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def refunds_after(db: Database, payment_id: UUID, after: tuple[datetime, UUID], limit: int) -> list[Refund]:
+    """Return the `limit` refunds that follow the position `after` (a time and a refund's id), oldest first."""
+    page = REFUNDS(payment_id=payment_id, after_time=after[0], after_id=after[1], limit=limit)
+    return [refund_of(row) for row in db.run(page)[0]]
+
+
+@dataclass(frozen=True, slots=True)
 class StatusChange:
+    version: int
     from_status: str | None
     to_status: str
     at: datetime
     reason: str
 
 
-def history_of(db: Database, payment_id: UUID) -> list[StatusChange]:
-    """Return the payment's status changes, oldest first."""
-    rows = db.run(HISTORY(payment_id=payment_id))[0]
-    return [StatusChange(from_status=before, to_status=to, at=at, reason=reason) for before, to, at, reason in rows]
+def history_after(db: Database, payment_id: UUID, after: int, limit: int) -> list[StatusChange]:
+    """Return the `limit` status changes that follow the version `after` of the payment, oldest first."""
+    return [StatusChange(*row) for row in db.run(HISTORY(payment_id=payment_id, after=after, limit=limit))[0]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,11 @@
-"""The outbox: mark events that Kafka has acknowledged, claim those that still wait, replay and prune."""
+"""The outbox: mark events that Kafka has acknowledged, claim those that still wait, replay, and let old tables go.
+
+It is a chain of tables, see migration 009. A statement on `outbox` reads and marks the events of earlier weeks too.
+"""
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,11 +21,13 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 FOLLOWERS = 50
 """A claim takes at most so many further events of one payment, so that a payment with thousands leaves room for others."""
 
+# The primary key holds for one table of the chain, and the event may be in an earlier one.
 WRITE = Statement("""
     INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
-    VALUES (:event_id, :payment_id, :sequence, :type, :data, :traceparent, :created_at,
-            now() + make_interval(secs => :publish_lease_s))
-    ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+    SELECT :event_id::uuid, :payment_id, :sequence, :type, :data, :traceparent, now(),
+           now() + make_interval(secs => :publish_lease_s)
+    WHERE NOT EXISTS (SELECT FROM outbox WHERE event_id = :event_id)
+    ON CONFLICT (event_id) DO NOTHING RETURNING created_at
 """)
 DATA = Statement("SELECT data FROM outbox WHERE event_id = :event_id")
 
@@ -36,14 +42,16 @@ MARK_PUBLISHED = Statement(f"""
 
 # A head is the oldest waiting event of its payment. A claim takes heads, each with the events that follow it until one that
 # another function is sending. It orders by the lease's end, so events that the broker refused come after events that are still
-# untried. A run goes on from where its last claim ended: a transaction that is held open somewhere keeps the index entries of all
-# that was published since, and each claim would read them again.
+# untried. The join looks at the events of all tables in that order; a plain condition would read a whole table of followers for
+# its first head. A run goes on from where its last claim ended: a transaction that is held open somewhere keeps the index
+# entries of all that was published since, and each claim would read them again.
 CLAIM_UNPUBLISHED = Statement(f"""
     WITH heads AS (
-        SELECT payment_id, sequence, lease_until FROM outbox head
-        WHERE published_at IS NULL AND lease_until BETWEEN :from_time AND now()
-          AND (SELECT {WAITS} FROM outbox WHERE payment_id = head.payment_id AND sequence = head.sequence - 1) IS NOT TRUE
-        ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT head.payment_id, head.sequence, head.lease_until FROM outbox head LEFT JOIN LATERAL (
+            SELECT {WAITS} AS waits FROM outbox WHERE payment_id = head.payment_id AND sequence = head.sequence - 1 LIMIT 1
+        ) before ON true
+        WHERE published_at IS NULL AND lease_until BETWEEN :from_time AND now() AND before.waits IS NOT TRUE
+        ORDER BY lease_until LIMIT :limit FOR UPDATE OF head SKIP LOCKED
     ), claimed AS (
         SELECT event.event_id, heads.lease_until FROM heads CROSS JOIN LATERAL (
             SELECT event_id, bool_and(lease_until <= now()) OVER (ORDER BY sequence) AS is_free FROM outbox
@@ -72,20 +80,14 @@ PUBLISHED_BETWEEN = Statement(f"""
     ORDER BY created_at, payment_id, sequence LIMIT :limit
 """)
 
-# A portion at a time, so that no statement comes near the role's time-out.
-PRUNE = Statement("""
-    WITH gone AS (
-        DELETE FROM outbox WHERE event_id IN (
-            SELECT event_id FROM outbox WHERE published_at < now() - make_interval(days => :days) LIMIT :limit)
-        RETURNING event_id
-    )
-    SELECT count(*) FROM gone
-""")
+TURN = Statement("SELECT turn_outbox(:keep_days, :week_days)")
 
 
-def write(db: Database, event: Event, publish_lease_s: float) -> bool:
-    """Write an event that no settle writes. Returns False when the outbox has its id already, so that it is told once."""
-    return bool(db.run(WRITE(event, publish_lease_s=publish_lease_s))[0])
+def write(db: Database, event: Event, publish_lease_s: float) -> Event | None:
+    """Write an event that no settle writes, and return it as stored. Returns None when the outbox has its id already, so that it
+    is told once."""
+    rows = db.run(WRITE(event, publish_lease_s=publish_lease_s))[0]
+    return replace(event, created_at=rows[0][0]) if rows else None
 
 
 def data_of(db: Database, event_id: UUID) -> dict[str, Any] | None:
@@ -122,9 +124,13 @@ def published_between(db: Database, from_time: datetime, to_time: datetime, afte
     return [_event(row) for row in db.run(page)[0]]
 
 
-def prune(db: Database, days: int, limit: int) -> int:
-    """Delete up to `limit` events that were published more than `days` days ago. Returns how many it deleted."""
-    return int(db.run(PRUNE(days=days, limit=limit))[0][0][0])
+def turn(db: Database, keep_days: int, week_days: int) -> int:
+    """Begin a new table when this one is `week_days` old, and drop those whose events were all published `keep_days` ago.
+
+    It does one of the two in a call. Returns 1 when it did, else 0: also when somebody holds a lock. Raises InternalError before
+    migration 009.
+    """
+    return int(db.run(TURN(keep_days=keep_days, week_days=week_days))[0][0][0])
 
 
 def _event(row: Row) -> Event:

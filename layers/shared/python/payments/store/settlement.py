@@ -1,7 +1,7 @@
 """Settling, the third phase of every command: write the outcome, the payment after it and its event, or give the lease back."""
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from dataclasses import replace
 
 from payments.domain.events import Event
 from payments.domain.operation import Operation
@@ -32,10 +32,10 @@ SETTLE = Statement(f"""
     ), owed AS (
         INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
         SELECT :event_id::uuid, payment_id, :event_sequence, :type::text, :data::text, :traceparent::text,
-               :updated_at, now() + make_interval(secs => :publish_lease_s)
+               now(), now() + make_interval(secs => :publish_lease_s)
         FROM paid RETURNING event_id
     )
-    SELECT EXISTS (SELECT FROM settled),
+    SELECT EXISTS (SELECT FROM settled), now(),
            NOT EXISTS (SELECT FROM outbox WHERE payment_id = :payment_id AND sequence = :event_sequence - 1 AND {WAITS})
 """)
 
@@ -51,17 +51,10 @@ GIVE_BACK = Statement(f"""
 """)
 
 
-class Written(Enum):
-    """What a settle did."""
+def settle(db: Database, before: Claimed, after: Claimed, event: Event, publish_lease_s: float) -> tuple[bool, Event | None]:
+    """Write outcome, payment, refund and event in one transaction, or nothing when the operation or the payment has changed.
 
-    NOTHING = "the operation or the payment has changed since we read it"
-    NEXT = "the outcome is written, and its event is the payment's oldest unpublished one, so it may be sent at once"
-    BEHIND = "the outcome is written, and its event waits behind an older one of the payment"
-
-
-def settle(db: Database, before: Claimed, after: Claimed, event: Event, publish_lease_s: float) -> Written:
-    """Write outcome, payment, refund and event in one transaction, or nothing at all.
-
+    Returns whether they are written; and the event as stored, unless it has to wait behind an older one of the payment.
     `before` holds the version that must still be there, `after` the attempt, which a settle leaves as it is.
     """
     refund = after.refund
@@ -74,8 +67,8 @@ def settle(db: Database, before: Claimed, after: Claimed, event: Event, publish_
         refund_decline_code=refund.decline_code if refund else None,
         publish_lease_s=publish_lease_s,
     )
-    done, is_next = db.run(statement)[0][0]
-    return (Written.NEXT if is_next else Written.BEHIND) if done else Written.NOTHING
+    done, at, is_next = db.run(statement)[0][0]
+    return done, replace(event, created_at=at) if done and is_next else None
 
 
 def give_back(db: Database, operation: Operation, schedule_s: Sequence[float], reply: Mapping[str, str]) -> bool:

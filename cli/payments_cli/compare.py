@@ -1,0 +1,297 @@
+"""Compare the gateway's list with a restored database, and enter what the database has lost.
+
+A restored database lacks what was done after its moment, and the gateway has it. The two share the gateway's idempotency keys
+(`operations.gateway_key`). A capture, void or refund that is missing is entered as an operation without an outcome, under its old
+key. Reconcile then sends the gateway the same request again: the money does not move a second time, and the answer writes status,
+history and event. A missing charge cannot be entered, because only its caller knows the order and the token. It is taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+KINDS = ("authorization", "charge", "capture", "void", "refund")
+"""What moved at the gateway. A charge takes the money at once; an authorization only holds it."""
+
+OPERATIONS = {"authorization": "process", "charge": "process", "capture": "capture", "void": "void", "refund": "refund"}
+PREFIXES = {"capture": ("capture-", "cap-"), "void": ("void-",), "refund": ("ref-",)}
+"""Of the keys that the service makes; `cap-` is version 0.1.0's."""
+
+KEY_LIFETIME = timedelta(hours=23)
+"""As GATEWAY_KEY_LIFETIME_S of the service: reconcile sends nothing for older operations, and a person settles them."""
+
+BATCH = 200
+"""The Data API answers with 1 MiB at most."""
+
+REASON = "entered after a restore"
+
+FIND = """
+SELECT CAST(COALESCE(json_agg(json_build_object(
+    'number', number, 'kind', kind, 'amount', operations.amount_minor, 'outcome', outcome, 'created_at', operations.created_at,
+    'payment_id', payments.payment_id, 'status', payments.status,
+    'rest', captured_minor - refunded_minor - refund_reserved_minor, 'authorized', payments.amount_minor)), '[]') AS text)
+FROM json_to_recordset(CAST(:list AS json)) AS listed (number integer, gateway_key text, transaction_id text)
+LEFT JOIN operations ON operations.gateway_key = listed.gateway_key
+LEFT JOIN payments ON payments.transaction_id = listed.transaction_id
+"""
+
+_OPERATION = """
+INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, request_hash, gateway_key,
+                        attempt, created_at, lease_until, next_attempt_at)
+"""
+
+ENTER = f"""
+WITH payment AS (
+    SELECT payment_id, owner, amount_minor FROM payments
+    WHERE transaction_id = :transaction_id AND status = 'AUTHORIZED' FOR UPDATE
+), operation AS ({_OPERATION}
+    SELECT CAST(:operation_id AS uuid), owner, :kind, payment_id, NULL, CAST(:amount AS bigint), :reason, '', :gateway_key, 1,
+           LEAST(CAST(:at AS timestamptz), now()), now(), now()
+    FROM payment WHERE CAST(:amount AS bigint) <= amount_minor RETURNING 1
+)
+SELECT count(*) FROM operation
+"""
+
+# As the service claims a refund: reserve first, so that all refunds of a payment stay within what was captured.
+ENTER_REFUND = f"""
+WITH reserved AS (
+    UPDATE payments SET refund_reserved_minor = refund_reserved_minor + CAST(:amount AS bigint), version = version + 1,
+                        updated_at = GREATEST(updated_at, now())
+    WHERE transaction_id = :transaction_id AND status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
+      AND refunded_minor + refund_reserved_minor + CAST(:amount AS bigint) <= captured_minor
+    RETURNING payment_id, owner, transaction_id, currency
+), refund AS (
+    INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason, created_at,
+                         updated_at)
+    SELECT CAST(:refund_id AS uuid), payment_id, owner, transaction_id, CAST(:amount AS bigint), currency, 'PENDING', :reason,
+           LEAST(CAST(:at AS timestamptz), now()), now()
+    FROM reserved
+), operation AS ({_OPERATION}
+    SELECT CAST(:operation_id AS uuid), owner, :kind, payment_id, CAST(:refund_id AS uuid), CAST(:amount AS bigint), :reason, '',
+           :gateway_key, 1, LEAST(CAST(:at AS timestamptz), now()), now(), now()
+    FROM reserved RETURNING 1
+)
+SELECT count(*) FROM operation
+"""
+
+
+class WrongList(Exception):
+    """The list cannot be read, or is of another database. The message says where and why."""
+
+
+class Database(Protocol):
+    def value(self, sql: str, **parameters: object) -> Any:
+        """Run one statement with `:name` parameters, and return the only value of its only row. Raises Taken, Failed."""
+        ...
+
+
+class Taken(Exception):
+    """A unique index refused the statement: somebody else is at work on this payment."""
+
+
+@dataclass(frozen=True)
+class Movement:
+    """One approved line of the list. `at` has a time zone; `amount` is in the currency's minor unit."""
+
+    line: int
+    key: str
+    kind: str
+    amount: int
+    currency: str
+    transaction_id: str
+    at: datetime
+
+
+@dataclass
+class Found:
+    """What the database knows of a movement: its operation, and the payment that its transaction names."""
+
+    operation: dict[str, Any] | None
+    payment: dict[str, Any] | None
+
+
+def movements(path: Path) -> list[Movement]:
+    """Read the list: CSV with a header, or JSON lines. Declined lines are left out, because no money moved. Raises WrongList."""
+    try:
+        text = path.read_text("utf-8-sig")
+        is_json = text.lstrip().startswith("{")
+        rows: Iterable[tuple[int, dict[str, Any]]]
+        if is_json:
+            rows = [(n, json.loads(line)) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        else:
+            rows = enumerate(csv.DictReader(text.splitlines()), 2)
+        found = [_movement(n, row) for n, row in rows if str(row.get("result") or "approved") == "approved"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise WrongList(f"{path}: {what}") from None
+    if not found:
+        raise WrongList(f"{path} has no approved line")
+    return found
+
+
+def _movement(line: int, row: dict[str, Any]) -> Movement:
+    try:
+        at = datetime.fromisoformat(row["at"])
+        made = Movement(line, str(row["key"] or ""), row["kind"], int(row["amount"]), row["currency"], row["transaction_id"], at)
+    except KeyError as error:
+        raise WrongList(f"line {line} has no {error}") from None
+    except (ValueError, TypeError) as error:
+        raise WrongList(f"line {line}: {error}") from None
+    if made.kind not in KINDS:
+        raise WrongList(f"line {line}: kind must be one of {', '.join(KINDS)}")
+    if at.tzinfo is None or not made.transaction_id or made.amount < (made.kind != "void"):
+        raise WrongList(f"line {line}: `at` needs a time zone, the amount is more than 0, and the transaction has an id")
+    return made
+
+
+@dataclass
+class Comparison:
+    """The movements, each with what the database knows of it."""
+
+    database: Database
+    listed: list[Movement]
+    found: dict[int, Found] = field(default_factory=dict)
+    agreed: int = 0
+    """How many movements need nothing. `results` counts them."""
+
+    @classmethod
+    def of(cls, database: Database, listed: list[Movement]) -> Comparison:
+        """Raises WrongList if the database knows no key of the list at all: the two do not belong together."""
+        compared = cls(database, listed)
+        for begin in range(0, len(listed), BATCH):
+            batch = listed[begin : begin + BATCH]
+            asked = [
+                {"number": n, "gateway_key": movement.key, "transaction_id": movement.transaction_id}
+                for n, movement in enumerate(batch, begin)
+            ]
+            for row in json.loads(database.value(FIND, list=json.dumps(asked))):
+                compared.found[row["number"]] = Found(row if row["kind"] else None, row if row["payment_id"] else None)
+        if not any(each.operation for each in compared.found.values()):
+            raise WrongList(
+                "the database knows none of these keys. The list has to begin before the restored moment. If it does, it is"
+                " of another service or database"
+            )
+        return compared
+
+    def results(self, *, enter: bool) -> Iterator[dict[str, Any]]:
+        """Yield a result for each movement that needs something, then one for each charge to take back. Raises Failed."""
+        lost: defaultdict[str, list[Movement]] = defaultdict(list)
+        charges = {movement.transaction_id: n for n, movement in enumerate(self.listed) if OPERATIONS[movement.kind] == "process"}
+        captures = {
+            movement.transaction_id
+            for n, movement in enumerate(self.listed)
+            if movement.kind == "capture" and not self._succeeded(n)
+        }
+        for n, movement in enumerate(self.listed):
+            operation, payment = self.found[n].operation, self.found[n].payment
+            if operation is not None:
+                yield from self._known(movement, operation)
+            elif payment is not None:
+                yield self._missing(movement, payment, enter=enter, captured_soon=movement.transaction_id in captures)
+            elif (charge := charges.get(movement.transaction_id)) is None:
+                detail = "neither the database nor the list has its charge: let the list begin earlier"
+                yield _result(movement, "differs", detail)
+            elif self.found[charge].operation is None:
+                lost[movement.transaction_id].append(movement)
+            else:
+                yield _result(movement, "waits", "reconcile first settles the charge; then run the command again")
+        for of_one in lost.values():
+            yield from self._take_back(of_one)
+
+    def _succeeded(self, number: int) -> bool:
+        operation = self.found[number].operation
+        return operation is not None and operation["outcome"] == "succeeded"
+
+    def _known(self, movement: Movement, operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        # A gateway may list a void without its amount.
+        same = operation["amount"] == movement.amount or movement.kind == "void"
+        if operation["kind"] != OPERATIONS[movement.kind] or not same:
+            yield _result(movement, "differs", f"the database has a {operation['kind']} of {operation['amount']}")
+        elif operation["outcome"] == "succeeded":
+            self.agreed += 1
+        elif operation["outcome"] is not None:
+            yield _result(movement, "differs", f"the database says {operation['outcome']}")
+        elif datetime.fromisoformat(operation["created_at"]) < datetime.now(UTC) - KEY_LIFETIME:
+            yield _result(movement, "by_hand", "the gateway may have forgotten the key: settle the operation by hand")
+        else:
+            yield _result(movement, "open", "reconcile settles it")
+
+    def _missing(self, movement: Movement, payment: dict[str, Any], *, enter: bool, captured_soon: bool) -> dict[str, Any]:
+        status, ready = payment["status"], False
+        if movement.kind in ("capture", "void"):
+            ready = status == "AUTHORIZED" and movement.amount <= payment["authorized"]
+        elif movement.kind == "refund":
+            if status == "AUTHORIZED" and captured_soon:
+                return _result(movement, "waits", "its capture comes first; then run the command again")
+            ready = status in ("CAPTURED", "PARTIALLY_REFUNDED") and movement.amount <= payment["rest"]
+        identifier = _id_in(movement)
+        if not ready or identifier is None:
+            why = f"the payment is {status}" if identifier else "its key is not one of the service's"
+            return _result(movement, "differs", f"it cannot be entered: {why}")
+        if not enter:
+            return _result(movement, "missing", "--enter enters it, and reconcile settles it")
+        refund = movement.kind == "refund"
+        parameters: dict[str, object] = {
+            "transaction_id": movement.transaction_id,
+            "operation_id": str(uuid4() if refund else identifier),
+            "kind": movement.kind,
+            "amount": payment["authorized"] if movement.kind == "void" else movement.amount,
+            "reason": REASON,
+            "gateway_key": movement.key,
+            "at": movement.at.isoformat(),
+        }
+        try:
+            if refund:
+                entered = self.database.value(ENTER_REFUND, **parameters, refund_id=str(identifier))
+            else:
+                entered = self.database.value(ENTER, **parameters)
+        except Taken:
+            entered = 0
+        if not entered:
+            return _result(movement, "waits", "the payment changes at the moment; run the command again")
+        return _result(movement, "entered", "reconcile settles it")
+
+    def _take_back(self, of_one: list[Movement]) -> Iterator[dict[str, Any]]:
+        """A charge that the database lacks, with what followed it. Yield what is left to take back at the gateway."""
+        [charge, *_] = [movement for movement in of_one if OPERATIONS[movement.kind] == "process"]
+        sums = defaultdict[str, int](int)
+        for movement in of_one:
+            sums[movement.kind] += movement.amount
+        taken = sums.get("charge", 0) + sums.get("capture", 0) - sums.get("refund", 0)
+        if taken > 0:
+            yield _result(charge, "take_back", f"refund {taken} at the gateway") | {"take_back": taken}
+        elif "authorization" in sums and not sums.keys() & {"void", "capture"}:  # the list may show a void without its amount
+            yield _result(charge, "take_back", "void it at the gateway") | {"take_back": 0}
+        else:
+            self.agreed += len(of_one)
+
+
+def _id_in(movement: Movement) -> UUID | None:
+    """Return the id of the operation, or of the refund, that the key names. None if the service has not made the key."""
+    for prefix in PREFIXES.get(movement.kind, ()):
+        if movement.key.startswith(prefix):
+            with contextlib.suppress(ValueError):
+                return UUID(movement.key.removeprefix(prefix))
+    return None
+
+
+def _result(movement: Movement, result: str, detail: str) -> dict[str, Any]:
+    return {
+        "result": result,
+        "key": movement.key,
+        "kind": movement.kind,
+        "amount": movement.amount,
+        "currency": movement.currency,
+        "transaction_id": movement.transaction_id,
+        "at": movement.at.isoformat(),
+        "detail": detail,
+    }

@@ -1,0 +1,83 @@
+"""Who gets how many of the server's connections: relay and reconcile log in as a role of their own, and callers have a limit.
+
+Roles belong to the server and not to the database, so each run looks after them: a dump does not hold them, and the server may
+have got more connections since.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from pg8000.exceptions import DatabaseError
+
+logger = logging.getLogger(__name__)
+
+SCHEDULED = 8
+"""Relay runs once at a time and reconcile up to five times (template.yaml), and each may be invoked by hand as well."""
+
+MIGRATE = 2
+"""The migrations themselves, and the look at who blocks them."""
+
+# RDS Proxy opens 90 % of max_connections (template.yaml). Without a proxy the other tenth is for people. A small server may keep
+# more than a tenth for superusers. Settings of a role are not inherited, so payments_scheduled has the time-outs of 001 itself.
+SHARE = f"""
+DO $$
+DECLARE
+    most integer := current_setting('max_connections');
+    kept integer := current_setting('superuser_reserved_connections')::integer
+                    + coalesce(current_setting('reserved_connections', true), '0')::integer; -- PostgreSQL 15 has none
+    ours integer := least(coalesce(nullif({{connections}}, 0), most * 9 / 10), most - kept);
+    callers integer := greatest(ours - {SCHEDULED + MIGRATE}, 1);
+BEGIN
+    IF to_regrole('payments_service') IS NULL THEN
+        RETURN; -- The folder holds other migrations than ours.
+    END IF;
+    IF to_regrole('payments_scheduled') IS NULL THEN
+        CREATE ROLE payments_scheduled LOGIN;
+    END IF;
+    IF NOT pg_has_role('payments_scheduled', 'payments_service', 'USAGE') THEN
+        GRANT payments_service TO payments_scheduled;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_db_role_setting WHERE setrole = 'payments_scheduled'::regrole AND setdatabase = 0) THEN
+        ALTER ROLE payments_scheduled SET statement_timeout = '5s';
+        ALTER ROLE payments_scheduled SET lock_timeout = '2s';
+        ALTER ROLE payments_scheduled SET idle_in_transaction_session_timeout = '10s';
+    END IF;
+    IF callers <> (SELECT rolconnlimit FROM pg_roles WHERE rolname = 'payments_service') THEN
+        EXECUTE format('ALTER ROLE payments_service CONNECTION LIMIT %s', callers);
+    END IF;
+END
+$$
+"""
+
+TRIES, PAUSE_S = 5, 0.2
+"""Two databases of one server may be migrated at once. The second one tries again, and then finds nothing to do."""
+
+AT_ONCE = ("23505", "42710", "XX000")
+"""SQLSTATEs of two that make or change a role at once: unique_violation, duplicate_object, and "tuple concurrently updated"."""
+
+
+def share_connections(connection: Any, connections: int = 0) -> None:
+    """Make payments_scheduled, and limit payments_service to what relay, reconcile and migrate leave of the connections.
+
+    `connections` are those of the server that this service may have; 0 stands for 90 % of max_connections. Without the right to
+    change the roles, which an administrator may have kept, a warning says so: relay and reconcile then work as payments_service.
+    """
+    for tries in range(1, TRIES + 1):
+        try:
+            connection.execute_simple(SHARE.format(connections=connections))
+            return
+        except DatabaseError as error:
+            sqlstate = error.args[0].get("C")
+            if sqlstate == "42501":
+                logger.warning(
+                    "the owner may not change the roles (%s), so relay and reconcile have no connections of their own: see"
+                    " docs/operations.md",
+                    error.args[0].get("M"),
+                )
+                return
+            if sqlstate not in AT_ONCE or tries == TRIES:
+                raise
+        time.sleep(PAUSE_S)

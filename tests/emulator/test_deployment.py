@@ -1,0 +1,161 @@
+"""template.yaml deployed on LocalStack and moto, with each parameter set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from local.template import load_template
+from tests.emulator import findings
+from tests.emulator.limits import DIFFERENCES, LIMITS
+from tests.emulator.sets import SETS
+from tests.emulator.stacks import ROOT, Emulator, Stack, condition, expected, read, transformed, values
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.server]
+Stacks = Callable[[str], Stack]
+
+
+def test_the_sets_make_each_condition_true_and_false() -> None:
+    template = read()
+    for name in template["Conditions"]:
+        seen = {condition(template, name, values(template, parameters)) for parameters in SETS.values()}
+        assert seen == {True, False}, (
+            f"{name} is {seen} in all sets: give one of tests/emulator/sets.py the parameter that changes it"
+        )
+
+
+def test_each_limit_has_its_reason() -> None:
+    types = {resource["Type"] for resource in read()["Resources"].values()}
+    assert LIMITS.keys() <= types, "the template has no such resource any more"
+    assert all(len(reason) > 20 for reason in (LIMITS | DIFFERENCES).values())
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_template_deploys(stack: Stacks, name: str) -> None:
+    deployed = stack(name)
+    assert deployed.failures() == [], deployed.told()
+    assert deployed.status == "CREATE_COMPLETE", deployed.told()
+    made = set(deployed.resources())
+    wanted = expected(deployed.template, deployed.parameters)
+    assert made == wanted, f"missing: {wanted - made}, too many: {made - wanted}\n{deployed.told()}"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_outputs_and_functions_have_values_and_no_blanks(stack: Stacks, name: str) -> None:
+    deployed = stack(name)
+    outputs = deployed.template["Outputs"].items()
+    wanted = {
+        key
+        for key, each in outputs
+        if "Condition" not in each or condition(deployed.template, each["Condition"], deployed.parameters)
+    }
+    assert deployed.outputs.keys() == wanted
+    assert [key for key, value in deployed.outputs.items() if not value or "${" in value or value == "unknown"] == []
+    functions = deployed.emulator.client("lambda")
+    for logical, physical in findings.named(deployed, "AWS::Lambda::Function").items():
+        variables = functions.get_function_configuration(FunctionName=physical).get("Environment", {}).get("Variables", {})
+        assert "${" not in json.dumps(variables), logical
+        assert [
+            key
+            for key in ("DATABASE_URL", "DATABASE_AUTH", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_AUTH")
+            if variables and not variables[key]
+        ] == []
+
+
+def test_the_functions_reach_the_servers_that_the_stack_makes(stack: Stacks) -> None:
+    """The addresses of the brokers come from the code of the custom resource, which ran."""
+    deployed = stack("defaults")
+    made = deployed.resources()
+    variables = deployed.emulator.client("lambda").get_function_configuration(FunctionName=made["ProcessFunction"])[
+        "Environment"
+    ]["Variables"]
+    [proxy] = deployed.emulator.client("rds", moto=True).describe_db_proxies(DBProxyName=made["DatabaseProxy"])["DBProxies"]
+    assert proxy["Endpoint"] in variables["DATABASE_URL"]
+    assert variables["KAFKA_BOOTSTRAP_SERVERS"].endswith("kafka-serverless.us-east-1.amazonaws.com:9098")
+    assert made["Kafka"].split("/")[1] in variables["KAFKA_BOOTSTRAP_SERVERS"]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_api_has_the_routes_of_the_template_with_their_scopes(stack: Stacks, name: str) -> None:
+    wanted: dict[str, list[str] | None] = {}
+    for resource in read()["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            for event in resource["Properties"].get("Events", {}).values():
+                if event["Type"] == "HttpApi":
+                    told = event["Properties"]
+                    wanted[f"{told['Method']} {told['Path']}"] = told["Auth"].get("AuthorizationScopes")
+    assert len(wanted) == len(load_template(ROOT / "template.yaml").routes)
+    assert findings.routes(stack(name)) == wanted
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_alarms_watch_what_is_there(stack: Stacks, name: str) -> None:
+    assert findings.alarms(stack(name)) == []
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_schedules_invoke_the_version_that_serves(stack: Stacks, name: str) -> None:
+    deployed = stack(name)
+    assert findings.named(deployed, "AWS::Scheduler::Schedule").keys() == {
+        "RelayFunctionEveryMinute",
+        "ReconcileFunctionEveryMinute",
+    }
+    assert findings.schedules(deployed) == []
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_failed_invocations_go_to_the_queue_which_the_key_encrypts(stack: Stacks, name: str) -> None:
+    deployed = stack(name)
+    assert {"ProcessFunction", "RefundFunction"} <= {
+        function for function, queue in findings.destinations(deployed) if queue == "FailedInvocations"
+    }
+    made, queues = deployed.resources(), deployed.emulator.client("sqs")
+    attributes = queues.get_queue_attributes(QueueUrl=made["FailedInvocations"], AttributeNames=["All"])["Attributes"]
+    assert attributes["KmsMasterKeyId"] == made["Key"]
+    if "AWS::SQS::QueuePolicy" in {each["Type"] for each in deployed.template["Resources"].values()}:
+        statements = json.loads(attributes["Policy"])["Statement"]
+        assert any(each["Effect"] == "Deny" and "SecureTransport" in json.dumps(each) for each in statements)
+
+
+def test_the_provisioned_concurrency_is_the_parameter(stack: Stacks) -> None:
+    deployed = stack("restored")
+    function = deployed.resources()["ProcessFunction"]
+    kept = deployed.emulator.client("lambda").get_provisioned_concurrency_config(FunctionName=function, Qualifier="live")
+    assert (kept["RequestedProvisionedConcurrentExecutions"], kept["Status"]) == (2, "READY")
+
+
+def test_an_update_changes_what_the_parameter_says_and_a_deletion_keeps_keys_and_logs(
+    emulator: Emulator, given: dict[str, dict[str, str]]
+) -> None:
+    """A stack of its own, with servers of one's own, because moto's servers cannot be updated."""
+    template = transformed(given["secrets"])
+    every = set(template["Resources"])
+    made = emulator.deploy("changed", template, given["secrets"], only=every)
+    assert made.failures() == [], made.told()
+    before = made.resources()
+    changed = given["secrets"] | {"LogLevel": "DEBUG", "AlarmEmail": "alarms@shop.org"}
+    updated = emulator.deploy("changed", transformed(changed), changed, only=every)
+    assert updated.failures() == [], updated.told()
+    assert updated.status == "UPDATE_COMPLETE"
+    after = updated.resources()
+    assert after.keys() - before.keys() == {"AlarmSubscription"}
+    assert {name for name in before if before[name] != after[name]} == set(), "nothing is replaced"
+    variables = emulator.client("lambda").get_function_configuration(FunctionName=after["RelayFunction"])["Environment"][
+        "Variables"
+    ]
+    assert variables["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
+
+    updated.delete()
+    assert updated.status == "DELETE_COMPLETE", updated.told()
+    kept = {
+        name for name, each in read()["Resources"].items() if each.get("DeletionPolicy") == "RetainExceptOnCreate"
+    } & after.keys()
+    assert kept >= {"Key", "Logs", "AccessLogs"}
+    assert emulator.client("kms").describe_key(KeyId=after["Key"])["KeyMetadata"]["KeyState"] == "Enabled"
+    groups = {group["logGroupName"] for group in emulator.client("logs").describe_log_groups()["logGroups"]}
+    assert {after[name] for name in kept - {"Key"}} <= groups
+    remaining = {each["FunctionName"] for each in emulator.client("lambda").list_functions()["Functions"]}
+    assert remaining.isdisjoint(after.values())
+    assert after["FailedInvocations"] not in emulator.client("sqs").list_queues().get("QueueUrls", [])

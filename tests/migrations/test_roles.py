@@ -1,0 +1,120 @@
+"""What `migrate` does to the server's roles, at each run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from local.servers import EmbeddedPostgres, connect
+from migrations import roles
+from migrations.apply import migrate
+from tests.migrations.test_apply import query
+from tests.servers import MIGRATIONS, Database, prepared
+
+KEPT = roles.SCHEDULED + roles.MIGRATE
+
+
+def limit(url: str) -> int:
+    [[found]] = query(url, "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'payments_service'")
+    assert isinstance(found, int)
+    return found
+
+
+@pytest.fixture
+def shares_restored(own_database: Database) -> Iterator[str]:
+    """The owner's URL of a migrated database, whose server's roles are as `migrate` leaves them before and after the test."""
+    yield own_database.owner_url
+    migrate(own_database.owner_url, MIGRATIONS)
+
+
+def test_callers_get_what_relay_reconcile_and_migrate_leave_of_nine_tenths(shares_restored: str) -> None:
+    [[most]] = query(shares_restored, "SELECT current_setting('max_connections')::int")
+    assert isinstance(most, int)
+    assert limit(shares_restored) == most * 9 // 10 - KEPT
+    query(shares_restored, "ALTER ROLE payments_service CONNECTION LIMIT 7")  # the server was smaller at the last run
+    migrate(shares_restored, MIGRATIONS)
+    assert limit(shares_restored) == most * 9 // 10 - KEPT
+
+
+@pytest.mark.parametrize(("given", "callers"), [("50", 50 - KEPT), ("3", 1), ("100000", None), ("0", None)])
+def test_on_a_shared_server_an_operator_says_how_many_connections_there_are(
+    shares_restored: str, monkeypatch: pytest.MonkeyPatch, given: str, callers: int | None
+) -> None:
+    monkeypatch.setenv("DATABASE_CONNECTIONS", given)
+    [[most, kept]] = query(
+        shares_restored,
+        "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
+        " + coalesce(current_setting('reserved_connections', true)::int, 0)",
+    )
+    assert isinstance(most, int)
+    assert isinstance(kept, int)
+    migrate(shares_restored, MIGRATIONS)
+    everything = most - kept if given == "100000" else most * 9 // 10
+    assert limit(shares_restored) == (everything - KEPT if callers is None else callers)
+
+
+def test_a_dump_in_a_new_server_gets_the_role_with_its_time_outs(shares_restored: str) -> None:
+    [[password]] = query(shares_restored, "SELECT rolpassword FROM pg_authid WHERE rolname = 'payments_scheduled'")
+    query(shares_restored, "DROP ROLE payments_scheduled")
+    try:
+        assert migrate(shares_restored, MIGRATIONS) == []
+    finally:  # the other tests log in with it
+        query(shares_restored, f"ALTER ROLE payments_scheduled PASSWORD '{password}'")
+    settings = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = '{}'::regrole AND setdatabase = 0"
+    [[of_service], [of_scheduled]] = (
+        query(shares_restored, settings.format(f"payments_{r}"))[0] for r in ("service", "scheduled")
+    )
+    assert of_scheduled == of_service != []
+
+
+def test_an_operators_time_outs_stay(shares_restored: str) -> None:
+    query(shares_restored, "ALTER ROLE payments_scheduled SET statement_timeout = '4s'")
+    migrate(shares_restored, MIGRATIONS)
+    shown = query(shares_restored, "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'payments_scheduled'::regrole")
+    query(shares_restored, "ALTER ROLE payments_scheduled SET statement_timeout = '5s'")
+    assert "statement_timeout=4s" in str(shown)
+
+
+@pytest.fixture
+def owners_server(outage_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
+    """A server whose tables belong to `tables_owner`, who may make roles and is no superuser, as on RDS."""
+    with contextlib.closing(connect(outage_postgres.url)) as connection:
+        connection.run("CREATE ROLE tables_owner LOGIN CREATEROLE PASSWORD 'owner'")
+        connection.run("CREATE DATABASE shop OWNER tables_owner")
+    return outage_postgres
+
+
+def owner_url(server: EmbeddedPostgres) -> str:
+    return f"postgresql://tables_owner:owner@127.0.0.1:{server.port}/shop"
+
+
+def test_an_owner_who_is_no_superuser_makes_and_limits_the_roles(owners_server: EmbeddedPostgres) -> None:
+    passwords = {"payments_service": "one", "payments_scheduled": "two"}
+    migrate(owner_url(owners_server), MIGRATIONS, passwords=passwords)
+    assert limit(owners_server.url) == 100 * 9 // 10 - KEPT
+    for role, password in passwords.items():
+        with contextlib.closing(connect(f"postgresql://{role}:{password}@127.0.0.1:{owners_server.port}/shop")) as connection:
+            assert connection.run("SELECT current_user, (SELECT count(*) FROM payments)") == [[role, 0]]
+
+
+def test_an_owner_who_may_not_change_the_roles_is_told_and_the_migrations_are_applied(
+    owners_server: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An administrator made the roles, or has taken the right away since."""
+    prepared(owners_server)  # another database's owner made them
+    query(owners_server.url, "DROP ROLE payments_scheduled")
+    query(owners_server.url, "ALTER ROLE payments_service CONNECTION LIMIT -1")
+    with caplog.at_level(logging.WARNING):
+        assert migrate(owner_url(owners_server), MIGRATIONS) == sorted(path.name for path in MIGRATIONS.glob("*.sql"))
+    [record] = caplog.records
+    assert "the owner may not change the roles" in record.getMessage()
+    assert limit(owners_server.url) == -1
+
+
+def test_migrations_of_another_product_change_no_role(outage_postgres: EmbeddedPostgres) -> None:
+    with contextlib.closing(connect(outage_postgres.url)) as connection:
+        roles.share_connections(connection)
+        assert connection.run("SELECT 1 FROM pg_roles WHERE rolname LIKE 'payments%'") == []
