@@ -5,6 +5,7 @@ The statements without an owner read rows of a payment that such a look-up has f
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from payments.domain.payment import Payment, PaymentName, PaymentStatus
@@ -17,18 +18,15 @@ PAYMENTS_WHERE = f"SELECT {columns(PAYMENT)} FROM payments WHERE"
 
 # For an order its live payment, or its latest one when none is live.
 _LATEST = "order_id = :id ORDER BY status NOT IN ('FAILED', 'VOIDED') DESC, created_at DESC, payment_id DESC LIMIT 1"
-_LIVE_OR_LATEST = {**WHICH, "order_id": _LATEST}
-ANYBODYS = by_name(f"{PAYMENTS_WHERE} {{which}}", _LIVE_OR_LATEST)
-THE_OWNERS = by_name(f"{PAYMENTS_WHERE} owner = :owner AND {{which}}", _LIVE_OR_LATEST)
+_by_name = partial(by_name, conditions={**WHICH, "order_id": _LATEST})
+ANYBODYS = _by_name(f"{PAYMENTS_WHERE} {{which}}")
+THE_OWNERS = _by_name(f"{PAYMENTS_WHERE} owner = :owner AND {{which}}")
 # The caller whose claim was refused learns from one moment's state why, and whether waiting may help.
-STANDING = by_name(
-    f"""
+STANDING = _by_name(f"""
         SELECT EXISTS (SELECT FROM operations
                        WHERE payment_id = payments.payment_id AND kind <> 'refund' AND {IN_FLIGHT}), {columns(PAYMENT)}
         FROM payments WHERE owner = :owner AND {{which}}
-    """,
-    _LIVE_OR_LATEST,
-)
+""")
 # A payment may have thousands of refunds, so each statement reads a bounded number of them.
 NEWEST_REFUNDS = Statement(f"""
     SELECT {columns(REFUND, "refund")} FROM unnest(:payment_ids::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
