@@ -1,6 +1,6 @@
 """Claims, the first phase of every command: write the operation and its lease, and lock the payment or reserve its amount."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from payments.domain.operation import Draft, Operation
 from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
 from payments.store.connection import Bound, Database, Row, Statement, UniqueViolation
-from payments.store.rows import OPERATION, PAYMENT, REFUND, columns, nulls, operation_of, payment_of, refund_of
+from payments.store.rows import OPERATION, PAYMENT, REFUND, columns, operation_of, payment_of, refund_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,44 +64,42 @@ INSERT_OPERATION = Statement(_insert_operation(":amount_minor::bigint", "(SELECT
 def claim_process(db: Database, draft: Draft, pending: Payment, processing: Payment) -> Claim:
     """Write a new payment, PENDING and then PROCESSING, and its operation."""
     operation = INSERT_OPERATION(draft, payment_id=pending.payment_id, amount_minor=pending.amount_minor)
-    try:
-        rows = db.run(INSERT_PAYMENT(pending), START_PROCESSING(processing), operation)
-    except UniqueViolation as violation:
-        return NotClaimed(violation.resent)
-    return Claimed(operation_of(rows[2][0]), processing)
+    statements = INSERT_PAYMENT(pending), START_PROCESSING(processing), operation
+    return _claim(db, *statements, claimed_in=lambda row: Claimed(operation_of(row), processing))
 
 
-_WHICH: Mapping[PaymentName, str] = {
+WHICH: Mapping[PaymentName, str] = {
     "transaction_id": "transaction_id = :id",
     "payment_id": "payment_id = :id",
     "order_id": "order_id = :id AND status NOT IN ('FAILED', 'VOIDED')",  # The order's live payment, of which there is one.
 }
 
 
-def _by_name(sql: str) -> Mapping[PaymentName, Statement]:
-    """Return the statement for each way to name the payment."""
-    return {name: Statement(sql.replace("{which}", which)) for name, which in _WHICH.items()}
+def by_name(sql: str, conditions: Mapping[PaymentName, str] = WHICH) -> Mapping[PaymentName, Statement]:
+    """Return the statement for each way to name the payment: `{which}` stands for its condition."""
+    return {name: Statement(sql.replace("{which}", which)) for name, which in conditions.items()}
 
 
 # The statement locks the payment first, so it acts on the state that it has checked. The index
 # operations_one_in_flight_but_refunds refuses a second capture or void while one is in flight.
-CLAIM_ON_AUTHORIZATION = _by_name(f"""
+CLAIM_ON_AUTHORIZATION = by_name(f"""
     WITH payment AS (
         SELECT {columns(PAYMENT)}, COALESCE(:amount_minor::bigint, amount_minor) AS take_minor
         FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
     ), operation AS ({_insert_operation("take_minor", "payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor")})
-    SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {nulls(REFUND)} FROM operation, payment
+    SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {", ".join(["NULL"] * len(REFUND))}
+    FROM operation, payment
 """)
 
 
 def claim_on_authorization(db: Database, draft: Draft, name: PaymentName, value: object) -> Claim:
     """Claim a capture or a void of an AUTHORIZED payment, of at most its amount. The payment itself stays as it is."""
-    return _claim_on_payment(db, CLAIM_ON_AUTHORIZATION[name](draft, id=value))
+    return _claim(db, CLAIM_ON_AUTHORIZATION[name](draft, id=value))
 
 
 # One UPDATE checks and reserves the amount, so overlapping refunds never reserve more than was captured. `payment` locks the
 # newest version of the row. When the row has changed since the statement's snapshot, the UPDATE checks it again.
-CLAIM_REFUND = _by_name(f"""
+CLAIM_REFUND = by_name(f"""
     WITH payment AS (
         SELECT payment_id, COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor
         FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
@@ -128,15 +126,7 @@ CLAIM_REFUND = _by_name(f"""
 
 def claim_refund(db: Database, draft: Draft, name: PaymentName, value: object) -> Claim:
     """Claim a refund: reserve its amount on the payment and write the refund and its operation."""
-    return _claim_on_payment(db, CLAIM_REFUND[name](draft, id=value))
-
-
-def _claim_on_payment(db: Database, statement: Bound) -> Claim:
-    try:
-        [rows], resent = db.send(statement)
-    except UniqueViolation as violation:
-        return NotClaimed(violation.resent)
-    return claimed_in(rows[0]) if rows else NotClaimed(resent)
+    return _claim(db, CLAIM_REFUND[name](draft, id=value))
 
 
 # Of an operation without an outcome. It is written so that no index of such operations fits it: statistics of normal life take
@@ -176,3 +166,12 @@ def state_by_key(db: Database, draft: Draft) -> tuple[Claimed, float] | None:
 def claimed_in(row: Row) -> Claimed:
     refund = row[_REFUND]
     return Claimed(operation_of(row[_OPERATION]), payment_of(row[_PAYMENT]), refund_of(refund) if refund[0] else None)
+
+
+def _claim(db: Database, *statements: Bound, claimed_in: Callable[[Row], Claimed] = claimed_in) -> Claim:
+    """Run the statements, of which the last one returns the claim, if it was possible."""
+    try:
+        rows, resent = db.send(*statements)
+    except UniqueViolation as violation:
+        return NotClaimed(violation.resent)
+    return claimed_in(rows[-1][0]) if rows[-1] else NotClaimed(resent)
