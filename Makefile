@@ -15,6 +15,7 @@ test_env := $(call stamp,.venv,test)
 sam_env := $(call stamp,.venv-sam,sam)
 cli_env := $(call stamp,.venv-cli,cli)
 audit_env := $(call stamp,.venv-audit,audit)
+nag_env := $(call stamp,.venv-nag,nag)
 durable_env := $(call stamp,.venv-durable,durable)
 emulator_env := $(call stamp,.venv-emulator,emulator)
 
@@ -68,9 +69,10 @@ check: $(test_env) $(sam_env) ## check format, lint, types, imports and the temp
 audit_locks = for lock in $(layer_lock) requirements/*.txt; do \
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
 .PHONY: audit
-audit: $(audit_env) ## look for known vulnerabilities in the locks (not with OFFLINE=1), and for weaknesses in the code and the template
+audit: $(audit_env) $(nag_env) ## look for known vulnerabilities in the locks (not with OFFLINE=1), and for weaknesses in the code and the template
 	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive layers/shared/python/payments functions migrations
 	.venv-audit/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
+	JSII_NODE=.venv-nag/bin/node .venv-nag/bin/python -m deploy.nag template.yaml
 	$(if $(OFFLINE),@echo >&2 'OFFLINE: nothing says whether the locks have known vulnerabilities.',$(audit_locks))
 
 .PHONY: lint
@@ -97,6 +99,7 @@ lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade
 	$(call compile,3.11) --group sam --output-file requirements/sam.txt
 	$(call compile,3.11) --group durable --constraint requirements/test.txt --output-file requirements/durable.txt
 	$(call compile,3.11) --group audit --output-file requirements/audit.txt
+	$(call compile,3.11) --group nag --output-file requirements/nag.txt
 	$(call compile,3.13) --group emulator --output-file requirements/emulator.txt
 
 .PHONY: up
@@ -189,7 +192,7 @@ clean: ## remove environments, caches and builds, but not the database in .local
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(durable_env) $(emulator_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(nag_env) $(durable_env) $(emulator_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }
