@@ -101,7 +101,7 @@ def claim_on_authorization(db: Database, draft: Draft, name: PaymentName, value:
 
 # One UPDATE checks and reserves the amount, so overlapping refunds never reserve more than was captured. `payment` locks the
 # newest version of the row. When the row has changed since the statement's snapshot, PostgreSQL computes `payment` anew, and the
-# UPDATE checks it again. So the database's clock stamps the refund after each one that was committed before it on its payment, and
+# UPDATE checks it again. So the database's clock stamps the refund after each one that was committed before on its payment, and
 # a page of refunds never leaves one behind that was added after it.
 CLAIM_REFUND = _by_name(f"""
     WITH payment AS (
@@ -120,8 +120,8 @@ CLAIM_REFUND = _by_name(f"""
     ), refund AS (
         INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
                              created_at, updated_at)
-        SELECT :refund_id::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', :reason::text, taken_at, taken_at
-        FROM reserved RETURNING {columns(REFUND)}
+        SELECT :refund_id::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', :reason::text,
+               taken_at, taken_at FROM reserved RETURNING {columns(REFUND)}
     ), operation AS ({_insert_operation("take_minor", "reserved")})
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "reserved")}, {columns(REFUND, "refund")}
     FROM operation, reserved, refund
