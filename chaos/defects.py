@@ -356,7 +356,7 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/claims.py",
-                "GREATEST(payments.updated_at, :created_at::timestamptz)",
+                "GREATEST(payments.updated_at, payment.taken_at)",
                 ":created_at::timestamptz",
             ),
         ),

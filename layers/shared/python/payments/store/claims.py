@@ -98,26 +98,28 @@ def claim_on_authorization(db: Database, draft: Draft, name: PaymentName, value:
 
 
 # One UPDATE checks and reserves the amount, so overlapping refunds never reserve more than was captured. `payment` locks the
-# newest version of the row. When the row has changed since the statement's snapshot, the UPDATE checks it again.
+# newest version of the row. When the row has changed since the statement's snapshot, PostgreSQL computes `payment` anew, and the
+# UPDATE checks it again. So the database's clock stamps the refund after each one that was committed before on its payment, and
+# a page of refunds never leaves one behind that was added after it.
 CLAIM_REFUND = by_name(f"""
     WITH payment AS (
-        SELECT payment_id, COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor
+        SELECT payment_id, COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor,
+               clock_timestamp() AS taken_at
         FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
     ), reserved AS (
         UPDATE payments
         SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor, version = payments.version + 1,
-            updated_at = GREATEST(payments.updated_at, :created_at::timestamptz)
+            updated_at = GREATEST(payments.updated_at, payment.taken_at)
         FROM payment
         WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
           AND payment.take_minor > 0
           AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
-        RETURNING payment.take_minor, {columns(PAYMENT, "payments")}
+        RETURNING payment.take_minor, payment.taken_at, {columns(PAYMENT, "payments")}
     ), refund AS (
-        INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason, created_at,
-                             updated_at)
+        INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
+                             created_at, updated_at)
         SELECT :refund_id::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', :reason::text,
-               :created_at::timestamptz, :created_at::timestamptz
-        FROM reserved RETURNING {columns(REFUND)}
+               taken_at, taken_at FROM reserved RETURNING {columns(REFUND)}
     ), operation AS ({_insert_operation("take_minor", "reserved")})
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "reserved")}, {columns(REFUND, "refund")}
     FROM operation, reserved, refund
