@@ -325,6 +325,7 @@ def redrive(
     rate: o.Rate = 2,
     dry_run: o.DryRun = False,
     instead: o.Instead = None,
+    refunds: o.Refunds = False,
     yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> None:
@@ -339,6 +340,9 @@ def redrive(
     message that was sent and not deleted comes again, as a replay. A refund,
     capture or void carries its key. For a payment without one, the service
     derives the key from the request.
+
+    With --instead, after a restore, the keys of entered refunds are unknown,
+    so refunds are left alone unless --refunds says that each was looked at.
 
     It uses the credentials and the settings of the AWS SDK, and needs boto3.
     """
@@ -368,7 +372,7 @@ def redrive(
     try:
         # Closing gives the messages that stay in the queue back to the next run.
         with contextlib.closing(
-            again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run, instead=others)
+            again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run, instead=others, refunds=refunds)
         ) as found:
             for result in found:
                 results[result["result"]] += 1
