@@ -406,6 +406,8 @@ def compare(
     currency, transaction_id, at and perhaps result (approved, declined). The
     key is the idempotency key that the gateway got. The kind is charge,
     authorization, capture, void or refund; the amount is in the minor unit.
+    The list has to hold all kinds, from its first line until now: what
+    succeeded in the database since then and is not on it is unlisted.
 
     With --enter, a capture, void or refund that the database lacks becomes an
     operation without an outcome, under its old key. Reconcile settles it, and
@@ -445,7 +447,7 @@ def compare(
         counts[result["result"]] += 1
         _show(result, output.compare_line, as_json, soft_wrap=True)
     _show({"agreed": comparison.agreed, **counts}, output.redrive_total, as_json)
-    if counts.keys() & {"take_back", "differs", "by_hand", "missing"}:
+    if counts.keys() & {"take_back", "differs", "by_hand", "missing", "unlisted"}:
         raise typer.Exit(Exit.REFUSED)
     if counts:
         raise typer.Exit(Exit.UNKNOWN)
