@@ -190,7 +190,7 @@ class Stand:
             "DATABASE_URL": pooler.url,
             "KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap_servers,
             "KAFKA_TOPIC": "payments",
-            "DIRECT_OWNER": plan.DIRECT_OWNER,
+            "DIRECT_OWNER": f"jwt/{plan.DIRECT_OWNER}",
             "RETRY_SCHEDULE_S": RETRY_SCHEDULE_S,
             "CAPTURE_WINDOW_S": "3600",  # in production a week: it is no part of this
             "GATEWAY_SUCCESS_RATE": "0.8",
