@@ -168,15 +168,15 @@ invoke: local-build ## send a sample event to its function in AWS's container (E
 
 .PHONY: chaos
 chaos: $(test_env) ## kill the handlers at random and at every network write, and check what is left (ARGS="--invocations 100000")
-	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos run $(ARGS)
+	PYTHONPATH=layers/shared/python:cli .venv/bin/python -m chaos run $(ARGS)
 
 .PHONY: chaos-restore
 chaos-restore: $(test_env) ## lose the database, restore it to a moment, and check what the documented steps leave
-	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos restore $(ARGS)
+	PYTHONPATH=layers/shared/python:cli .venv/bin/python -m chaos restore $(ARGS)
 
 .PHONY: chaos-mutants
 chaos-mutants: $(test_env) ## show that the harness can fail: put in seeded defects, one at a time (ARGS="--like TEXT")
-	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos mutants $(ARGS)
+	PYTHONPATH=layers/shared/python:cli .venv/bin/python -m chaos mutants $(ARGS)
 
 .PHONY: durable
 durable: $(durable_env) ## count the charges of a Lambda durable function that is killed and doubled (docs/adr/024-durable-functions.md)
