@@ -286,8 +286,10 @@ def test_a_domain_name_that_another_stack_has_is_told(is_there: bool, owned: str
             of_gateway.add_client_error("get_domain_name", "NotFoundException")
         if owned:
             facts = {"LogicalResourceId": "Domain", "ResourceType": "AWS::ApiGatewayV2::DomainName", "PhysicalResourceId": owned}
-            facts |= {"LastUpdatedTimestamp": datetime.now(UTC), "ResourceStatus": "CREATE_COMPLETE"}
-            of_stacks.add_response("describe_stack_resource", {"StackResourceDetail": facts})
+            facts |= {"ResourceStatus": "CREATE_COMPLETE"}
+            of_stacks.add_response(
+                "describe_stack_resource", {"StackResourceDetail": facts | {"LastUpdatedTimestamp": datetime.now(UTC)}}
+            )
         else:
             of_stacks.add_client_error("describe_stack_resource", "ValidationError")
         assert said in "".join(problems := list(owner_problems(gateway, stacks, "pay.shop.org", "new")))
