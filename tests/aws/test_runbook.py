@@ -40,7 +40,8 @@ OF_OTHERS = {
     "SELECT pg_terminate_backend(4711)", "GRANT rds_iam TO payments_service", "canceling statement due to lock timeout",
     "default_transaction_isolation", "default_transaction_read_only", "search_path", "serializable", "public", "psql",
     "pg_read_all_stats", "pg_stat_activity", "max_connections", "DateStyle", "TimeZone", "n_dead_tup", "max(closed_at)",
-    "autovacuum_vacuum_cost_limit",
+    "autovacuum_vacuum_cost_limit", "REPLICA IDENTITY", "FOR ALL TABLES", "FOR TABLES IN SCHEMA public", "pg_read_all_data",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE OWNER IN SCHEMA public GRANT SELECT ON TABLES TO reporting",
     # PgBouncer's settings
     "auth_file", "auth_query", "default_pool_size", "max_user_client_connections",
     # Kafka's settings
@@ -197,8 +198,8 @@ def test_the_pages_commands_of_ours_exist() -> None:
     for command in commands:
         with case(command):
             assert is_command(command)
-    for quoted in re.findall(r'PARAMETERS="([^"]*)"', BLOCKS):
-        names = {pair.partition("=")[0] for pair in shlex.split(quoted)}
+    for quoted in re.findall(r'(?:PARAMETERS|NO_[A-Z]+)="([^"]*)"', BLOCKS):
+        names = {pair.partition("=")[0] for pair in shlex.split(quoted) if not re.fullmatch(r"\$NO_[A-Z]+", pair)}
         assert names <= TEMPLATE["Parameters"].keys()
 
 
