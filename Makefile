@@ -16,6 +16,7 @@ sam_env := $(call stamp,.venv-sam,sam)
 cli_env := $(call stamp,.venv-cli,cli)
 audit_env := $(call stamp,.venv-audit,audit)
 bench_env := $(call stamp,.venv-bench,bench)
+nag_env := $(call stamp,.venv-nag,nag)
 durable_env := $(call stamp,.venv-durable,durable)
 emulator_env := $(call stamp,.venv-emulator,emulator)
 
@@ -69,9 +70,10 @@ check: $(test_env) $(sam_env) ## check format, lint, types, imports and the temp
 audit_locks = for lock in $(layer_lock) requirements/*.txt; do \
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
 .PHONY: audit
-audit: $(audit_env) ## look for known vulnerabilities in the locks (not with OFFLINE=1), and for weaknesses in the code and the template
+audit: $(audit_env) $(nag_env) ## look for known vulnerabilities in the locks (not with OFFLINE=1), and for weaknesses in the code and the template
 	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive layers/shared/python/payments functions migrations
 	.venv-audit/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
+	JSII_NODE=.venv-nag/bin/node .venv-nag/bin/python -m deploy.nag template.yaml
 	$(if $(OFFLINE),@echo >&2 'OFFLINE: nothing says whether the locks have known vulnerabilities.',$(audit_locks))
 
 .PHONY: lint
@@ -98,6 +100,7 @@ lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade
 	$(call compile,3.11) --group sam --output-file requirements/sam.txt
 	$(call compile,3.11) --group durable --constraint requirements/test.txt --output-file requirements/durable.txt
 	$(call compile,3.11) --group audit --output-file requirements/audit.txt
+	$(call compile,3.11) --group nag --output-file requirements/nag.txt
 	$(call compile,3.13) --group emulator --output-file requirements/emulator.txt
 
 .PHONY: up
@@ -166,15 +169,15 @@ invoke: local-build ## send a sample event to its function in AWS's container (E
 
 .PHONY: chaos
 chaos: $(test_env) ## kill the handlers at random and at every network write, and check what is left (ARGS="--invocations 100000")
-	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos run $(ARGS)
+	PYTHONPATH=layers/shared/python:cli .venv/bin/python -m chaos run $(ARGS)
 
 .PHONY: chaos-restore
 chaos-restore: $(test_env) ## lose the database, restore it to a moment, and check what the documented steps leave
-	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos restore $(ARGS)
+	PYTHONPATH=layers/shared/python:cli .venv/bin/python -m chaos restore $(ARGS)
 
 .PHONY: chaos-mutants
 chaos-mutants: $(test_env) ## show that the harness can fail: put in seeded defects, one at a time (ARGS="--like TEXT")
-	PYTHONPATH=layers/shared/python .venv/bin/python -m chaos mutants $(ARGS)
+	PYTHONPATH=layers/shared/python:cli .venv/bin/python -m chaos mutants $(ARGS)
 
 .PHONY: durable
 durable: $(durable_env) ## count the charges of a Lambda durable function that is killed and doubled (docs/adr/024-durable-functions.md)
@@ -194,7 +197,7 @@ clean: ## remove environments, caches and builds, but not the database in .local
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(durable_env) $(emulator_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(nag_env) $(durable_env) $(emulator_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

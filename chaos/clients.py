@@ -99,7 +99,7 @@ class Clients:
         key = command.key_of(story) if command.keyed else None
         if story.direct:
             trace = traceparent_of(name)
-            event = body | {"operation": command.kind, "traceparent": trace} | ({"idempotency_key": key} if key else {})
+            event = direct_event(name, story, command, body)
         else:
             trace = traceparent_of(label)
             event = http_event("POST", f"/{command.kind}", story.owner, label, body, key)
@@ -151,10 +151,19 @@ class Clients:
         named = ((sent.kind, sent.traceparent, sent.request) for sent in self._sent.values())
         return next((name for of_kind, trace, name in named if (of_kind, trace) == (kind, traceparent)), None)
 
-    async def repeat(self, name: str) -> None:
+    async def repeat(self, name: str) -> Ended:
         """Repeat a request without faults, although it may have had its answer."""
         story, command, body = self._requests[name]
-        await self.deliver(story, command, body, NO_FAULT)
+        _, ended = await self.deliver(story, command, body, NO_FAULT)
+        return ended
+
+    def is_direct(self, name: str) -> bool:
+        return self._requests[name][0].direct
+
+    def event_of(self, name: str) -> tuple[str, dict[str, Any]]:
+        """Return the function and the event of a direct request."""
+        story, command, body = self._requests[name]
+        return FUNCTION_OF[command.kind], direct_event(name, story, command, body)
 
     def drop(self, name: str) -> None:
         """Never repeat this request."""
@@ -172,6 +181,11 @@ class Clients:
         elif repeatable:
             self._open.add(answer.request)
         self._open -= self._final
+
+
+def direct_event(name: str, story: Story, command: Command, body: dict[str, Any]) -> dict[str, Any]:
+    key = {"idempotency_key": command.key_of(story)} if command.keyed else {}
+    return body | {"operation": command.kind, "traceparent": traceparent_of(name)} | key
 
 
 def names_in(body: dict[str, Any]) -> Names:

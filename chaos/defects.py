@@ -230,7 +230,8 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/connection.py",
-                "is not None and (not 0 <= idle_s <= IDLE_LIMIT_S or self._connection.is_stale()):",
+                "is not None and (\n            not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s"
+                " or self._connection.is_stale()\n        ):",
                 "is None and False:",
             ),
             Patch(
@@ -356,7 +357,7 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/claims.py",
-                "GREATEST(payments.updated_at, :created_at::timestamptz)",
+                "GREATEST(payments.updated_at, payment.taken_at)",
                 ":created_at::timestamptz",
             ),
         ),

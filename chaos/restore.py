@@ -1,8 +1,10 @@
 """Lose the database, restore it to a moment, and follow docs/operations.md, "Restoring". The oracle then finds nothing wrong.
 
 Payments run, a moment passes, payments go on, and the database is gone with all that came after the moment. The gateway's ledger,
-the topic and the callers remember it. The steps are those of the page, with its own command, `payments compare`. The callers do
-what the page asks of them: they drop the refunds, captures and voids that were entered, and repeat everything else.
+the topic and the callers remember it. The steps are those of the page, with its own commands, `payments compare` and
+`payments redrive`. The order service's invocations wait in the queue, and the operator sends all of them without a look at one.
+The callers over HTTP do what the page asks of them: they drop the refunds, captures and voids that were entered, and repeat
+everything else.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaos import acknowledged, evidence, oracle, plan, requested
+from chaos import acknowledged, again, evidence, oracle, plan, requested
 from chaos.answers import Answer
 from chaos.archive import ArchivedPostgres, RestoredPostgres, silent
 from chaos.clients import HELD_S, Clients
@@ -41,14 +43,23 @@ SHARE = 0.6
 AT_ONCE = 12
 
 
+RETURN = ((plan.Command("return", "refund", 0.05),),)
+"""What the order service asks for after the moment, of payments from before it: such a refund is on the gateway's list, and its
+message may be in the old stack's queue."""
+
+
 @dataclass(frozen=True)
 class Options:
-    """Without `enters` or `takes_back` the operator leaves a step of the page out, and the oracle must notice."""
+    """Without `enters` or `takes_back` the operator leaves a step of the page out, and the oracle must notice.
+
+    With `sends_refunds` the operator says that each refund in the queue was looked at, and has looked at none.
+    """
 
     seed: str
     stories: int = 120
     enters: bool = True
     takes_back: bool = True
+    sends_refunds: bool = False
     rates: Rates = field(default_factory=lambda: Rates(kill=0.12, freeze=0.0, cut=0.0))
 
 
@@ -121,7 +132,8 @@ async def run(options: Options, report: Callable[[str], None]) -> Outcome:
         violations += await operator.compare_and_settle()
         report("open again")
         kept = {row["gateway_key"] for row in at_the_moment["operations"]}
-        dropped = await _repeat(clients, lost, kept, operator.entered)
+        queued, dropped = await _repeat(clients, lost, kept, operator.entered)
+        resent = await again.send(clients, queued, refunds=options.sends_refunds)
         quiet = Quiet(servers, stand.environments, clients, reader, folder / "acknowledged")
         await quiet.settle_down()
         await stand.environments.close()
@@ -139,6 +151,7 @@ async def run(options: Options, report: Callable[[str], None]) -> Outcome:
     retold = {event_id for event_id in published_before if event_id not in told}
     violations += stand.environments.tally.failures + quiet.failures
     violations += list(_witness(seen, lost, operator, clients.answers, retold))
+    violations += list(_paid_twice(seen, lost, clients))
     facts = {
         "seconds from the loss to a restored database": round(restored_s, 1),
         "payments at the moment, when lost, at the end": [
@@ -151,6 +164,7 @@ async def run(options: Options, report: Callable[[str], None]) -> Outcome:
         "entered": dict(Counter(operator.entered.values())),
         "events lost with the database": len(retold),
         "entered commands that their callers dropped": dropped,
+        "messages in the old stack's queue": resent,
     }
     if violations:
         evidence.keep(seen, folder)
@@ -176,7 +190,7 @@ class Stand:
             "DATABASE_URL": pooler.url,
             "KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap_servers,
             "KAFKA_TOPIC": "payments",
-            "DIRECT_OWNER": plan.DIRECT_OWNER,
+            "DIRECT_OWNER": f"jwt/{plan.DIRECT_OWNER}",
             "RETRY_SCHEDULE_S": RETRY_SCHEDULE_S,
             "CAPTURE_WINDOW_S": "3600",  # in production a week: it is no part of this
             "GATEWAY_SUCCESS_RATE": "0.8",
@@ -217,7 +231,8 @@ async def _live(options: Options, first: ArchivedPostgres, stand: Stand, clients
         moment: datetime = connection.run("SELECT clock_timestamp()")[0][0]
     moment_s = time.monotonic()
     await begin(range(before, options.stories))
-    await asyncio.gather(*stories)
+    returns = (plan.story(options.seed, number) for number in range(before))
+    await asyncio.gather(*stories, *(clients.play(replace(each, groups=RETURN, wait_s=0.0)) for each in returns if each.direct))
     ending.set()
     await asyncio.gather(*ticks)
     await asyncio.to_thread(first.archive_all)
@@ -235,19 +250,37 @@ def _stands_at(tables: dict[str, list[Row]], lost: Lost) -> Iterator[str]:
             yield f"nothing of {table} was lost, so this run shows nothing"
 
 
-async def _repeat(clients: Clients, lost: Lost, kept: set[str], entered: dict[str, str]) -> int:
-    """Repeat the payments that were lost, and drop what was entered. Return the number of these commands."""
-    dropped = 0
+async def _repeat(clients: Clients, lost: Lost, kept: set[str], entered: dict[str, str]) -> tuple[list[str], int]:
+    """Repeat the payments over HTTP that were lost, and drop what was entered. Return the direct commands, for the queue.
+
+    Also return the number of the commands that were dropped.
+    """
+    dropped, queued = 0, dict[str, None]()
     for row in lost.tables["operations"]:
         name = clients.request_of(row["kind"], row["traceparent"])
         if name is None or row["gateway_key"] in kept:
             continue
-        if row["kind"] == "process":
+        if clients.is_direct(name):
+            queued[name] = None
+        elif row["kind"] == "process":
             await clients.repeat(name)
         elif row["gateway_key"] in entered:
             clients.drop(name)
             dropped += 1
-    return dropped
+    return [*queued], dropped
+
+
+def _paid_twice(seen: Evidence, lost: Lost, clients: Clients) -> Iterator[str]:
+    """One refund that the order service asked for moved money under two keys. It carries a key, so it is one refund."""
+    keys = defaultdict[str, set[str]](set)
+    approved = {call.key for call in seen.calls if call.approved}
+    for row in [*lost.tables["operations"], *seen.tables["operations"]]:
+        name = clients.request_of("refund", row["traceparent"]) if row["kind"] == "refund" else None
+        if name and clients.is_direct(name) and row["gateway_key"] in approved:
+            keys[name].add(row["gateway_key"])
+    for name, own in keys.items():
+        if len(own) > 1:
+            yield f"the refund {name} was paid twice: {', '.join(sorted(own))}"
 
 
 def _witness(seen: Evidence, lost: Lost, operator: Operator, every_answer: list[Answer], retold: set[str]) -> Iterator[str]:

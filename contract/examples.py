@@ -269,7 +269,7 @@ _DECLINES: Mapping[str, tuple[Payment, str, Refund | None]] = {
 }
 
 PROBLEMS: Mapping[str, dict[str, Any]] = {error.code: reply_to_error(error, REQUEST_ID).body for error in _ERRORS} | {
-    command.declined_code: _declined(kind, *_DECLINES.get(kind, (_authorized, "card_declined", None)))
+    f"{command.noun}_declined": _declined(kind, *_DECLINES.get(kind, (_authorized, "card_declined", None)))
     for kind, command in COMMANDS.items()
 }
 """A problem document for every code that the service knows."""

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from payments.api.answers import PROBLEM_TYPE
 from payments.api.look_up_routes import health_router, lookups_router
 from payments.api.routes import app_of, commands_router
 from payments.commands.catalog import COMMANDS
-from payments.commands.command import Command
+from payments.commands.command import Command, OnPayment
+from payments.commands.fields import PAYMENT_NAMES, PaymentRequest
 from payments.commands.process import ProcessRequest
 from payments.domain.currencies import MINOR_UNIT_DIGITS
 from payments.domain.scopes import Scope
@@ -113,6 +115,12 @@ COMMAND = (
 WAITED_FOR = {"idempotency_key_in_use", "order_in_progress", "service_unavailable"}
 """Problems with a Retry-After header."""
 
+SUCCESS = {
+    "process": "The payment was captured, or authorized with `capture_method: manual`",
+    "capture": "The authorization was captured",
+    "void": "The authorization was voided",
+    "refund": "The refund succeeded",
+}
 UNKNOWN = "The outcome is unknown yet; look the payment up later"
 
 
@@ -128,13 +136,21 @@ class Operation:
     description: str = ""
 
 
+def _refusals(command: Command[Any]) -> tuple[str, ...]:
+    """Return the codes of the refusals that are peculiar to the command."""
+    if not isinstance(command, OnPayment):
+        return "order_already_paid", "order_in_progress"
+    takes_an_amount = "amount" in command.request.model_fields
+    return "payment_not_found", "payment_state_conflict", *(["amount_too_large"] if takes_an_amount else [])
+
+
 def _command(command: Command[Any]) -> Operation:
     model = schemas.RefundCreated if command.returns_refund else schemas.Payment
     return Operation(
         "Refunds" if command.returns_refund else "Payments",
         f"{command.kind.capitalize()} a payment",
-        {command.success_status: (model, command.success), 202: (model, UNKNOWN)},
-        (*COMMAND, *(error.code for error in command.refusals), command.declined_code),
+        {command.success_status: (model, SUCCESS.get(command.kind, "It succeeded")), 202: (model, UNKNOWN)},
+        (*COMMAND, *_refusals(command), f"{command.noun}_declined"),
         command.scope,
         command.request.__doc__ or "",
     )
@@ -167,8 +183,11 @@ OPERATIONS: Mapping[str, Operation] = {
 def document() -> dict[str, Any]:
     app = app_of(commands_router(service, COMMANDS.values()), lookups_router(service), health_router(service, publisher))
     routes = get_openapi(title="Payments on Lambda", version=__version__, description=INTRODUCTION, routes=app.routes)
-    for path in routes["paths"].values():
-        for described in path.values():
+    for path, operations in routes["paths"].items():
+        for described in operations.values():
+            if names := re.findall(r"\{(\w+)\}", path):  # One endpoint serves three paths, and so does not list its name.
+                parts = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+                described.setdefault("parameters", parts)
             _describe(described)
     components = {
         "schemas": _schemas(),
@@ -259,6 +278,10 @@ def _schemas() -> dict[str, Any]:
                 _say_what_validators_check(field, value, is_new=name == ProcessRequest.__name__)
             elif "default" in value:  # An answer leaves out a member that does not apply, so it never holds null.
                 properties[field] = _not_null(value)
+    for request in requests:
+        if issubclass(request, PaymentRequest):
+            one_name = [{"required": [name], "properties": {name: {"type": "string"}}} for name in PAYMENT_NAMES]
+            found[request.__name__]["oneOf"] = one_name
     found["Problem"]["properties"]["code"]["enum"] = sorted(PROBLEMS)
     found["Message"] = {
         "description": "An error that API Gateway answers by itself",

@@ -33,3 +33,21 @@ def truststore_problems(s3: Any, uri: str, version: str) -> Iterator[str]:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (400, 404):
             raise
         yield f"ApiTruststoreUri={uri}: there is no such file{f' of version {version}' if version else ''}"
+
+
+def owner_problems(apigateway: Any, cloudformation: Any, name: str, stack: str | None) -> Iterator[str]:
+    """A name belongs to one stack of a region. A stack that is updated may own it already."""
+    try:
+        apigateway.get_domain_name(DomainName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NotFoundException":
+            raise
+        return
+    try:
+        found = cloudformation.describe_stack_resource(StackName=stack, LogicalResourceId="Domain") if stack else {}
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        found = {}
+    if found.get("StackResourceDetail", {}).get("PhysicalResourceId") != name:
+        yield f"ApiDomainName={name}: another stack of this region has it; take it from that one first"

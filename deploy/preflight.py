@@ -16,7 +16,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from deploy.arguments import ArgumentsError, Deployment, declared, read
-from deploy.domain_name import certificate_problems, truststore_problems
+from deploy.domain_name import certificate_problems, owner_problems, truststore_problems
 from deploy.restoring import restoring
 
 ZONES_WITHOUT_A_SERVICE = {"use1-az3": "RDS Proxy and MSK"}
@@ -234,6 +234,8 @@ def _vpc_quota(account: Account) -> int:
 def domain(account: Account) -> Iterator[str]:
     if (name := account.value("ApiDomainName")) and (arn := account.value("ApiCertificateArn")):
         yield from certificate_problems(account.client("acm"), name, arn, account.region, bool(account.value("ApiTruststoreUri")))
+        clients = account.client("apigatewayv2"), account.client("cloudformation")
+        yield from owner_problems(*clients, name, account.deployment.stack)
     if uri := account.value("ApiTruststoreUri"):
         yield from truststore_problems(account.client("s3"), uri, account.value("ApiTruststoreVersion"))
 

@@ -17,10 +17,11 @@ CREATE TABLE outbox_closed (
 --
 -- SECURITY DEFINER, because the service's role may not change the schema; the fixed search_path keeps a caller's schemas out.
 CREATE FUNCTION turn_outbox(keep_days integer, week_days integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '200ms' AS $$
+LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '200ms' AS $$
 DECLARE
     closed public.outbox_closed;
     waits boolean;
+    is_oldest boolean := true;
     opened_at timestamptz;
     old_name text := to_char(now() AT TIME ZONE 'UTC', '"outbox_until_"YYYYMMDD_HH24MISSMS');
     old_index record;
@@ -30,9 +31,14 @@ BEGIN
         RETURN 0;  -- Another relay is here.
     END IF;
 
+    -- A closed table is the parent of the one that was closed before it, so the oldest goes first.
     FOR closed IN SELECT * FROM public.outbox_closed WHERE dropped_at IS NULL ORDER BY closed_at LOOP
+        IF to_regclass(format('public.%I', closed.name)) IS NULL THEN
+            UPDATE public.outbox_closed SET dropped_at = now() WHERE name = closed.name;  -- Somebody has dropped it.
+            CONTINUE;
+        END IF;
         BEGIN
-            IF closed.drained_at < now() - make_interval(days => keep_days) THEN
+            IF is_oldest AND closed.drained_at < now() - make_interval(days => keep_days) THEN
                 EXECUTE format('LOCK TABLE ONLY public.%I IN ACCESS EXCLUSIVE MODE', closed.name);
             END IF;
             -- In the index's order, so that no statistics make it a scan of the table.
@@ -42,7 +48,7 @@ BEGIN
                 UPDATE public.outbox_closed SET drained_at = NULL WHERE name = closed.name AND drained_at IS NOT NULL;
             ELSIF closed.drained_at IS NULL THEN
                 UPDATE public.outbox_closed SET drained_at = now() WHERE name = closed.name;
-            ELSIF closed.drained_at < now() - make_interval(days => keep_days) THEN
+            ELSIF is_oldest AND closed.drained_at < now() - make_interval(days => keep_days) THEN
                 EXECUTE format('DROP TABLE public.%I', closed.name);
                 UPDATE public.outbox_closed SET dropped_at = now() WHERE name = closed.name;
                 RETURN 1;  -- The next run does the rest, so that no lock is held while we wait for another one.
@@ -50,6 +56,7 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             NULL;
         END;
+        is_oldest := false;
     END LOOP;
 
     -- Without a closed table yet, the oldest event tells the age.

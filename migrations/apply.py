@@ -22,7 +22,7 @@ from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, InterfaceError
 from scramp import ScramMechanism
 
-from migrations.roles import share_connections
+from migrations.roles import FEWEST, share_connections
 from payments.aws_auth import Password
 from payments.store.address import connection_options, logged_in
 
@@ -98,6 +98,9 @@ def migrate(
     paths = sorted(folder.glob("*.sql"))
     if not paths:
         raise MigrationError(f"{folder} holds no migrations")
+    given = os.environ.get("DATABASE_CONNECTIONS") or "0"
+    if not (given.isascii() and given.isdigit() and (int(given) == 0 or int(given) >= FEWEST)):
+        raise MigrationError(f"DATABASE_CONNECTIONS must be 0 (90 % of max_connections) or at least {FEWEST}, not {given}")
     options = connection_options(owner_url, needs_tls=password is not None)
     with CoreConnection(**logged_in(options, password)) as connection:
         connection._usock.settimeout(None)
@@ -139,7 +142,7 @@ def migrate(
                 _apply_within(connection, path.read_text(encoding="utf-8"), None, _Lookout(own_pid, options, password))
             except Exception as error:
                 raise MigrationError(f"{ALWAYS}/{path.name}: {error}") from error
-        share_connections(connection, int(os.environ.get("DATABASE_CONNECTIONS") or 0))
+        share_connections(connection, int(given))
         for role, role_password in (passwords or {}).items():
             run(f"ALTER ROLE {role} PASSWORD '{_scram_verifier(role_password)}'")
     return applied

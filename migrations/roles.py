@@ -1,6 +1,6 @@
 """Who gets how many of the server's connections: relay and reconcile log in as a role of their own, and callers have a limit.
 
-Roles belong to the server and not to the database, so each run looks after them: a dump does not hold them, and the server may
+Roles belong to the server and not to the database, so each run looks after the limit: a dump does not hold it, and the server may
 have got more connections since.
 """
 
@@ -20,8 +20,11 @@ SCHEDULED = 8
 MIGRATE = 2
 """The migrations themselves, and the look at who blocks them."""
 
+FEWEST = 20
+"""An operator gives this service no fewer connections. With fewer, callers would get less than what relay and reconcile keep."""
+
 # RDS Proxy opens 90 % of max_connections (template.yaml). Without a proxy the other tenth is for people. A small server may keep
-# more than a tenth for superusers. Settings of a role are not inherited, so payments_scheduled has the time-outs of 001 itself.
+# more than a tenth for superusers. `always/payments_service.sql` has made the roles, or noted why it could not.
 SHARE = f"""
 DO $$
 DECLARE
@@ -34,16 +37,8 @@ BEGIN
     IF to_regrole('payments_service') IS NULL THEN
         RETURN; -- The folder holds other migrations than ours.
     END IF;
-    IF to_regrole('payments_scheduled') IS NULL THEN
-        CREATE ROLE payments_scheduled LOGIN;
-    END IF;
-    IF NOT pg_has_role('payments_scheduled', 'payments_service', 'USAGE') THEN
-        GRANT payments_service TO payments_scheduled;
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_db_role_setting WHERE setrole = 'payments_scheduled'::regrole AND setdatabase = 0) THEN
-        ALTER ROLE payments_scheduled SET statement_timeout = '5s';
-        ALTER ROLE payments_scheduled SET lock_timeout = '2s';
-        ALTER ROLE payments_scheduled SET idle_in_transaction_session_timeout = '10s';
+    IF current_setting('payments.refused', true) <> '' THEN
+        RAISE insufficient_privilege USING MESSAGE = current_setting('payments.refused');
     END IF;
     IF callers <> (SELECT rolconnlimit FROM pg_roles WHERE rolname = 'payments_service') THEN
         EXECUTE format('ALTER ROLE payments_service CONNECTION LIMIT %s', callers);
@@ -60,14 +55,20 @@ AT_ONCE = ("23505", "42710", "XX000")
 
 
 def share_connections(connection: Any, connections: int = 0) -> None:
-    """Make payments_scheduled, and limit payments_service to what relay, reconcile and migrate leave of the connections.
+    """Limit payments_service to what relay, reconcile and migrate leave of the connections.
 
-    `connections` are those of the server that this service may have; 0 stands for 90 % of max_connections. Without the right to
-    change the roles, which an administrator may have kept, a warning says so: relay and reconcile then work as payments_service.
+    `connections` are those of the server that this service may have; 0 stands for 90 % of max_connections. A warning says
+    that a small server leaves few to callers. Another one says that the owner has not the right to change the roles, which an
+    administrator may have kept: relay and reconcile then work as payments_service.
     """
     for tries in range(1, TRIES + 1):
         try:
             connection.execute_simple(SHARE.format(connections=connections))
+            rows = connection.execute_simple("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'payments_service'").rows
+            if rows and rows[0][0] < FEWEST - SCHEDULED - MIGRATE:
+                logger.warning(
+                    "the server's max_connections leaves callers a CONNECTION LIMIT of %d: see docs/operations.md", rows[0][0]
+                )
             return
         except DatabaseError as error:
             sqlstate = error.args[0].get("C")

@@ -4,6 +4,8 @@ A restored database lacks what was done after its moment, and the gateway has it
 (`operations.gateway_key`). A capture, void or refund that is missing is entered as an operation without an outcome, under its old
 key. Reconcile then sends the gateway the same request again: the money does not move a second time, and the answer writes status,
 history and event. A missing charge cannot be entered, because only its caller knows the order and the token. It is taken back.
+
+The comparison goes both ways: what succeeded in the database since the list's first line has to be on the list.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ PREFIXES = {"capture": ("capture-", "cap-"), "void": ("void-",), "refund": ("ref
 KEY_LIFETIME = timedelta(hours=23)
 """As GATEWAY_KEY_LIFETIME_S of the service: reconcile sends nothing for older operations, and a person settles them."""
 
+CLOCKS = timedelta(hours=1)
+"""By which a function's clock may be slower than the database's and the gateway's."""
+
 BATCH = 200
 """The Data API answers with 1 MiB at most."""
 
@@ -37,11 +42,30 @@ REASON = "entered after a restore"
 FIND = """
 SELECT CAST(COALESCE(json_agg(json_build_object(
     'number', number, 'kind', kind, 'amount', operations.amount_minor, 'outcome', outcome, 'created_at', operations.created_at,
+    'currency', COALESCE(own.currency, payments.currency), 'transaction_id', own.transaction_id,
     'payment_id', payments.payment_id, 'status', payments.status,
-    'rest', captured_minor - refunded_minor - refund_reserved_minor, 'authorized', payments.amount_minor)), '[]') AS text)
+    'rest', payments.captured_minor - payments.refunded_minor - payments.refund_reserved_minor,
+    'authorized', payments.amount_minor)), '[]') AS text)
 FROM json_to_recordset(CAST(:list AS json)) AS listed (number integer, gateway_key text, transaction_id text)
 LEFT JOIN operations ON operations.gateway_key = listed.gateway_key
+LEFT JOIN payments AS own ON own.payment_id = operations.payment_id
 LEFT JOIN payments ON payments.transaction_id = listed.transaction_id
+"""
+
+# The ids begin with the time at which a function made them, so the primary key finds the newest ones.
+SUCCEEDED = f"""
+SELECT CAST(COALESCE(json_agg(json_build_object(
+    'id', operation_id, 'key', gateway_key, 'amount', amount_minor, 'currency', currency, 'transaction_id', transaction_id,
+    'at', created_at,
+    'kind', CASE WHEN kind <> 'process' THEN kind WHEN capture_method = 'manual' THEN 'authorization' ELSE 'charge' END)
+    ORDER BY operation_id), '[]') AS text)
+FROM (
+    SELECT operation_id, gateway_key, operations.amount_minor, currency, transaction_id, operations.created_at, kind,
+           capture_method
+    FROM operations JOIN payments USING (payment_id)
+    WHERE operation_id > CAST(:after AS uuid) AND operations.created_at >= CAST(:since AS timestamptz) AND outcome = 'succeeded'
+    ORDER BY operation_id LIMIT {BATCH}
+) AS newest
 """
 
 _OPERATION = """
@@ -206,6 +230,18 @@ class Comparison:
                 yield _result(movement, "waits", "reconcile first settles the charge; then run the command again")
         for of_one in lost.values():
             yield from self._take_back(of_one)
+        yield from self._unlisted()
+
+    def _unlisted(self) -> Iterator[dict[str, Any]]:
+        """What succeeded since the list's first line, and is not on the list: the list lacks a kind, a part or its end."""
+        keys, since = {movement.key for movement in self.listed}, min(movement.at for movement in self.listed)
+        after = UUID(int=int((since - CLOCKS).timestamp() * 1000) << 80)
+        while rows := json.loads(self.database.value(SUCCEEDED, after=str(after), since=since.isoformat())):
+            for row in rows:
+                after = UUID(row.pop("id"))
+                if row["key"] not in keys:
+                    movement = Movement(0, **row | {"at": datetime.fromisoformat(row["at"])})
+                    yield _result(movement, "unlisted", "the database says succeeded. Is the list complete, and of now?")
 
     def _succeeded(self, number: int) -> bool:
         operation = self.found[number].operation
@@ -214,7 +250,9 @@ class Comparison:
     def _known(self, movement: Movement, operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
         # A gateway may list a void without its amount.
         same = operation["amount"] == movement.amount or movement.kind == "void"
-        if operation["kind"] != OPERATIONS[movement.kind] or not same:
+        if said := _names_another(movement, operation):
+            yield _result(movement, "differs", said)
+        elif operation["kind"] != OPERATIONS[movement.kind] or not same:
             yield _result(movement, "differs", f"the database has a {operation['kind']} of {operation['amount']}")
         elif operation["outcome"] == "succeeded":
             self.agreed += 1
@@ -227,6 +265,8 @@ class Comparison:
 
     def _missing(self, movement: Movement, payment: dict[str, Any], *, enter: bool, captured_soon: bool) -> dict[str, Any]:
         status, ready = payment["status"], False
+        if payment["currency"] != movement.currency:
+            return _result(movement, "differs", f"the payment is in {payment['currency']}")
         if movement.kind in ("capture", "void"):
             ready = status == "AUTHORIZED" and movement.amount <= payment["authorized"]
         elif movement.kind == "refund":
@@ -273,6 +313,14 @@ class Comparison:
             yield _result(charge, "take_back", "void it at the gateway") | {"take_back": 0}
         else:
             self.agreed += len(of_one)
+
+
+def _names_another(movement: Movement, operation: dict[str, Any]) -> str:
+    """Say in what the operation's payment is another than the listed one. An open charge has no transaction yet."""
+    if operation["currency"] != movement.currency:
+        return f"the database says {operation['currency']}"
+    known = operation["transaction_id"]
+    return f"the database says transaction {known}" if known not in (None, movement.transaction_id) else ""
 
 
 def _id_in(movement: Movement) -> UUID | None:

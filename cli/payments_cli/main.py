@@ -325,6 +325,7 @@ def redrive(
     rate: o.Rate = 2,
     dry_run: o.DryRun = False,
     instead: o.Instead = None,
+    refunds: o.Refunds = False,
     yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> None:
@@ -339,6 +340,9 @@ def redrive(
     message that was sent and not deleted comes again, as a replay. A refund,
     capture or void carries its key. For a payment without one, the service
     derives the key from the request.
+
+    With --instead, after a restore, the keys of entered refunds are unknown,
+    so refunds are left alone unless --refunds says that each was looked at.
 
     It uses the credentials and the settings of the AWS SDK, and needs boto3.
     """
@@ -368,7 +372,7 @@ def redrive(
     try:
         # Closing gives the messages that stay in the queue back to the next run.
         with contextlib.closing(
-            again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run, instead=others)
+            again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run, instead=others, refunds=refunds)
         ) as found:
             for result in found:
                 results[result["result"]] += 1
@@ -402,6 +406,8 @@ def compare(
     currency, transaction_id, at and perhaps result (approved, declined). The
     key is the idempotency key that the gateway got. The kind is charge,
     authorization, capture, void or refund; the amount is in the minor unit.
+    The list has to hold all kinds, from its first line until now: what
+    succeeded in the database since then and is not on it is unlisted.
 
     With --enter, a capture, void or refund that the database lacks becomes an
     operation without an outcome, under its old key. Reconcile settles it, and
@@ -441,7 +447,7 @@ def compare(
         counts[result["result"]] += 1
         _show(result, output.compare_line, as_json, soft_wrap=True)
     _show({"agreed": comparison.agreed, **counts}, output.redrive_total, as_json)
-    if counts.keys() & {"take_back", "differs", "by_hand", "missing"}:
+    if counts.keys() & {"take_back", "differs", "by_hand", "missing", "unlisted"}:
         raise typer.Exit(Exit.REFUSED)
     if counts:
         raise typer.Exit(Exit.UNKNOWN)

@@ -84,6 +84,10 @@ Instead = Annotated[
     list[str] | None,
     Option(metavar="OLD=NEW", help="Invoke the alias NEW where a record names OLD, as after a restore; may be repeated."),
 ]
+Refunds = Annotated[
+    bool,
+    Option("--refunds", help="With --instead: send refunds too, because each was looked at. Otherwise they are left alone."),
+]
 GatewayList = Annotated[
     Path, Argument(metavar="LIST", exists=True, dir_okay=False, help="The gateway's list since before the restored moment.")
 ]

@@ -162,13 +162,17 @@ def event_line(event: dict[str, Any], clock: Clock) -> Text:
     )
 
 
+FINDS_A_REFUND = ("order_id", "payment_id", "transaction_id", "amount")
+
+
 def redrive_line(result: dict[str, Any]) -> Text:
     """Return one line: what became of the message, its id, and what it asked for."""
     kind = result["result"]
     style = {"redriven": "green", "still_failing": "red", "left_alone": "yellow"}.get(kind, "")
     begin = [Text(kind.replace("_", " ").ljust(len("would redrive")), style), Text(result["message_id"])]
     if kind == "left_alone":
-        return Text("  ").join([*begin, Text(result["reason"])])
+        known = [f"{name} {result[name]}" for name in FINDS_A_REFUND if result.get(name) is not None]
+        return Text("  ").join([*begin, *map(Text, known), Text(result["reason"])])
     words = [result["function"].partition(":function:")[2], *(result[name] for name in ("operation", "order_id"))]
     words.append(result["idempotency_key"] and f"key {result['idempotency_key']}")
     words += [result.get("outcome"), result.get("code"), "replayed" if result.get("replayed") else None]

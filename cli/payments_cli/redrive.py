@@ -33,6 +33,11 @@ ROUND = 20  # so many messages in a row that we have had already: the rest of th
 # Before there was the alias `direct`, direct invocations came through `live`, which is API Gateway's now and refuses them.
 MOVED = {"live": "direct"}
 
+A_REFUND = (
+    "It is a refund, and after a restore its key may be unknown, so it may be paid a second time. If it was entered or is on the"
+    " gateway's list, delete the message. When each refund in the queue was looked at, --refunds sends them."
+)
+
 FINAL = ("succeeded", "declined", "refused", "unknown")
 ALIAS = re.compile(
     r"arn:(aws[a-z-]*):lambda:([a-z0-9-]+):([0-9]{12}):function:[A-Za-z0-9_-]{1,64}:(?![0-9]+$)[A-Za-z0-9_-]{1,128}"
@@ -72,6 +77,22 @@ class Invocation:
         return {"function": self.function} | {
             name: _shown(fields.get(name)) for name in ("operation", "order_id", "idempotency_key")
         }
+
+    @property
+    def may_refund(self) -> bool:
+        """Whether it may give money back. Without `operation` the function decides, and only a payment has a method."""
+        fields = self.payload if isinstance(self.payload, dict) else {}
+        operation = fields.get("operation")
+        return operation == "refund" or (operation is None and "payment_method" not in fields)
+
+    @property
+    def refund_facts(self) -> dict[str, Any]:
+        """What finds a refund on the gateway's list and in the comparison. An amount of None is all that is left."""
+        fields = self.payload if isinstance(self.payload, dict) else {}
+        amount = fields.get("amount")
+        names = ("transaction_id", "payment_id")
+        shown = {name: _shown(fields.get(name)) for name in names}
+        return self.facts | shown | {"amount": amount if isinstance(amount, int) else None}
 
 
 @dataclass
@@ -168,10 +189,14 @@ def redriven(
     dry_run: bool,
     wait_s: int = WAIT_S,
     instead: Mapping[str, str] | None = None,
+    refunds: bool = False,
 ) -> Generator[dict[str, Any]]:
     """Send up to `limit` invocations again, and yield what became of each message. Raises Failed when AWS fails.
 
-    With `instead`, an invocation goes to the alias that replaces its own, and one without a replacement is left alone.
+    With `instead`, an invocation goes to the alias that replaces its own, and one without a replacement is left alone. So is a
+    refund, unless `refunds` says that each was looked at: `payments compare` enters refunds without their idempotency keys, so
+    the restored database does not know them again. A second capture or void is refused by the payment's status, and a payment
+    by the order's.
 
     A message that failed again or that cannot be read stays in the queue, hidden until the end of the run, so that each one has
     its turn once. A dry run only reads. Close the iterator, so that the messages are shown again at once.
@@ -204,6 +229,9 @@ def redriven(
                     invocation = read(message.get("Body"), queue.owner, instead)
                 except Unreadable as error:
                     yield {"message_id": name, "result": "left_alone", "reason": str(error)}
+                    continue
+                if instead and not refunds and invocation.may_refund:
+                    yield {"message_id": name, "result": "left_alone", "reason": A_REFUND} | invocation.refund_facts
                     continue
                 sent += 1
                 result = {"message_id": name, "result": "would_redrive"} | invocation.facts
@@ -246,10 +274,14 @@ def read(body: object, owner: tuple[str, ...], instead: Mapping[str, str] | None
     except (ValueError, RecursionError):
         raise Unreadable("Its payload cannot be sent as JSON.") from None
     name, _, alias = function.rpartition(":")
-    function = f"{name}:{MOVED.get(alias, alias)}"
-    if instead and function not in instead:
+    moved = f"{name}:{MOVED.get(alias, alias)}"
+    if not instead:
+        return Invocation(moved, record["requestPayload"])
+    # The outputs of a stack of an older release still name `live`.
+    other = instead.get(function) or instead.get(moved)
+    if other is None:
         raise Unreadable("--instead names no other function for its own.")
-    return Invocation(instead[function] if instead else function, record["requestPayload"])
+    return Invocation(other, record["requestPayload"])
 
 
 def invoke(functions: Client, invocation: Invocation) -> dict[str, Any]:

@@ -1,20 +1,17 @@
 """Look-ups and health, over HTTP alone."""
 
+from functools import partial
 from typing import Any
 
 from payments import wiring
 from payments.api.callers import is_http
 from payments.api.look_up_routes import health_router, lookups_router
 from payments.api.routes import app_of, handler_of
-from payments.broker.kafka import KafkaPublisher
 from payments.domain.errors import Forbidden
 from payments.telemetry import instrumented
 
-
-def broker() -> KafkaPublisher:
-    """The deep health check's producer. An idempotent one would begin by requesting an id, which needs the right to write."""
-    return wiring.publisher(enable_idempotence=False)
-
+broker = partial(wiring.publisher, enable_idempotence=False)
+"""The deep health check's producer. An idempotent one would begin by requesting an id, which needs the right to write."""
 
 http = handler_of(app_of(lookups_router(wiring.service), health_router(wiring.service, broker)))
 

@@ -20,8 +20,9 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 @instrumented
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     settings = wiring.settings()
-    secrets = {"payments_service": "DATABASE_SERVICE_SECRET", "payments_scheduled": "DATABASE_SCHEDULED_SECRET"}
-    passwords = {role: secret(os.environ[name])["password"] for role, name in secrets.items() if os.environ.get(name)}
+    service, scheduled = os.environ.get("DATABASE_SERVICE_SECRET"), os.environ.get("DATABASE_SCHEDULED_SECRET")
+    secrets = {"payments_service": service, "payments_scheduled": scheduled}
+    passwords = {role: secret(arn)["password"] for role, arn in secrets.items() if arn}
     owner_password = password_by(os.environ.get("DATABASE_OWNER_AUTH") or "url")
     applied = migrate(os.environ["DATABASE_OWNER_URL"], MIGRATIONS, owner_password, passwords=passwords)
     partitions = int(os.environ.get("KAFKA_TOPIC_PARTITIONS") or 12)

@@ -1,33 +1,50 @@
--- What `migrate` makes sure of at each run, after the migrations and whatever schema_migrations lists: the role that the functions
--- connect as, its time-outs (001 says why) and its rights. Roles belong to the server, so a dump of a database holds none; restored with
--- --no-acl, it holds no rights either. Nothing changes where all is there. A migration that gives the role a right adds it here, too.
+-- What `migrate` makes sure of at each run, after the migrations and whatever schema_migrations lists: the roles that the functions
+-- connect as, their logins and time-outs (001 says why), and their rights. Roles belong to the server, so a dump of a database holds
+-- none; restored with --no-acl, it holds no rights either. Nothing changes where all is there. A migration that gives the role a
+-- right adds it here, too. payments_scheduled is of relay and reconcile; it may do what payments_service may.
 DO $$
 DECLARE
-    setting record;
+    of_role name;
+    missing text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'payments_service') THEN
+    FOREACH of_role IN ARRAY ARRAY['payments_service', 'payments_scheduled'] LOOP
         BEGIN
-            CREATE ROLE payments_service LOGIN;
+            BEGIN
+                IF to_regrole(of_role::text) IS NULL THEN
+                    EXECUTE format('CREATE ROLE %I LOGIN', of_role);
+                END IF;
+            EXCEPTION
+                -- A migration of another database of this server made it at the same time.
+                WHEN duplicate_object OR unique_violation THEN NULL;
+            END;
+            IF NOT pg_has_role(of_role, 'payments_service', 'USAGE') THEN
+                EXECUTE format('GRANT payments_service TO %I', of_role);
+            END IF;
+            FOR missing IN
+                -- Somebody may have made it for the sake of a dump's GRANTs, without a login.
+                SELECT format('ALTER ROLE %I LOGIN', of_role) FROM pg_roles WHERE rolname = of_role AND NOT rolcanlogin
+                UNION ALL
+                -- Settings are not inherited. A value that is there stays, because somebody has chosen it.
+                SELECT format('ALTER ROLE %I SET %I = %L', of_role, name, value)
+                FROM (VALUES ('statement_timeout', '5s'), ('lock_timeout', '2s'),
+                             ('idle_in_transaction_session_timeout', '10s')) wanted (name, value)
+                WHERE NOT EXISTS (
+                    SELECT FROM pg_db_role_setting, unnest(setconfig) present
+                    WHERE setrole = to_regrole(of_role::text) AND setdatabase = 0 AND starts_with(present, wanted.name || '='))
+            LOOP
+                EXECUTE missing;
+            END LOOP;
         EXCEPTION
-            -- A migration of another database of this server made it at the same time.
-            WHEN duplicate_object OR unique_violation THEN NULL;
+            -- An administrator may have kept the right. Relay and reconcile can work as payments_service; nobody works without it.
+            WHEN insufficient_privilege THEN
+                IF of_role = 'payments_service' THEN
+                    RAISE;
+                END IF;
+                RAISE WARNING '%', SQLERRM;
+                PERFORM set_config('payments.refused', SQLERRM, false); -- migrations/roles.py tells it
         END;
-    END IF;
-    -- Somebody may have made it for the sake of a dump's GRANTs, without a login.
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'payments_service' AND NOT rolcanlogin) THEN
-        ALTER ROLE payments_service LOGIN;
-    END IF;
-    -- A value that is there stays, because somebody has chosen it.
-    FOR setting IN
-        SELECT name, value
-        FROM (VALUES ('statement_timeout', '5s'), ('lock_timeout', '2s'), ('idle_in_transaction_session_timeout', '10s')) wanted (name, value)
-        WHERE NOT EXISTS (
-            SELECT FROM pg_db_role_setting, unnest(setconfig) present
-            WHERE setrole = 'payments_service'::regrole AND setdatabase = 0 AND starts_with(present, wanted.name || '='))
-    LOOP
-        EXECUTE format('ALTER ROLE payments_service SET %I = %L', setting.name, setting.value);
     END LOOP;
-END
+END;
 $$;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;

@@ -17,6 +17,7 @@ from tests.api_client import Answer, Api, order
 from tests.cases import case
 from tests.fakes import approve, lose_reply
 from tests.many_refunds import MANY, QUOTES, REFUND_MANY
+from tests.servers import Database, Postgres
 from tests.shop import Books, Shop
 
 MB = 1_000_000
@@ -27,6 +28,12 @@ def size(answer: Answer) -> int:
     """Return the bytes of the answer as the function's runtime sends it (Python 3.13 escapes no letters)."""
     reply = {"statusCode": answer.status, "headers": dict(answer.headers), "body": answer.text, "isBase64Encoded": False}
     return len(json.dumps(reply, ensure_ascii=False).encode())
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> Database:
+    """A database of our own, because other tests read all rows of the shared one."""
+    return postgres.new_database()
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,8 @@ def test_the_template_declares_the_variables_that_are_read(name: str) -> None:
     function = FUNCTIONS[name]
     asked = Asked(function.environment)
     settings_from(asked)
-    assert asked.names | POWERTOOLS | _read_directly(function.code_folder / "handler.py") == function.environment.keys()
+    code = [function.code_folder / "handler.py", *(function.code_folder / "migrations").glob("*.py")]
+    assert asked.names | POWERTOOLS | _read_directly(*code) == function.environment.keys()
 
 
 def test_settings_is_where_the_layer_reads_its_environment() -> None:

@@ -39,16 +39,21 @@ OF_OTHERS = {
     "DROP INDEX", "IF NOT EXISTS", "VACUUM (FREEZE)", "ROLLBACK PREPARED", "SELECT pg_drop_replication_slot('NAME')",
     "SELECT pg_terminate_backend(4711)", "GRANT rds_iam TO payments_service", "canceling statement due to lock timeout",
     "default_transaction_isolation", "default_transaction_read_only", "search_path", "serializable", "public", "psql",
-    "pg_read_all_stats", "pg_stat_activity", "max_connections", "DateStyle", "TimeZone",
+    "pg_read_all_stats", "pg_stat_activity", "max_connections", "DateStyle", "TimeZone", "n_dead_tup", "max(closed_at)",
+    "autovacuum_vacuum_cost_limit", "REPLICA IDENTITY", "FOR ALL TABLES", "FOR TABLES IN SCHEMA public", "pg_read_all_data",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE OWNER IN SCHEMA public GRANT SELECT ON TABLES TO reporting",
+    # PgBouncer's settings
+    "auth_file", "auth_query", "default_pool_size", "max_user_client_connections",
     # Kafka's settings
     "default.replication.factor", "listener.name.client_iam.max.connections",
     # AWS: values, errors and members of records, and a query of CloudWatch Logs Insights
     "aud", "prx-…", "cluster-…", "Sandbox.Timedout", "ResourceNotFoundException", "AccessDeniedException",
-    "errorMessage", "requestPayload", "Globals",
+    "errorMessage", "requestPayload", "Globals", "ConnectionBorrowTimeout", "MaxConnectionsPercent", "EngineVersion",
+    '{"message":"Too Many Requests"}',
     'filter level in ["ERROR", "WARNING"] | sort @timestamp desc', "use1-az4", "use1-az6", "SSL_CERT_FILE: /opt/python/FILE.pem",
     "/opt/python/", "?sslmode=verify-full&sslrootcert=/opt/python/global-bundle.pem",
-    # The shell
-    "PATH", "kill -9", "invoke",
+    # The shell, and values that the reader puts in
+    "PATH", "kill -9", "invoke", "STACK", "SECOND", "SUBNETS",
 }  # fmt: skip
 """What others define. A word of ours does not belong here, because nobody would notice when it goes."""
 
@@ -161,6 +166,8 @@ def wrong_in_aws(command: str) -> Iterator[str]:
     members = {xform_name(member, "-") for member in shape.members} if shape else set()
     for word in rest:
         option = word.removeprefix("--").partition("=")[0]
+        if shape and option.startswith("no-") and option[3:] in members:
+            option = option[3:]  # of a boolean
         if word.startswith("--") and option not in members | GLOBAL_OPTIONS:
             yield f"aws {name} {operation} --{option}"
 
@@ -191,8 +198,8 @@ def test_the_pages_commands_of_ours_exist() -> None:
     for command in commands:
         with case(command):
             assert is_command(command)
-    for quoted in re.findall(r'PARAMETERS="([^"]*)"', BLOCKS):
-        names = {pair.partition("=")[0] for pair in shlex.split(quoted)}
+    for quoted in re.findall(r'(?:PARAMETERS|NO_[A-Z]+)="([^"]*)"', BLOCKS):
+        names = {pair.partition("=")[0] for pair in shlex.split(quoted) if not re.fullmatch(r"\$NO_[A-Z]+", pair)}
         assert names <= TEMPLATE["Parameters"].keys()
 
 

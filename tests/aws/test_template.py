@@ -409,6 +409,12 @@ def allowed(name: str, value: str) -> bool:
     return re.fullmatch(TEMPLATE["Parameters"][name]["AllowedPattern"], value) is not None
 
 
+@pytest.mark.parametrize("value", ["1", "5", "10", "19", "020", "-20", "20.5", ""])
+def test_too_few_connections_for_callers_are_refused(value: str) -> None:
+    """`migrate` refuses them too, but after the deployment."""
+    assert not allowed("DatabaseConnections", value)
+
+
 def test_example_values_of_the_pages_are_refused() -> None:
     examples = EXAMPLE.findall(OPERATIONS)
     assert {name for name, _ in examples} >= {"JwtIssuer", "OrderServiceRoleArn", "DatabaseUrl", "DatabaseSnapshot"}
@@ -429,6 +435,10 @@ def test_example_values_of_the_pages_are_refused() -> None:
         ("JwtAudience", "https://api.shop.org"),
         ("OrderServiceRoleArn", ""),
         ("OrderServiceRoleArn", "arn:aws-us-gov:iam::210987654321:role/path/order-service"),
+        ("DatabaseConnections", "0"),
+        ("DatabaseConnections", str(roles.FEWEST)),
+        ("DatabaseConnections", "199"),
+        ("DatabaseConnections", "5000"),
         ("DatabaseEngineVersion", "17"),
         ("DatabaseEngineVersion", "15.10"),
         ("DatabaseSourceCluster", "payments-01234567"),

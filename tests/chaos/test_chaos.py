@@ -139,11 +139,12 @@ def test_load_with_kills_repeats_and_outages_leaves_no_contradiction() -> None:
     [
         ({}, ""),
         ({"enters": False, "takes_back": False}, "which the books do not have"),
+        ({"sends_refunds": True}, "was paid twice"),
     ],
-    ids=["as written", "with two steps left out"],
+    ids=["as written", "with two steps left out", "with refunds sent unseen"],
 )
 def test_a_database_that_is_restored_to_a_moment_agrees_after_the_documented_steps(left_out: dict[str, Any], sign: str) -> None:
-    outcome = asyncio.run(restore.run(restore.Options("5", stories=30, **left_out), lambda line: None))
+    outcome = asyncio.run(restore.run(restore.Options("8", stories=30, **left_out), lambda line: None))
     if sign:
         assert any(sign in violation for violation in outcome.violations), outcome.violations
         shutil.rmtree(outcome.folder)
@@ -151,6 +152,7 @@ def test_a_database_that_is_restored_to_a_moment_agrees_after_the_documented_ste
     assert not outcome.violations, "\n".join([f"evidence in {outcome.folder}", *outcome.violations])
     assert outcome.facts["charges taken back"] > 0
     assert outcome.facts["entered"].keys() >= {"refund"}
+    assert outcome.facts["messages in the old stack's queue"]["refund left_alone"] > 0
     assert outcome.facts["events lost with the database"] > 0
 
 

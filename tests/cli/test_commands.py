@@ -300,6 +300,6 @@ def test_help_is_good_reading(payments: Payments) -> None:
 def test_json_is_the_services_own(payments: Payments) -> None:
     payment = payments.charged("--metadata", "name=Zoë")
     shown = payments.json("show", payment["payment_id"])
-    assert shown.pop("history")[0]["to"] == "PENDING" and shown.pop("refunds") == []
+    assert shown.pop("history")[0]["to"] == "PENDING" and shown.pop("refunds") == [] and shown.pop("has_more_refunds") is False
     assert shown == payment and payment["metadata"] == {"name": "Zoë"}
     assert [json.dumps(line["order_id"]) for line in payments("list", "--order", payment["order_id"], "--json").lines]

@@ -254,6 +254,43 @@ def test_what_contradicts_the_database_is_told_and_never_entered(loser: Loser, w
     assert results(database, written(tmp_path, changed))[0][0] == ("differs", changed[0]["kind"])
 
 
+@pytest.mark.parametrize("kinds", [("charge",), ("refund",), ("capture", "authorization")], ids=" ".join)
+def test_a_list_that_lacks_what_succeeded_is_told(
+    kinds: tuple[str, ...], loser: Loser, way: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some gateways list charges and refunds apart."""
+    shop = loser.shop
+    paid = [shop.captured() for _ in range(3)]
+    shop.refund(paid[1].transaction_id, amount=500)
+    shop.capture(shop.authorized().transaction_id)
+    shop.gateway.answer = decline
+    shop.captured()  # no money moved, so no list has it
+    loss = loser.moment()
+    monkeypatch.setattr(compare, "SUCCEEDED", compare.SUCCEEDED.replace("LIMIT 200", "LIMIT 2"))
+    listed = [row for n, row in enumerate(loss.list) if n == 0 or row["kind"] not in kinds]
+    lacks = [row for row in loss.list if row not in listed]
+    found = [*Comparison.of(way(loss.kept.service_url), movements(written(tmp_path, listed))).results(enter=False)]
+    assert [(each["result"], each["kind"], each["key"]) for each in found] == [
+        ("unlisted", row["kind"], row["key"]) for row in lacks
+    ]
+    assert lacks
+    assert results(way(loss.kept.service_url), written(tmp_path, loss.list[2:]))[0] == [], "what came before the list is no part"
+
+
+def test_the_currency_and_the_transaction_are_compared(loser: Loser, way: Any, tmp_path: Path) -> None:
+    paid, other = loser.shop.captured(), loser.shop.captured()
+    loss = loser.moment()
+    loser.shop.refund(paid.transaction_id, amount=500)
+    charge, second, refund = loss.list
+    database = way(loss.kept.service_url)
+    found, _ = results(
+        database, written(tmp_path, [charge | {"currency": "JPY"}, second, refund | {"currency": "EUR"}]), enter=True
+    )
+    assert found == [("differs", "charge"), ("differs", "refund")]
+    swapped = [charge | {"transaction_id": other.transaction_id}, second | {"transaction_id": paid.transaction_id}]
+    assert results(database, written(tmp_path, swapped))[0] == [("differs", "charge")] * 2
+
+
 def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Write the list as JSON lines."""
     file = folder / "gateway.jsonl"
@@ -269,7 +306,10 @@ def test_refunds_are_entered_within_what_was_captured(loser: Loser, way: Any, tm
     second = replace(Shop.on(loss.kept), owner=loser.shop.owner)
     second.refund(paid.transaction_id, amount=1000)
     second.close()
-    assert results(way(loss.kept.service_url), loss.file(tmp_path), enter=True)[0] == [("differs", "refund")]
+    assert results(way(loss.kept.service_url), loss.file(tmp_path), enter=True)[0] == [
+        ("differs", "refund"),
+        ("unlisted", "refund"),
+    ]
 
 
 def test_a_command_in_flight_on_the_payment_makes_the_entry_wait(loser: Loser, way: Any, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 from moto import mock_aws
 from typer.testing import CliRunner
 
-from payments_cli import main, redrive
+from payments_cli import main, output, redrive
 from payments_cli.ending import Exit, Failed
 from tests.cli.stand import Stand
 from tests.cli.terminal import Payments, new_order
@@ -226,6 +226,38 @@ def test_after_a_restore_the_new_stacks_functions_are_invoked(box: Box) -> None:
     assert [name for name, _ in functions.asked] == [new]
     assert {one["result"] for one in told} == {"redriven", "left_alone"}
     assert box.counts == (1, 0), "what has no replacement stays, because its own function has the lost database"
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_after_a_restore_a_refund_is_sent_only_when_somebody_has_looked_at_it(box: Box, looked_at: bool) -> None:
+    refund = PROCESS.replace("ProcessFunction", "RefundFunction")
+    named = {"transaction_id": "txn_1", "amount": 500, "idempotency_key": "return-77"}
+    messages = [record(function=refund) | {"requestPayload": named | each} for each in ({}, {"operation": "refund"})]
+    captured = record() | {"requestPayload": named | {"operation": "capture"}}
+    box.put(*messages, record(), captured)
+    functions, queue = Functions(), box.queue()
+    pace = redrive.Pace(1000, sleep=lambda _: None)
+    instead = {PROCESS: PROCESS.replace("Process", "new-Process"), refund: refund.replace("Refund", "new-Refund")}
+    told = [*redrive.redriven(queue, functions, pace, limit=None, dry_run=False, wait_s=0, instead=instead, refunds=looked_at)]
+    alone = [one for one in told if one["result"] == "left_alone"]
+    assert len(functions.asked) == (4 if looked_at else 2)
+    assert box.counts == (0 if looked_at else 2, 0)
+    for one in alone:
+        assert one["reason"] == redrive.A_REFUND
+        assert (one["transaction_id"], one["amount"], one["idempotency_key"]) == ("txn_1", 500, "return-77")
+        assert "transaction_id txn_1  amount 500" in output.redrive_line(one).plain
+    assert len(alone) == (0 if looked_at else 2)
+
+
+@pytest.mark.parametrize(("named", "recorded"), [("live", "live"), ("direct", "live"), ("direct", "direct")])
+def test_a_stack_of_an_older_release_still_names_live(box: Box, named: str, recorded: str) -> None:
+    box.put(record(function=PROCESS.replace(":direct", f":{recorded}")))
+    functions, queue = Functions(), box.queue()
+    new = PROCESS.replace("ProcessFunction", "new-ProcessFunction")
+    instead = redrive.replacements([f"{PROCESS.replace(':direct', f':{named}')}={new}"], queue.owner)
+    pace = redrive.Pace(1000, sleep=lambda _: None)
+    [told] = redrive.redriven(queue, functions, pace, limit=None, dry_run=False, wait_s=0, instead=instead)
+    assert (told["result"], functions.asked[0][0]) == ("redriven", new)
 
 
 @pytest.mark.parametrize("pair", ["", PROCESS, f"{PROCESS}=ProcessFunction", f"{PROCESS}={PROCESS.replace(REGION, 'eu-west-1')}"])

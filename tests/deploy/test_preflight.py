@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.stub import Stubber
 from moto import mock_aws
 
 from deploy import preflight
 from deploy.arguments import read
+from deploy.domain_name import owner_problems
 from deploy.preflight import SCHEDULED_ENVIRONMENTS, ZONES_WITHOUT_A_SERVICE, Account, report
 from tests.aws.test_template import of_type
 from tests.cases import case
@@ -46,6 +49,10 @@ def no_stack(**_: Any) -> None:
     raise ClientError({"Error": {"Code": "ValidationError", "Message": "does not exist"}}, "DescribeStacks")
 
 
+def no_name(**_: Any) -> None:
+    raise ClientError({"Error": {"Code": "NotFoundException", "Message": "Invalid domain name"}}, "GetDomainName")
+
+
 Check = Callable[..., dict[str, list[str]]]
 
 
@@ -63,6 +70,7 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Check]:
             "rds": rds(["16.9", "17.7"]),
             "lambda": lambdas(1000),
             "cloudformation": SimpleNamespace(describe_stacks=no_stack),
+            "apigatewayv2": SimpleNamespace(get_domain_name=no_name),
         }
         played |= fakes or {}
         pairs = [f"{name}={value}" for name, value in (GOOD | given).items()]
@@ -262,6 +270,30 @@ def test_a_domain_name_that_api_gateway_would_refuse_is_told(check: Check) -> No
             problems = check(fakes={"acm": acm, "s3": s3}, **given).get("domain", [])
             assert said in "".join(problems)
             assert bool(problems) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("is_there", "owned", "said"),
+    [(False, None, ""), (True, "pay.shop.org", ""), (True, "other.org", "another stack"), (True, None, "another stack")],
+)
+@pytest.mark.usefixtures("check")
+def test_a_domain_name_that_another_stack_has_is_told(is_there: bool, owned: str | None, said: str) -> None:
+    gateway, stacks = (boto3.client(name, region_name="us-east-1") for name in ("apigatewayv2", "cloudformation"))
+    with Stubber(gateway) as of_gateway, Stubber(stacks) as of_stacks:
+        if is_there:
+            of_gateway.add_response("get_domain_name", {"DomainName": "pay.shop.org"}, {"DomainName": "pay.shop.org"})
+        else:
+            of_gateway.add_client_error("get_domain_name", "NotFoundException")
+        if owned:
+            facts = {"LogicalResourceId": "Domain", "ResourceType": "AWS::ApiGatewayV2::DomainName", "PhysicalResourceId": owned}
+            facts |= {"ResourceStatus": "CREATE_COMPLETE"}
+            of_stacks.add_response(
+                "describe_stack_resource", {"StackResourceDetail": facts | {"LastUpdatedTimestamp": datetime.now(UTC)}}
+            )
+        else:
+            of_stacks.add_client_error("describe_stack_resource", "ValidationError")
+        assert said in "".join(problems := list(owner_problems(gateway, stacks, "pay.shop.org", "new")))
+        assert bool(problems) == bool(said)
 
 
 def test_what_the_caller_may_not_read_is_told_and_is_no_failure(check: Check) -> None:

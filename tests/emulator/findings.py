@@ -104,8 +104,8 @@ def schedules(stack: Stack) -> list[str]:
     return faults
 
 
-def destinations(stack: Stack) -> set[tuple[str, str]]:
-    """Return function and queue of each destination of failed invocations, by the names of the template."""
+def destinations(stack: Stack) -> set[tuple[str, str, str]]:
+    """Return function, alias and queue of each destination of failed invocations, by the names of the template."""
     functions, queues = stack.emulator.client("lambda"), stack.emulator.client("sqs")
     arns = {}
     for name, url in named(stack, "AWS::SQS::Queue").items():
@@ -115,5 +115,5 @@ def destinations(stack: Stack) -> set[tuple[str, str]]:
         for config in functions.list_function_event_invoke_configs(FunctionName=physical)["FunctionEventInvokeConfigs"]:
             destination = config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
             if destination:
-                found.add((name, arns.get(destination, destination)))
+                found.add((name, config["FunctionArn"].rpartition(":")[2], arns.get(destination, destination)))
     return found

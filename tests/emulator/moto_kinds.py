@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
+from botocore.validate import validate_parameters
 
 Properties = dict[str, Any]
 
@@ -112,6 +114,8 @@ def http_api(properties: Properties) -> Properties:
     given |= {"Name": document["info"]["title"], "ProtocolType": "HTTP"}
     if cors := document.get("x-amazon-apigateway-cors"):
         given["CorsConfiguration"] = cors
+    for server in document.get("servers", []):
+        given |= server.get("x-amazon-apigateway-endpoint-configuration", {})  # disableExecuteApiEndpoint
     answer = call("apigatewayv2", "CreateApi", given, "Api")
     api_id = answer["ApiId"]
     known = authorizers(api_id, document)
@@ -144,6 +148,30 @@ def flow_log(properties: Properties) -> Properties:
     return given | {"ResourceIds": [given.pop("ResourceId")]}
 
 
+def domain_name(properties: Properties) -> Properties:
+    """Make the name, and the address that AWS would give it: moto gives it none."""
+    answer = call("apigatewayv2", "CreateDomainName", properties, "DomainName")
+    given = {"ApiGatewayDomainName": "d-0123456789.execute-api.us-east-1.amazonaws.com", "HostedZoneId": "Z1UJRXOUMOOFQ8"}
+    return answer | {"DomainNameConfigurations": [each | given for each in answer["DomainNameConfigurations"]]}
+
+
+def backup_plan(properties: Properties) -> Properties:
+    plan = dict(properties["BackupPlan"])
+    rules = [dict(rule) for rule in plan.pop("BackupPlanRule")]
+    for rule in rules:
+        rule["TargetBackupVaultName"] = rule.pop("TargetBackupVault")
+    return {**properties, "BackupPlan": plan | {"Rules": rules}}
+
+
+def backup_selection(properties: Properties) -> Properties:
+    """Check what moto cannot make: the plan is there, and AWS's description of the API has these properties."""
+    api = client("backup")
+    shape = api.meta.service_model.operation_model("CreateBackupSelection").input_shape
+    validate_parameters(parameters(properties, shape, "BackupSelection"), shape)
+    api.get_backup_plan(BackupPlanId=properties["BackupPlanId"])
+    return {"SelectionId": str(uuid.uuid4())}
+
+
 def one_permission(properties: Properties) -> Properties:
     given = dict(properties)
     group, described = given.pop("GroupId"), {"Description": given.pop("Description", "")}
@@ -160,16 +188,29 @@ def serverless_brokers(properties: Properties) -> Properties:
     return {"ClusterName": name, "Serverless": given | {"VpcConfigs": configs}}
 
 
+RESTORATIONS = {
+    "SnapshotIdentifier": "RestoreDBClusterFromSnapshot",
+    "SourceDBClusterIdentifier": "RestoreDBClusterToPointInTime",
+}
+
+
 def cluster(properties: Properties) -> Properties:
-    """Make an empty cluster, or one from a snapshot; what a restoration does not take is set after it, as CloudFormation does."""
+    """Make an empty cluster, or restore one; what a restoration does not take is set after it, as CloudFormation does."""
     given = dict(properties)
     if secret := given.pop("MasterUserSecret", None):
         given["MasterUserSecretKmsKeyId"] = secret["KmsKeyId"]
-    if "SnapshotIdentifier" not in given:
+    restorations = [operation for name, operation in RESTORATIONS.items() if name in given]
+    if not restorations:
         return call("rds", "CreateDBCluster", given, "DBCluster")
-    given["SnapshotIdentifier"] = given["SnapshotIdentifier"].rpartition(":")[2]  # moto knows a snapshot by its name alone
-    taken = client("rds").meta.service_model.operation_model("RestoreDBClusterFromSnapshot").input_shape.members
-    call("rds", "RestoreDBClusterFromSnapshot", {name: value for name, value in given.items() if name in taken}, "DBCluster")
+    [operation] = restorations
+    if "SnapshotIdentifier" in given:
+        given["SnapshotIdentifier"] = given["SnapshotIdentifier"].rpartition(":")[2]  # moto knows a snapshot by its name alone
+    elif "EngineVersion" in given:
+        raise ValueError("A restore to a moment has its source's version")
+    else:
+        del given["Engine"]  # as well
+    taken = client("rds").meta.service_model.operation_model(operation).input_shape.members
+    call("rds", operation, {name: value for name, value in given.items() if name in taken}, "DBCluster")
     left = {name: value for name, value in given.items() if name not in taken and name != "StorageEncrypted"}
     left |= {"DBClusterIdentifier": given["DBClusterIdentifier"], "ApplyImmediately": True}
     return call("rds", "ModifyDBCluster", left, "DBCluster")
@@ -195,17 +236,21 @@ def proxy_targets(properties: Properties) -> Properties:
     return call("rds", "ModifyDBProxyTargetGroup", given, "DBProxyTargetGroup")
 
 
-DOMAIN = {"RegionalDomainName": "DomainNameConfigurations.0.ApiGatewayDomainName"}
+DOMAIN = {
+    "RegionalDomainName": "DomainNameConfigurations.0.ApiGatewayDomainName",
+    "RegionalHostedZoneId": "DomainNameConfigurations.0.HostedZoneId",
+}
 CLUSTER = {"DBClusterArn": "DBCluster.DBClusterArn", "MasterUserSecret.SecretArn": "DBCluster.MasterUserSecret.SecretArn"}
 PROXY = {"DBProxyArn": "DBProxy.DBProxyArn", "Endpoint": "DBProxy.Endpoint"}
 
 KINDS: dict[str, Kind] = {
     "AWS::ApiGatewayV2::Api": Kind("apigatewayv2", http_api, "DeleteApi", "ApiId", attributes={"ApiEndpoint": "ApiEndpoint"}),
-    "AWS::ApiGatewayV2::ApiMapping": Kind("apigatewayv2", "CreateApiMapping", None, "ApiMappingId"),
-    "AWS::ApiGatewayV2::DomainName": Kind(
-        "apigatewayv2", "CreateDomainName", "DeleteDomainName", "DomainName", attributes=DOMAIN
-    ),
+    "AWS::ApiGatewayV2::ApiMapping": Kind("apigatewayv2", "CreateApiMapping", "DeleteApiMapping", "ApiMappingId"),
+    "AWS::ApiGatewayV2::DomainName": Kind("apigatewayv2", domain_name, "DeleteDomainName", "DomainName", attributes=DOMAIN),
     "AWS::ApiGatewayV2::Stage": Kind("apigatewayv2", "CreateStage", None, "StageName"),
+    "AWS::Backup::BackupPlan": Kind("backup", "CreateBackupPlan", "DeleteBackupPlan", "BackupPlanId", before=backup_plan),
+    "AWS::Backup::BackupSelection": Kind("backup", backup_selection, None, "SelectionId"),
+    "AWS::Backup::BackupVault": Kind("backup", "CreateBackupVault", None, "BackupVaultName"),
     "AWS::CloudWatch::Dashboard": Kind("cloudwatch", dashboard, None, "DashboardName", named=True),
     "AWS::CodeDeploy::Application": Kind("codedeploy", "CreateApplication", None, "ApplicationName", named=True),
     "AWS::CodeDeploy::DeploymentGroup": Kind("codedeploy", "CreateDeploymentGroup", None, "DeploymentGroupName", named=True),

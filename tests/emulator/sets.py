@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from typing import Any
+
 from tests.emulator.stacks import ACCOUNT, REGION, Emulator
 
 REQUIRED = {"JwtIssuer": "https://login.shop.org/", "JwtAudience": "payments,refunds"}
@@ -14,6 +17,11 @@ DATABASE = {
     "DatabaseOwnerUrl": "postgresql://payments_owner@db.internal:5432/payments",
 }
 ORDER_SERVICE = {"OrderServiceRoleArn": f"arn:aws:iam::{ACCOUNT}:role/order-service"}
+DOMAIN = {
+    "ApiDomainName": "payments.shop.org",
+    "ApiCertificateArn": f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/01234567-89ab-cdef-0123-456789abcdef",
+}
+COPIES = {"BackupCopyVaultArn": f"arn:aws:backup:eu-west-1:{ACCOUNT}:backup-vault:payments"}
 
 SETS: dict[str, dict[str, str]] = {
     "defaults": REQUIRED,
@@ -21,16 +29,23 @@ SETS: dict[str, dict[str, str]] = {
     | NETWORK
     | DATABASE
     | ORDER_SERVICE
+    | DOMAIN
     | {
         "DatabaseResourceId": "cluster-ABCDEFGHIJKLMNOPQRSTUVWXYZ",
         "KafkaBootstrapServers": "b-1.shop.kafka.us-east-1.amazonaws.com:9098,b-2.shop.kafka.us-east-1.amazonaws.com:9098",
         "KafkaClusterArn": f"arn:aws:kafka:{REGION}:{ACCOUNT}:cluster/shop/01234567-89ab-cdef-0123-456789abcdef-1",
         "SnapStart": "On",
+        "ApiTruststoreUri": "s3://shop-authorities/clients.pem",
+        "ApiTruststoreVersion": "3",
     },
     "secrets": REQUIRED
     | NETWORK
     | DATABASE
+    | DOMAIN
     | {
+        "ApiDomainName": "pay.shop.org",
+        "ApiKeepsOldAddress": "true",
+        "DatabaseConnections": "200",
         "DatabaseSecretArn": f"{SECRET}:payments-service-AbCdEf",
         "DatabaseOwnerSecretArn": f"{SECRET}:payments-owner-AbCdEf",
         "KafkaBootstrapServers": "kafka.internal:9096",
@@ -40,11 +55,22 @@ SETS: dict[str, dict[str, str]] = {
     | ORDER_SERVICE
     | {
         "DatabaseSnapshot": OF_ITS_OWN,
+        "DatabaseEngineVersion": "17.7",
+        "DatabaseFreezeMaxAge": "1000000000",
         "AvailabilityZones": f"{REGION}b,{REGION}c",
         "ReservedConcurrency": "5",
         "ProvisionedConcurrency": "2",
         "AlarmEmail": "alarms@shop.org",
     },
+    "moment": REQUIRED
+    | NETWORK
+    | COPIES
+    | {
+        "DatabaseSourceCluster": OF_ITS_OWN,
+        "DatabaseRestoreTime": "2026-01-31T12:00:00Z",
+        "DeploymentPreference": "Canary10Percent10Minutes",
+    },
+    "latest": REQUIRED | {"DatabaseSourceCluster": OF_ITS_OWN, "DatabaseRestoreTime": "latest"},
 }
 
 
@@ -61,8 +87,16 @@ def own_servers(emulator: Emulator, parameters: dict[str, str]) -> dict[str, str
         made["SubnetIds"] = ",".join(subnet["SubnetId"] for subnet in subnets)
     if "DatabaseSnapshot" in parameters:
         rds = emulator.client("rds", moto=True)
-        told = {"DBClusterIdentifier": "before", "Engine": "aurora-postgresql", "MasterUsername": "payments_owner"}
-        rds.create_db_cluster(**told, MasterUserPassword="of the time before", DatabaseName="payments")
-        taken = rds.create_db_cluster_snapshot(DBClusterSnapshotIdentifier="before-1", DBClusterIdentifier="before")
+        told = {"DBClusterSnapshotIdentifier": "before-1", "DBClusterIdentifier": earlier_database(rds)}
+        taken = rds.create_db_cluster_snapshot(**told)
         made["DatabaseSnapshot"] = taken["DBClusterSnapshot"]["DBClusterSnapshotArn"]
+    if "DatabaseSourceCluster" in parameters:
+        made["DatabaseSourceCluster"] = earlier_database(emulator.client("rds", moto=True))
     return made
+
+
+def earlier_database(rds: Any) -> str:
+    name = f"payments-{uuid.uuid4().hex[:8]}"
+    told = {"DBClusterIdentifier": name, "Engine": "aurora-postgresql", "MasterUsername": "payments_owner"}
+    rds.create_db_cluster(**told, MasterUserPassword="of the time before", DatabaseName="payments")
+    return name

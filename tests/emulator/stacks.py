@@ -119,7 +119,7 @@ def transformed(given: dict[str, str]) -> Template:
 
 @functools.cache
 def _transformed(given: tuple[tuple[str, str], ...]) -> Template:
-    template = read()
+    template = standard(read())
     for resource in template["Resources"].values():
         content = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}.get(resource["Type"])
         if content:
@@ -137,14 +137,24 @@ def _transformed(given: tuple[tuple[str, str], ...]) -> Template:
     return result
 
 
+def standard(node: Any) -> Any:
+    """Return the template with each Fn::GetAtt as a list, as CloudFormation reads !GetAtt. SAM resolves none that is a text."""
+    match node:
+        case {"Fn::GetAtt": str(target)}:
+            return {"Fn::GetAtt": target.split(".", 1)}
+        case dict():
+            return {name: standard(each) for name, each in node.items()}
+        case list():
+            return [standard(each) for each in node]
+    return node
+
+
 def adapted(node: Any, parameters: dict[str, str]) -> Any:
     """Return the template as LocalStack understands it, see limits.DIFFERENCES."""
     match node:
         case {"Fn::Cidr": [{"Ref": name}, count, bits]}:
             networks = ipaddress.ip_network(parameters[name]).subnets(new_prefix=32 - int(bits))
             return [str(next(networks)) for _ in range(int(count))]
-        case {"Fn::GetAtt": str(target)}:
-            return {"Fn::GetAtt": target.split(".", 1)}
         case {"DeletionPolicy": "RetainExceptOnCreate"}:
             return adapted(node | {"DeletionPolicy": "Retain"}, parameters)
         case {"Type": "Number"}:
@@ -163,7 +173,7 @@ class Stack:
         self.cloudformation = emulator.client("cloudformation")
 
     def deploy(self, only: set[str] | None) -> None:
-        template = adapted(self.template, self.parameters)
+        template = adapted(standard(self.template), self.parameters)
         del template["Rules"]
         if only is not None:
             template["Resources"] = {name: template["Resources"][name] for name in needed(template, only)}

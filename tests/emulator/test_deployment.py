@@ -108,15 +108,67 @@ def test_schedules_invoke_the_version_that_serves(stack: Stacks, name: str) -> N
 @pytest.mark.parametrize("name", SETS)
 def test_failed_invocations_go_to_the_queue_which_the_key_encrypts(stack: Stacks, name: str) -> None:
     deployed = stack(name)
-    assert {"ProcessFunction", "RefundFunction"} <= {
-        function for function, queue in findings.destinations(deployed) if queue == "FailedInvocations"
-    }
+    functions, aliases = ("ProcessFunction", "RefundFunction"), ("live", "direct")
+    assert findings.destinations(deployed) == {(each, alias, "FailedInvocations") for each in functions for alias in aliases}
     made, queues = deployed.resources(), deployed.emulator.client("sqs")
     attributes = queues.get_queue_attributes(QueueUrl=made["FailedInvocations"], AttributeNames=["All"])["Attributes"]
     assert attributes["KmsMasterKeyId"] == made["Key"]
-    if "AWS::SQS::QueuePolicy" in {each["Type"] for each in deployed.template["Resources"].values()}:
-        statements = json.loads(attributes["Policy"])["Statement"]
-        assert any(each["Effect"] == "Deny" and "SecureTransport" in json.dumps(each) for each in statements)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_queue_and_topic_refuse_what_comes_without_tls(stack: Stacks, name: str) -> None:
+    made, emulator = stack(name).resources(), stack(name).emulator
+    queue = emulator.client("sqs").get_queue_attributes(QueueUrl=made["FailedInvocations"], AttributeNames=["Policy"])
+    topic = emulator.client("sns").get_topic_attributes(TopicArn=made["Alarms"])
+    for policy in (queue["Attributes"]["Policy"], topic["Attributes"]["Policy"]):
+        denied = [each for each in json.loads(policy)["Statement"] if each["Effect"] == "Deny"]
+        assert [each["Condition"] for each in denied] == [{"Bool": {"aws:SecureTransport": "false"}}]
+
+
+@pytest.mark.parametrize(
+    ("name", "authorities", "closed"), [("tokens", "s3://shop-authorities/clients.pem", True), ("secrets", None, False)]
+)
+def test_the_domain_leads_to_the_api_and_asks_for_certificates_as_told(
+    stack: Stacks, name: str, authorities: str | None, closed: bool
+) -> None:
+    deployed = stack(name)
+    made, api = deployed.resources(), deployed.emulator.client("apigatewayv2", moto=True)
+    domain = deployed.parameters["ApiDomainName"]
+    assert deployed.outputs["ApiUrl"] == f"https://{domain}"
+    assert api.get_domain_name(DomainName=domain).get("MutualTlsAuthentication", {}).get("TruststoreUri") == authorities
+    [mapping] = api.get_api_mappings(DomainName=domain)["Items"]
+    assert (mapping["ApiId"], mapping["Stage"]) == (made["HttpApi"], "$default")
+    assert api.get_api(ApiId=made["HttpApi"])["DisableExecuteApiEndpoint"] == closed
+
+
+def test_a_canary_takes_a_tenth_of_the_calls_and_is_taken_back_by_an_alarm(stack: Stacks) -> None:
+    """Moto does not tell by which alarms; tests/aws/test_canary.py compares them."""
+    deployed = stack("moment")
+    codedeploy = deployed.emulator.client("codedeploy", moto=True)
+    [application] = findings.named(deployed, "AWS::CodeDeploy::Application").values()
+    groups = findings.named(deployed, "AWS::CodeDeploy::DeploymentGroup")
+    assert groups.keys() == {f"{name}FunctionDeploymentGroup" for name in ("Process", "Refund", "Lookups")}
+    for group in groups.values():
+        told = codedeploy.get_deployment_group(applicationName=application, deploymentGroupName=group)["deploymentGroupInfo"]
+        assert told["deploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent10Minutes"
+        assert "DEPLOYMENT_STOP_ON_ALARM" in told["autoRollbackConfiguration"]["events"]
+
+
+def test_backups_are_copied_into_the_vault_of_the_other_region(stack: Stacks) -> None:
+    deployed = stack("moment")
+    backup = deployed.emulator.client("backup", moto=True)
+    [rule] = backup.get_backup_plan(BackupPlanId=deployed.resources()["BackupPlan"])["BackupPlan"]["Rules"]
+    assert rule["TargetBackupVaultName"] == deployed.resources()["BackupVault"]
+    assert [each["DestinationBackupVaultArn"] for each in rule["CopyActions"]] == [deployed.parameters["BackupCopyVaultArn"]]
+
+
+def test_a_vpc_of_the_stack_logs_its_traffic(stack: Stacks) -> None:
+    deployed = stack("defaults")
+    [log] = deployed.emulator.client("ec2").describe_flow_logs(
+        Filters=[{"Name": "resource-id", "Values": [deployed.resources()["Vpc"]]}]
+    )["FlowLogs"]
+    assert log["TrafficType"] == "ALL"
+    assert log["LogDestination"].split(":log-group:")[1].removesuffix(":*") == deployed.resources()["FlowLogs"]
 
 
 def test_the_provisioned_concurrency_is_the_parameter(stack: Stacks) -> None:
@@ -130,12 +182,13 @@ def test_an_update_changes_what_the_parameter_says_and_a_deletion_keeps_keys_and
     emulator: Emulator, given: dict[str, dict[str, str]]
 ) -> None:
     """A stack of its own, with servers of one's own, because moto's servers cannot be updated."""
-    template = transformed(given["secrets"])
+    parameters = given["secrets"] | {"ApiDomainName": "changed.shop.org"}
+    template = transformed(parameters)
     every = set(template["Resources"])
-    made = emulator.deploy("changed", template, given["secrets"], only=every)
+    made = emulator.deploy("changed", template, parameters, only=every)
     assert made.failures() == [], made.told()
     before = made.resources()
-    changed = given["secrets"] | {"LogLevel": "DEBUG", "AlarmEmail": "alarms@shop.org"}
+    changed = parameters | {"LogLevel": "DEBUG", "AlarmEmail": "alarms@shop.org"}
     updated = emulator.deploy("changed", transformed(changed), changed, only=every)
     assert updated.failures() == [], updated.told()
     assert updated.status == "UPDATE_COMPLETE"

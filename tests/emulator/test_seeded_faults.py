@@ -87,6 +87,56 @@ FAULTS = {
         "life",
         "restored",
     ),
+    "an alias of a version that SAM does not name": Fault(
+        lambda of, _: of("ProcessDirect").update(FunctionVersion={"Fn::GetAtt": ["ProcessFunction", "Version.Version"]}),
+        "ProcessDirect",
+        "no such attribute",
+    ),
+    "a setting of asynchronous invocations for an alias that is not there": Fault(
+        lambda of, _: of("ProcessDirectInvocations").update(Qualifier="dirct"),
+        "ProcessDirectInvocations",
+        "function doesn't exist",
+    ),
+    "a restore to a moment with a version": Fault(
+        lambda of, _: of("Database").update(EngineVersion="17.7"), "Database", "has its source's version", "latest"
+    ),
+    "a restore with the name of a new database": Fault(
+        lambda of, _: of("Database").update(DatabaseName="payments"), "Database", "DatabaseName", "latest"
+    ),
+    "a restore of a cluster that is not there": Fault(
+        lambda of, _: of("Database").update(SourceDBClusterIdentifier="payments-none"), "Database", "payments-none", "latest"
+    ),
+    "a property of a domain name that AWS does not have": Fault(
+        lambda of, _: of("Domain")["MutualTlsAuthentication"]["Fn::If"][1].update(TruststoreUrl="s3://b/f"),
+        "Domain",
+        "has no property TruststoreUrl",
+        "tokens",
+    ),
+    "a domain name that leads to an attribute which the API does not have": Fault(
+        lambda of, _: (
+            of("Domain").update(DomainName="o.shop.org"),
+            of("DomainMapping").update(ApiId={"Fn::GetAtt": "HttpApi.Id"}),
+        ),
+        "DomainMapping",
+        "no such attribute",
+        "tokens",
+    ),
+    "a copy of backups without its vault": Fault(
+        lambda of, _: of("BackupPlan")["BackupPlan"]["BackupPlanRule"][0]["CopyActions"][0].pop("DestinationBackupVaultArn"),
+        "BackupPlan",
+        "DestinationBackupVaultArn",
+        "moment",
+    ),
+    "a selection of backups without its role": Fault(
+        lambda of, _: of("BackupSelection")["BackupSelection"].pop("IamRoleArn"), "BackupSelection", "IamRoleArn", "moment"
+    ),
+    "a flow log of nothing": Fault(lambda of, _: of("FlowLog").update(ResourceId="vpc-none"), "FlowLog", "vpc-none"),
+    "a group of deployments with a property that AWS does not have": Fault(
+        lambda of, _: of("ProcessFunctionDeploymentGroup").update(Alarms=[]),
+        "ProcessFunctionDeploymentGroup",
+        "has no property Alarms",
+        "moment",
+    ),
     "a group of subnets that are not there": Fault(
         lambda of, _: of("DatabaseSubnets").update(SubnetIds=["subnet-1", "subnet-2"]), "DatabaseSubnets", "subnet-1"
     ),
@@ -98,7 +148,7 @@ FAULTS = {
     "a custom resource that fails": Fault(
         lambda of, _: of("KafkaBootstrap").update(ClusterArn="arn:aws:kafka:us-east-1:111122223333:cluster/other/1"),
         "KafkaBootstrap",
-        "The function of the custom resource answered",
+        "calling the GetBootstrapBrokers operation",
     ),
     "a syntax error in the code of the custom resource": Fault(
         lambda of, _: of("KafkaBootstrapFunction")["Code"].update(ZipFile="def handler(event, context) pass"),

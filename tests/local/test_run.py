@@ -241,6 +241,61 @@ def test_a_folder_of_many_users_stays_open_to_them(tmp_path: Path) -> None:
         assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("lock", "logs")] == [0o600, 0o700]
 
 
+FOREIGN = {
+    "run.sh": 0o755,
+    "run": 0o755,
+    "run.json.bak": 0o644,
+    "run.json.old-one": 0o644,
+    "broker.yaml": 0o644,
+    "broker.json.md": 0o644,
+    "postgres.conf": 0o640,
+    "postgres.json.example": 0o644,
+    "lock.txt": 0o644,
+    "logs.zip": 0o644,
+    "logs/mine.txt": 0o644,
+    "logs/notes.md.1": 0o644,
+}
+
+
+@pytest.mark.server
+def test_what_has_a_name_like_ours_keeps_its_mode(tmp_path: Path) -> None:
+    ours = (
+        "run.json",
+        "broker.json",
+        "postgres.json",
+        "run.json.a1b2c3_d",
+        "postgres.json.zzzzzzzz",
+        "logs/echo.log",
+        "logs/x.log.1",
+    )
+    (tmp_path / "logs").mkdir()
+    for name, mode in FOREIGN.items() | dict.fromkeys(ours, 0o644).items():
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "broker").mkdir(mode=0o755)
+    (tmp_path / "broker" / "of somebody").touch(mode=0o644)
+    with data_folder(tmp_path):
+        assert {name: (tmp_path / name).stat().st_mode & 0o777 for name in FOREIGN} == FOREIGN
+        assert {(tmp_path / name).stat().st_mode & 0o777 for name in ours} == {0o600}
+        assert (tmp_path / "broker").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.server
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+@pytest.mark.parametrize("name", ["logs", "lock", "run.json", "broker.json", "logs/echo.log"])
+def test_what_belongs_to_another_user_refuses_the_start(tmp_path: Path, name: str) -> None:
+    """We would write a password or a customer's payment where its owner can read it."""
+    (tmp_path / "logs").mkdir()
+    entry = tmp_path / name
+    if name != "logs":
+        entry.touch()
+    os.chown(entry, 1234, 1234)
+    entry.chmod(0o777)
+    message = refused(DATA_DIR=str(tmp_path))
+    assert f"Cannot start: {entry} belongs to another user" in message
+    assert entry.stat().st_mode & 0o777 == 0o777
+
+
 def refused(**variables: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "local"],

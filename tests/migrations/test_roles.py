@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from local.servers import EmbeddedPostgres, connect
 from migrations import roles
-from migrations.apply import migrate
+from migrations.apply import MigrationError, migrate
 from tests.migrations.test_apply import query
 from tests.servers import MIGRATIONS, Database, prepared
 
@@ -39,7 +40,7 @@ def test_callers_get_what_relay_reconcile_and_migrate_leave_of_nine_tenths(share
     assert limit(shares_restored) == most * 9 // 10 - KEPT
 
 
-@pytest.mark.parametrize(("given", "callers"), [("50", 50 - KEPT), ("3", 1), ("100000", None), ("0", None)])
+@pytest.mark.parametrize(("given", "callers"), [("50", 50 - KEPT), ("20", 20 - KEPT), ("100000", None), ("0", None)])
 def test_on_a_shared_server_an_operator_says_how_many_connections_there_are(
     shares_restored: str, monkeypatch: pytest.MonkeyPatch, given: str, callers: int | None
 ) -> None:
@@ -56,6 +57,59 @@ def test_on_a_shared_server_an_operator_says_how_many_connections_there_are(
     assert limit(shares_restored) == (everything - KEPT if callers is None else callers)
 
 
+@pytest.mark.parametrize("given", ["1", "5", "8", "10", "19", "-20", "twenty", "²"])
+def test_too_few_connections_are_refused_before_anything_changes(
+    shares_restored: str, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    before = limit(shares_restored)
+    monkeypatch.setenv("DATABASE_CONNECTIONS", given)
+    with pytest.raises(MigrationError, match=f"DATABASE_CONNECTIONS must be 0 .* or at least 20, not {given}"):
+        migrate(shares_restored, MIGRATIONS)
+    assert limit(shares_restored) == before
+
+
+def test_a_server_that_leaves_callers_few_connections_is_told_of(
+    shares_restored: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The limit of a small server is what is left of its max_connections, as it is here of a small number."""
+    with contextlib.closing(connect(shares_restored)) as connection, caplog.at_level(logging.WARNING):
+        execute = SimpleNamespace(execute_simple=lambda sql: SimpleNamespace(rows=connection.run(sql)))
+        roles.share_connections(execute, 15)
+        [record] = caplog.records
+        assert "leaves callers a CONNECTION LIMIT of 5" in record.getMessage()
+        roles.share_connections(execute, 0)
+        assert len(caplog.records) == 1
+
+
+SETTINGS = """
+    SELECT setting FROM pg_db_role_setting, unnest(setconfig) setting
+    WHERE setrole = '{}'::regrole AND setdatabase = 0 ORDER BY setting
+"""
+
+
+@pytest.mark.parametrize("role", ["payments_service", "payments_scheduled"])
+def test_each_role_gets_the_login_and_the_time_outs_that_it_lacks(shares_restored: str, role: str) -> None:
+    whole = query(shares_restored, SETTINGS.format(role))
+    query(shares_restored, f"ALTER ROLE {role} NOLOGIN")
+    query(shares_restored, f"ALTER ROLE {role} RESET ALL")
+    query(shares_restored, f"ALTER ROLE {role} SET log_min_duration_statement = '1s'")
+    query(shares_restored, f"ALTER ROLE {role} SET lock_timeout = '1s'")
+    try:
+        migrate(shares_restored, MIGRATIONS)
+        assert query(shares_restored, f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'") == [[True]]
+        assert query(shares_restored, SETTINGS.format(role)) == [
+            ["idle_in_transaction_session_timeout=10s"],
+            ["lock_timeout=1s"],
+            ["log_min_duration_statement=1s"],
+            ["statement_timeout=5s"],
+        ]
+    finally:  # the other tests log in with it
+        query(shares_restored, f"ALTER ROLE {role} LOGIN")
+        query(shares_restored, f"ALTER ROLE {role} RESET log_min_duration_statement")
+        query(shares_restored, f"ALTER ROLE {role} SET lock_timeout = '2s'")
+    assert query(shares_restored, SETTINGS.format(role)) == whole
+
+
 def test_a_dump_in_a_new_server_gets_the_role_with_its_time_outs(shares_restored: str) -> None:
     [[password]] = query(shares_restored, "SELECT rolpassword FROM pg_authid WHERE rolname = 'payments_scheduled'")
     query(shares_restored, "DROP ROLE payments_scheduled")
@@ -67,7 +121,7 @@ def test_a_dump_in_a_new_server_gets_the_role_with_its_time_outs(shares_restored
     [[of_service], [of_scheduled]] = (
         query(shares_restored, settings.format(f"payments_{r}"))[0] for r in ("service", "scheduled")
     )
-    assert of_scheduled == of_service != []
+    assert sorted(str(of_scheduled)) == sorted(str(of_service)) != []
 
 
 def test_an_operators_time_outs_stay(shares_restored: str) -> None:

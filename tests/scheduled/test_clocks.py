@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from local.servers import connect
 from payments.api import direct
 from payments.commands.service import Deadline
-from payments.domain.events import rfc3339
+from payments.domain.events import refund_body, rfc3339
 from payments.scheduled.reconcile import Reconciled
 from payments.scheduled.relay import relay, replay
+from payments.store import lookups
 from tests.fakes import approve, lose_reply, refuse
 from tests.shop import Books, Shop
 
@@ -119,3 +125,35 @@ def test_a_refusal_is_as_old_as_the_database_says(off: Callable[[], datetime], l
     [[created_at]] = lone_books.query("SELECT created_at FROM outbox")
     assert is_now(created_at)
     assert [event.created_at for event in shop.publisher.published] == [created_at]
+
+
+def test_a_refunds_time_is_the_databases(off: Callable[[], datetime], lone_shop: Shop, lone_books: Books) -> None:
+    """Pages of refunds go by this time. One that a slow function made after a page was read has to come on a later page."""
+    payment = lone_shop.captured()
+    first = lone_shop.refund(payment.transaction_id, amount=1).refund
+    assert first
+    second = lone_shop.with_(clock=off).refund(payment.transaction_id, amount=1).refund
+    assert second
+    [_, row] = lone_books.refunds(payment.payment_id)
+    assert is_now(row["created_at"])
+    assert row["updated_at"] >= row["created_at"]
+    assert (second.created_at, second.updated_at) == (row["created_at"], row["updated_at"])
+    assert lookups.refunds_after(lone_shop.service.db, payment.payment_id, (first.created_at, first.refund_id), 20) == [second]
+    told = [json.loads(event["data"]) for event in lone_books.outbox(payment.payment_id)][-1]
+    assert told["refund"] == refund_body(second)
+
+
+def test_a_refund_that_waited_is_later_than_what_was_committed_meanwhile(lone_shop: Shop, lone_books: Books) -> None:
+    """It began before the other refund, and commits after it: whoever has read the other one finds it on the next page."""
+    payment = lone_shop.captured()
+    with contextlib.closing(connect(lone_books.owner_url)) as other, ThreadPoolExecutor() as pool:
+        other.run("BEGIN")
+        other.run("UPDATE payments SET version = version + 1 WHERE payment_id = :id", id=payment.payment_id)
+        waiting = pool.submit(lone_shop.refund, payment.transaction_id, amount=1)
+        while lone_books.query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [[0]] and not waiting.done():
+            time.sleep(0.01)
+        [[meanwhile]] = other.run("SELECT clock_timestamp()")
+        other.run("COMMIT")
+        refund = waiting.result().refund
+    assert refund
+    assert refund.created_at > meanwhile

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -497,8 +498,21 @@ def test_a_dead_partition_costs_a_caller_in_a_while_although_the_other_one_ackno
         sent += len(acknowledged)
         waited += not acknowledged and not backs_off
         wall.now_s += 4
-    assert waited <= 12
+    assert waited <= 450 / 7
     assert sent >= 5
+
+
+def test_one_dead_partition_of_twelve_leaves_the_others_to_callers(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, wall: Wall
+) -> None:
+    broker = Away()
+    monkeypatch.setattr("kafka.KafkaProducer", broker)
+    real = shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments"))
+    alive, sent, chance = replace(EVENT, payment_id=UUID(int=3)), 0, random.Random(7)
+    for _ in range(1800):  # an hour
+        sent += len(publish([alive if chance.random() > 1 / 12 else EVENT], real.service))
+        wall.now_s += 2
+    assert sent > 1800 / 3, "pauses of minutes would leave nearly all to the relay"
 
 
 def test_a_clock_that_is_set_back_does_not_prolong_the_pause(shop: Shop, monkeypatch: pytest.MonkeyPatch, wall: Wall) -> None:

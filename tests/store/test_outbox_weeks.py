@@ -133,6 +133,38 @@ def test_an_event_that_waits_keeps_its_table(chain: tuple[Shop, Books]) -> None:
     assert books.outbox(paid.payment_id) == []
 
 
+def test_an_old_table_with_a_waiting_event_holds_up_neither_the_closing_nor_itself(chain: tuple[Shop, Books]) -> None:
+    shop, books = chain
+    shop.publisher.acknowledges = refuse
+    shop.captured()
+    oldest = close(shop, books)
+    shop.publisher.acknowledges = acknowledge
+    shop.captured()
+    newer = close(shop, books)
+    for _ in range(2):
+        assert outbox.turn(shop.service.db, 0, FOREVER) == 0
+        drained_days_ago(books, 30)
+    shop.captured()
+    assert tables(books) == [oldest, newer], "the older table is the newer one's child, so it has to go first"
+    newest = close(shop, books)
+    books.end_event_leases()
+    assert shop.relay().published == 1
+    outbox.turn(shop.service.db, FOREVER, FOREVER)
+    drained_days_ago(books, 1)
+    for left in ([newer, newest], [newest], []):
+        assert outbox.turn(shop.service.db, 0, FOREVER) == 1
+        assert tables(books) == left
+
+
+def test_a_table_that_somebody_dropped_is_taken_for_dropped(chain: tuple[Shop, Books]) -> None:
+    shop, books = chain
+    shop.captured()
+    old = close(shop, books)
+    books.query(f"DROP TABLE {old}")
+    assert outbox.turn(shop.service.db, FOREVER, FOREVER) == 0
+    assert tables(books) == []
+
+
 def test_events_of_two_tables_keep_their_order_are_marked_and_are_sent_again(chain: tuple[Shop, Books]) -> None:
     shop, books = chain
     shop.publisher.acknowledges = refuse

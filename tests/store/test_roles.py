@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +13,7 @@ import pytest
 from local.servers import SCHEDULED_ROLE, SERVICE_ROLE, connect
 from payments.domain.errors import InternalError, ServiceUnavailable
 from payments.store.address import connection_options
-from payments.store.connection import NO_CONNECTION_FREE, Bound, Database, Statement
+from payments.store.connection import IDLE_LIMIT_S, NO_CONNECTION_FREE, Bound, Database, Statement
 from tests import servers
 from tests.servers import PgBouncer
 
@@ -75,6 +76,24 @@ def test_a_role_that_is_refused_costs_a_line_of_the_log(database: servers.Databa
         owner.run(f"ALTER ROLE {SCHEDULED_ROLE} LOGIN")
     db.close()
     assert who(db) == SCHEDULED_ROLE, "the next connection tries the role again"
+    db.close()
+
+
+@pytest.mark.usefixtures("without_login")
+def test_a_role_that_can_log_in_again_is_used_again_although_the_other_connection_never_idles(
+    database: servers.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [time.time()]
+    db = Database.at(database.service_url, role=SCHEDULED_ROLE)
+    monkeypatch.setattr(db, "_clock", lambda: now_s[0])
+    assert who(db) == SERVICE_ROLE
+    with contextlib.closing(connect(database.owner_url)) as owner:
+        owner.run(f"ALTER ROLE {SCHEDULED_ROLE} LOGIN")
+    seen = []
+    for _ in range(2):
+        now_s[0] += IDLE_LIMIT_S / 2
+        seen.append(who(db))
+    assert seen == [SERVICE_ROLE, SCHEDULED_ROLE]
     db.close()
 
 

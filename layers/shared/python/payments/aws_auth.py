@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode, urlsplit
@@ -47,20 +48,18 @@ def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
         key_id, secret_key = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
         return Credentials(key_id, secret_key, environment.get("AWS_SESSION_TOKEN"))
     url, token = urlsplit(endpoint), environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
-    connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=CREDENTIALS_TIMEOUT_S)
+    path = f"{url.path}?{url.query}" if url.query else url.path
     try:
-        path = f"{url.path}?{url.query}" if url.query else url.path
-        connection.request("GET", path, headers={"Authorization": token})
-        response = connection.getresponse()
-        if response.status != http.client.OK:
-            raise ConnectionError(f"the credentials endpoint answered {response.status}")
-        answer = json.load(response)
+        with closing(http.client.HTTPConnection(str(url.hostname), url.port, timeout=CREDENTIALS_TIMEOUT_S)) as connection:
+            connection.request("GET", path, headers={"Authorization": token})
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise ConnectionError(f"the credentials endpoint answered {response.status}")
+            answer = json.load(response)
         return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
     except (http.client.HTTPException, ValueError, KeyError, TypeError) as error:
         # An OSError is retried as for any server that is away. It does not quote the answer, which may hold half a secret.
         raise ConnectionError(f"the credentials endpoint gave no credentials: {type(error).__name__}") from None
-    finally:
-        connection.close()
 
 
 def presigned(

@@ -1,8 +1,8 @@
 """The function's configuration: environment variables that template.yaml declares, read and checked once."""
 
-import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -38,12 +38,11 @@ class Settings:
     capture_window: timedelta
 
 
-def _number(text: str) -> float:
-    """Return the number in the text, or NaN, which is in no range."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+def _number(name: str, text: str, most: int) -> float:
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= most:  # NaN is in no range.
+            return value
+    raise SettingsError(f"{name} must hold numbers from 0 to {most}, and {text!r} is none")
 
 
 def direct_owner_in(environment: Mapping[str, str] = os.environ) -> tuple[str, bool]:
@@ -62,10 +61,9 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the environment. Raises SettingsError."""
 
     def required(name: str) -> str:
-        value = environment.get(name, "")
-        if not value:
-            raise SettingsError(f"{name} is not set")
-        return value
+        if value := environment.get(name):
+            return value
+        raise SettingsError(f"{name} is not set")
 
     def auth(name: str, default: str) -> str:
         value = environment.get(name) or default
@@ -74,17 +72,10 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         return value
 
     def number(name: str, default: str, most: int) -> float:
-        value = _number(environment.get(name) or default)
-        if not 0 <= value <= most:  # NaN fails this too.
-            raise SettingsError(f"{name} must be a number from 0 to {most}, not {environment.get(name)!r}")
-        return value
+        return _number(name, environment.get(name) or default, most)
 
     def numbers(name: str, default: str, separator: str) -> list[float]:
-        text = environment.get(name) or default
-        values = [_number(part) for part in text.split(separator)]
-        if not all(0 <= value <= TEN_YEARS_S for value in values):
-            raise SettingsError(f"{name} must hold numbers of 0 and more, divided by {separator!r}, not {text!r}")
-        return values
+        return [_number(name, part, TEN_YEARS_S) for part in (environment.get(name) or default).split(separator)]
 
     delay_ms = [int(number) for number in numbers("GATEWAY_DELAY_MS", "50-200", "-")]
     schedule_s = tuple(numbers("RETRY_SCHEDULE_S", "30,120,600,3600,21600,72000", ","))

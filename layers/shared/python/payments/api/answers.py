@@ -34,16 +34,12 @@ class Reply:
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def is_problem(self) -> bool:
-        return self.status >= 400
-
 
 def reply_to(result: Result, request_id: str) -> Reply:
     """Return 201 or 200 with the payment or the refund, 202 while the outcome is unknown, 402 with a problem for a decline."""
     headers = {"Idempotent-Replayed": "true"} if result.replayed else {}
     if result.outcome is Outcome.DECLINED:
-        code, title = result.command.declined_code, result.command.declined_title
+        code, title = f"{result.command.noun}_declined", f"The {result.command.noun} was declined"
         detail = public_decline_message(result.decline_code, result.decline_message) or title
         decline_code = public_decline_code(result.decline_code)
         advice = advice_code(decline_code)

@@ -33,9 +33,8 @@ class CheckedRoute(APIRoute):
             try:
                 refuse_card_data(request.scope["path"], "path")
                 refuse_card_data([{name: value} for name, value in request.query_params.multi_items()], "query")
-                refuse_card_data(
-                    {name: text for name, text in request.headers.items() if name not in UNCHECKED_HEADERS}, "header"
-                )
+                headers = {name: text for name, text in request.headers.items() if name not in UNCHECKED_HEADERS}
+                refuse_card_data(headers, "header")
                 return await handle(request)
             except PaymentsError as error:
                 problem = error
@@ -45,9 +44,10 @@ class CheckedRoute(APIRoute):
                 problem = invalid_request(error.errors(), prefix="")
             except Exception:
                 telemetry.logger.exception("unexpected error")
-                problem = InternalError(
+                detail = (
                     "Our log has the error under this request_id. It is safe to repeat the request with the same Idempotency-Key."
                 )
+                problem = InternalError(detail)
             telemetry.record_refusal(problem.code)
             return response_of(reply_to_error(problem, request_id(request)))
 
@@ -55,7 +55,7 @@ class CheckedRoute(APIRoute):
 
 
 def response_of(reply: Reply) -> Response:
-    media_type = PROBLEM_TYPE if reply.is_problem else "application/json"
+    media_type = PROBLEM_TYPE if reply.status >= 400 else "application/json"
     headers = {"cache-control": "no-store"} | reply.headers
     return JSONResponse(reply.body, status_code=reply.status, headers=headers, media_type=media_type)
 

@@ -15,10 +15,10 @@ from payments.api.callers import Caller
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, response_of
 from payments.api.health import deep_checks
 from payments.broker.kafka import KafkaPublisher
-from payments.commands.fields import Text64, rule
+from payments.commands.fields import PAYMENT_NAMES, Text64, rule
 from payments.commands.service import Service
 from payments.domain.events import payment_body, refund_body, rfc3339
-from payments.domain.payment import Payment, PaymentName, PaymentStatus
+from payments.domain.payment import Payment, PaymentStatus
 from payments.domain.refund import Refund
 from payments.domain.scopes import Scope
 from payments.store.lookups import ListFilter
@@ -64,24 +64,16 @@ def _page(data: list[dict[str, Any]], next_cursor: str | None) -> Response:
 def lookups_router(service: Callable[[], Service]) -> APIRouter:
     router = APIRouter(prefix=PREFIX, route_class=CheckedRoute)
 
-    def found(request: Request, name: PaymentName, value: str) -> Response:
-        caller = caller_with(request, Scope.READ)
-        return response_of(Reply(200, body(caller, *lookups.find(service(), caller, name, value))))
-
     def body(caller: Caller, payment: Payment, refunds: list[Refund], has_more: bool) -> dict[str, Any]:
         return payment_body(payment, refunds=refunds, confidential=caller.sees_all) | {"has_more_refunds": has_more}
 
-    @router.get("/payment/{payment_id}", operation_id="get_payment")
-    async def by_id(request: Request, payment_id: str) -> Response:
-        return found(request, "payment_id", payment_id)
-
-    @router.get("/order/{order_id:anything}", operation_id="get_order")
-    async def by_order(request: Request, order_id: str) -> Response:
-        return found(request, "order_id", order_id)
-
     @router.get("/transaction/{transaction_id:anything}", operation_id="get_transaction")
-    async def by_transaction(request: Request, transaction_id: str) -> Response:
-        return found(request, "transaction_id", transaction_id)
+    @router.get("/order/{order_id:anything}", operation_id="get_order")
+    @router.get("/payment/{payment_id}", operation_id="get_payment")
+    async def found(request: Request) -> Response:
+        caller = caller_with(request, Scope.READ)
+        [name] = [name for name in PAYMENT_NAMES if name in request.path_params]
+        return response_of(Reply(200, body(caller, *lookups.find(service(), caller, name, request.path_params[name]))))
 
     @router.get("/payment/{payment_id}/refunds", operation_id="get_refunds")
     async def refunds(request: Request, payment_id: str, query: Annotated[PageQuery, Query()]) -> Response:

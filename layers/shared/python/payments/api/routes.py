@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -30,10 +30,7 @@ def commands_router(service: Callable[[], Service], commands: Iterable[Command[A
     return router
 
 
-Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> Endpoint:
+def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         caller = caller_with(request, command.scope)
         key = idempotency_key_of(request)

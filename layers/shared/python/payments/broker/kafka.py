@@ -31,11 +31,11 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 }
 
 
-LONGEST_PAUSE_S = 300.0
+LONGEST_PAUSE_S = (24.0, 300.0)
 """After a batch without any acknowledgement callers leave the broker alone: at first for 3 s, and for four times as long each
 time, so that an outage costs a caller in a while 2 s. What they leave is the work of the relay, which tries at each run, because
-no one waits for it. An acknowledgement does not begin anew, because of two partitions one may be dead: only a failure does that
-comes long after the last one. A broker that acknowledged a part of a batch is up."""
+no one waits for it. An acknowledgement does not begin anew, because one partition of several may be dead; it bounds the next
+pause by the shorter of the two, because the others are up. Only a failure that comes long after the last one begins anew."""
 
 
 class KafkaPublisher:
@@ -45,7 +45,7 @@ class KafkaPublisher:
         self._topic, self._security = topic, security
         self._options = PRODUCER_OPTIONS | {"bootstrap_servers": list(bootstrap_servers)} | options
         self._producer: Any = None
-        self._pause_s, self._ready_at = 0.0, -math.inf
+        self._pause_s, self._ready_at, self._is_up = 0.0, -math.inf, False
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -88,6 +88,7 @@ class KafkaPublisher:
             # duplicate has the same event_id.
             logger.warning("the broker did not acknowledge: %s", type(failures[0]).__name__, extra={"events": len(failures)})
             self.close(back_off=not acknowledged)
+        self._is_up = self._is_up or bool(acknowledged)
         return acknowledged
 
     def backs_off(self) -> bool:
@@ -114,7 +115,8 @@ class KafkaPublisher:
             producer, self._producer = self._producer, None
             # A warm-up and a publish that fail at the same time are one failure.
             if back_off and not self.backs_off():
-                self._pause_s = 3.0 if time.time() > self._ready_at + LONGEST_PAUSE_S else min(4 * self._pause_s, LONGEST_PAUSE_S)
+                anew, longest_s = time.time() > self._ready_at + LONGEST_PAUSE_S[1], LONGEST_PAUSE_S[not self._is_up]
+                self._pause_s, self._is_up = 3.0 if anew else min(4 * self._pause_s, longest_s), False
                 self._ready_at = time.time() + self._pause_s
         if producer is not None:
             producer._sender.force_close()  # close() would first wait for messages that cannot be delivered.

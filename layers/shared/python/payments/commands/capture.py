@@ -5,7 +5,6 @@ from dataclasses import replace
 from payments.commands.command import OnPayment
 from payments.commands.fields import Amount, PaymentRequest
 from payments.commands.service import Service
-from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
 from payments.domain.payment import Captured, CaptureFailed, Ended, PaymentStatus
 from payments.domain.scopes import Scope
@@ -32,10 +31,7 @@ class Capture(OnPayment[CaptureRequest]):
     request = CaptureRequest
     statuses = frozenset({PaymentStatus.AUTHORIZED})
     rule = "Only an AUTHORIZED payment can be captured"
-    success = "The authorization was captured"
-    declined_code = "capture_declined"
-    declined_title = "The capture was declined"
-    refusals = (PaymentNotFound, PaymentStateConflict, AmountTooLarge)
+    noun = "capture"
 
     def claim(self, request: CaptureRequest, draft: Draft, service: Service) -> Claim:
         return claims.claim_on_authorization(service.db, replace(draft, amount_minor=request.amount), *request.payment)

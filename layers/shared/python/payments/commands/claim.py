@@ -66,10 +66,8 @@ def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Re
     if state.operation.request_hash != draft.request_hash:
         raise IdempotencyKeyReused("This Idempotency-Key belongs to another request; use a new one.")
     if state.operation.outcome is None and lease_left_s > 0:
-        raise IdempotencyKeyInUse(
-            "The first request with this Idempotency-Key is still running; try again in a moment.",
-            retry_after_s=min(math.ceil(lease_left_s), 5),
-        )
+        detail = "The first request with this Idempotency-Key is still running; try again in a moment."
+        raise IdempotencyKeyInUse(detail, retry_after_s=min(math.ceil(lease_left_s), 5))
     return result_of(command, state, replayed=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from payments.commands.fields import PaymentRequest, Request
 from payments.commands.service import Call, Service
-from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict, Refused
+from payments.domain.errors import AmountTooLarge, Fault, InternalError, PaymentNotFound, PaymentStateConflict
 from payments.domain.money import format_amount
 from payments.domain.operation import Draft, Outcome
 from payments.domain.payment import Ended, Payment, PaymentStatus
@@ -34,11 +34,8 @@ class Command(ABC, Generic[AnyRequest]):
     returns_refund: ClassVar[bool] = False
     """Whether it answers with the refund that it made. Otherwise it answers with the payment."""
     success_status: ClassVar[int] = 200
-    success: ClassVar[str]
-    declined_code: ClassVar[str]
-    declined_title: ClassVar[str]
-    refusals: ClassVar[tuple[type[Refused], ...]]
-    """The errors that are peculiar to it."""
+    noun: ClassVar[str]
+    """What it is called when it is declined: `capture` makes the problem `capture_declined`, "The capture was declined"."""
 
     @abstractmethod
     def claim(self, request: AnyRequest, draft: Draft, service: Service) -> Claim:
@@ -60,12 +57,12 @@ class Command(ABC, Generic[AnyRequest]):
     def declined(self, reply: Declined, claimed: Claimed) -> Ended:
         """Return what the gateway's decline does to the payment."""
 
-    def in_doubt(self, error: Exception, request: AnyRequest, call: Call) -> Exception:
-        """Return the error for a caller whose claim may have been written although it failed.
+    def in_doubt(self, error: Exception, request: AnyRequest, call: Call) -> Fault | None:
+        """Return the error for a caller whose claim may have been written although it failed, if `error` would mislead it.
 
-        The same request is safe to repeat: a payment is recognized by its order.
+        It does not where the same request is safe to repeat: a payment is recognized by its order.
         """
-        return error
+        return None
 
 
 class OnPayment(Command[OnPaymentRequest]):
@@ -77,15 +74,13 @@ class OnPayment(Command[OnPaymentRequest]):
     may_repeat: ClassVar[bool] = True
     """Whether the payment's status recognizes a repeated command. Two equal refunds are both legitimate."""
 
-    def in_doubt(self, error: Exception, request: OnPaymentRequest, call: Call) -> Exception:
+    def in_doubt(self, error: Exception, request: OnPaymentRequest, call: Call) -> Fault | None:
         # Without a key we cannot tell a repeated refund from a second one, nor whether an order has got a new payment meanwhile.
         # Then we do not advise the caller to repeat it.
         if call.idempotency_key is not None or (self.may_repeat and request.order_id is None):
-            return error
-        fault = error if isinstance(error, Fault) else InternalError("")
-        fault.retryable, fault.retry_after_s = False, None
-        fault.detail = f"The {self.kind} may have been started. Look the payment up before you repeat it with an Idempotency-Key."
-        return fault
+            return None
+        detail = f"The {self.kind} may have been started. Look the payment up before you repeat it with an Idempotency-Key."
+        return (type(error) if isinstance(error, Fault) else InternalError)(detail, retryable=False)
 
     def limit_minor(self, payment: Payment) -> int:
         """Return the largest amount that the payment allows, in its minor unit."""

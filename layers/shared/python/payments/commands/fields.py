@@ -61,10 +61,6 @@ PAYMENT_NAMES: tuple[PaymentName, ...] = ("transaction_id", "payment_id", "order
 class PaymentRequest(Request):
     """A request that names an existing payment by exactly one of three ids. An order stands for its live payment."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in PAYMENT_NAMES]}
-    )
-
     transaction_id: Text255 | None = None
     payment_id: Annotated[Text255, AfterValidator(str.lower)] | None = None
     order_id: Text255 | None = None

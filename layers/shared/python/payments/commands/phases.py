@@ -1,7 +1,7 @@
 """How every command moves money: claim, charge, settle, publish, mark."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -30,33 +30,25 @@ PUBLISH_TIMEOUT_S = 2.0
 def perform(command: Command[AnyRequest], request: AnyRequest, call: Call, service: Service) -> Result:
     """Carry a caller's command out. Raises the command's refusals and the faults of its claim."""
     try:
-        return move_money(command, lambda: claim(command, request, call, service), service, call.deadline)
-    except Refused:
-        raise
+        return move_money(command, request, call, service)
     except Exception as error:
-        doubtful = command.in_doubt(error, request, call)
-        if doubtful is error:
-            raise
-        raise doubtful from error
+        if not isinstance(error, Refused) and (doubt := command.in_doubt(error, request, call)):
+            raise doubt from error
+        raise
 
 
-def move_money(
-    command: Command[Any], claim_operation: Callable[[], Claimed | Result], service: Service, deadline: Deadline
-) -> Result:
-    """Carry one command through its phases. No transaction is open during a network call.
-
-    `claim_operation` claims a new operation for a caller (claim.py), or one that is due again for reconcile (store/due.py).
-    """
+def move_money(command: Command[AnyRequest], request: AnyRequest, call: Call, service: Service) -> Result:
+    """Carry one command through its phases. No transaction is open during a network call."""
     # Claim: one transaction writes the operation, its lease, and what it takes of the payment.
     # Killed after it: the lease runs out, and reconcile claims the operation again.
-    claimed = claim_operation()
+    claimed = claim(command, request, call, service)
     if isinstance(claimed, Result):
         return claimed  # An earlier request under the same key has done this.
 
     # Charge: we call the gateway under the operation's key, which never changes.
     # Killed after it: reconcile calls under the same key, and the gateway gives the same answer without a second charge.
     service.publisher.warm_up()
-    reply = charge(command, claimed, service, deadline)
+    reply = charge(command, claimed, service, call.deadline)
 
     # Settle: one transaction writes the outcome, the payment's new state and the event; without a reply it gives the lease back.
     # Killed after it: the relay publishes the event.

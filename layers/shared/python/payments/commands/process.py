@@ -40,10 +40,7 @@ class Process(Command[ProcessRequest]):
     request = ProcessRequest
     needs_key = False
     success_status = 201
-    success = "The payment was captured, or authorized with `capture_method: manual`"
-    declined_code = "payment_declined"
-    declined_title = "The payment was declined"
-    refusals = (OrderAlreadyPaid, OrderInProgress)
+    noun = "payment"
 
     def claim(self, request: ProcessRequest, draft: Draft, service: Service) -> Claim:
         payment_id = service.new_id()

@@ -5,7 +5,6 @@ from dataclasses import replace
 from payments.commands.command import OnPayment
 from payments.commands.fields import Amount, PaymentRequest, Text500
 from payments.commands.service import Service
-from payments.domain.errors import AmountTooLarge, PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
 from payments.domain.payment import REFUNDABLE, Ended, Payment, RefundFailed, RefundSucceeded
 from payments.domain.scopes import Scope
@@ -33,10 +32,7 @@ class Refund(OnPayment[RefundRequest]):
     may_repeat = False
     returns_refund = True
     success_status = 201
-    success = "The refund succeeded"
-    declined_code = "refund_declined"
-    declined_title = "The refund was declined"
-    refusals = (PaymentNotFound, PaymentStateConflict, AmountTooLarge)
+    noun = "refund"
 
     def claim(self, request: RefundRequest, draft: Draft, service: Service) -> Claim:
         refund_id = service.new_id()

@@ -5,7 +5,6 @@ from dataclasses import replace
 from payments.commands.command import OnPayment
 from payments.commands.fields import PaymentRequest, Text500
 from payments.commands.service import Service
-from payments.domain.errors import PaymentNotFound, PaymentStateConflict
 from payments.domain.operation import Draft
 from payments.domain.payment import Ended, PaymentStatus, Voided, VoidFailed
 from payments.domain.scopes import Scope
@@ -29,10 +28,7 @@ class Void(OnPayment[VoidRequest]):
     request = VoidRequest
     statuses = frozenset({PaymentStatus.AUTHORIZED})
     rule = "Only an AUTHORIZED payment can be voided"
-    success = "The authorization was voided"
-    declined_code = "void_declined"
-    declined_title = "The void was declined"
-    refusals = (PaymentNotFound, PaymentStateConflict)
+    noun = "void"
 
     def claim(self, request: VoidRequest, draft: Draft, service: Service) -> Claim:
         return claims.claim_on_authorization(service.db, replace(draft, reason=request.reason), *request.payment)

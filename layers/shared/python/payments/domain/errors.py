@@ -52,7 +52,7 @@ class PaymentsError(Exception):
 
 
 class Refused(PaymentsError):
-    pass
+    """The request is wrong or came at the wrong time. Nothing was written."""
 
 
 class MalformedJson(Refused):

@@ -41,9 +41,7 @@ TIMES = ("created_at", "updated_at", "authorized_at", "captured_at", "failed_at"
 
 def payment_body(payment: Payment, *, refunds: Sequence[Refund] | None = None, confidential: bool = False) -> dict[str, Any]:
     """Return the payment's JSON. `confidential` shows the gateway's own decline code, for the admin scope alone."""
-    decline_code, error_message = payment.decline_code, payment.error_message
-    if not confidential:
-        decline_code, error_message = (public_decline_code(decline_code), public_decline_message(decline_code, error_message))
+    code, message = payment.decline_code, payment.error_message
     body: dict[str, Any] = {
         "payment_id": str(payment.payment_id),
         "order_id": payment.order_id,
@@ -57,8 +55,8 @@ def payment_body(payment: Payment, *, refunds: Sequence[Refund] | None = None, c
         "amount_refund_pending": payment.refund_reserved_minor,
         "transaction_id": payment.transaction_id,
         "payment_intent_id": payment.payment_intent_id,
-        "decline_code": decline_code,
-        "error_message": error_message,
+        "decline_code": code if confidential else public_decline_code(code),
+        "error_message": message if confidential else public_decline_message(code, message),
         "customer_id": payment.customer_id,
         "description": payment.description,
         "metadata": dict(payment.metadata),

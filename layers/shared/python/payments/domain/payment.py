@@ -160,13 +160,11 @@ class VoidFailed:
     error_message: str
 
 
-Started = ProcessingStarted | RefundReserved
-"""The changes of a claim, which nobody waits for."""
-
 Ended = Authorized | Captured | Failed | Voided | RefundSucceeded | RefundFailed | CaptureFailed | VoidFailed
 """The changes of a settle. Each is an outcome that somebody waits for, so each has its event and its entry in the history."""
 
-Change = Started | Ended
+Change = ProcessingStarted | RefundReserved | Ended
+"""The first two are the changes of a claim, which nobody waits for."""
 
 EVENT_TYPES: Mapping[type[Ended], str] = {
     Authorized: "payment.authorized",

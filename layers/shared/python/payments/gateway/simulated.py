@@ -90,8 +90,6 @@ class SimulatedGateway:
         return int(self._hex(purpose, key)[:13], 16) / 16**13
 
 
-SCENARIO_TOKENS = frozenset(
-    {f"tok_{code}" for code in DECLINE_CODES}
-    | {"tok_ok", "tok_slow", "tok_timeout_then_captured", "tok_timeout_then_declined"}
-    | {"tok_capture_declined", "tok_void_declined", "tok_refund_declined", "tok_refund_timeout"}
-)
+_OF_CHARGES = ("ok", "slow", "timeout_then_captured", "timeout_then_declined", *DECLINE_CODES)
+_OF_LATER_CALLS = ("capture_declined", "void_declined", "refund_declined", "refund_timeout")
+SCENARIO_TOKENS = frozenset(f"tok_{name}" for name in _OF_CHARGES + _OF_LATER_CALLS)

@@ -1,6 +1,6 @@
 """Claims, the first phase of every command: write the operation and its lease, and lock the payment or reserve its amount."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from payments.domain.operation import Draft, Operation
 from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
 from payments.store.connection import Bound, Database, Row, Statement, UniqueViolation
-from payments.store.rows import OPERATION, PAYMENT, REFUND, columns, nulls, operation_of, payment_of, refund_of
+from payments.store.rows import OPERATION, PAYMENT, REFUND, columns, operation_of, payment_of, refund_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,62 +64,62 @@ INSERT_OPERATION = Statement(_insert_operation(":amount_minor::bigint", "(SELECT
 def claim_process(db: Database, draft: Draft, pending: Payment, processing: Payment) -> Claim:
     """Write a new payment, PENDING and then PROCESSING, and its operation."""
     operation = INSERT_OPERATION(draft, payment_id=pending.payment_id, amount_minor=pending.amount_minor)
-    try:
-        rows = db.run(INSERT_PAYMENT(pending), START_PROCESSING(processing), operation)
-    except UniqueViolation as violation:
-        return NotClaimed(violation.resent)
-    return Claimed(operation_of(rows[2][0]), processing)
+    statements = INSERT_PAYMENT(pending), START_PROCESSING(processing), operation
+    return _claim(db, *statements, claimed_in=lambda row: Claimed(operation_of(row), processing))
 
 
-_WHICH: Mapping[PaymentName, str] = {
+WHICH: Mapping[PaymentName, str] = {
     "transaction_id": "transaction_id = :id",
     "payment_id": "payment_id = :id",
     "order_id": "order_id = :id AND status NOT IN ('FAILED', 'VOIDED')",  # The order's live payment, of which there is one.
 }
 
 
-def _by_name(sql: str) -> Mapping[PaymentName, Statement]:
-    """Return the statement for each way to name the payment."""
-    return {name: Statement(sql.replace("{which}", which)) for name, which in _WHICH.items()}
+def by_name(sql: str, conditions: Mapping[PaymentName, str] = WHICH) -> Mapping[PaymentName, Statement]:
+    """Return the statement for each way to name the payment: `{which}` stands for its condition."""
+    return {name: Statement(sql.replace("{which}", which)) for name, which in conditions.items()}
 
 
 # The statement locks the payment first, so it acts on the state that it has checked. The index
 # operations_one_in_flight_but_refunds refuses a second capture or void while one is in flight.
-CLAIM_ON_AUTHORIZATION = _by_name(f"""
+CLAIM_ON_AUTHORIZATION = by_name(f"""
     WITH payment AS (
         SELECT {columns(PAYMENT)}, COALESCE(:amount_minor::bigint, amount_minor) AS take_minor
         FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
     ), operation AS ({_insert_operation("take_minor", "payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor")})
-    SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {nulls(REFUND)} FROM operation, payment
+    SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {", ".join(["NULL"] * len(REFUND))}
+    FROM operation, payment
 """)
 
 
 def claim_on_authorization(db: Database, draft: Draft, name: PaymentName, value: object) -> Claim:
     """Claim a capture or a void of an AUTHORIZED payment, of at most its amount. The payment itself stays as it is."""
-    return _claim_on_payment(db, CLAIM_ON_AUTHORIZATION[name](draft, id=value))
+    return _claim(db, CLAIM_ON_AUTHORIZATION[name](draft, id=value))
 
 
 # One UPDATE checks and reserves the amount, so overlapping refunds never reserve more than was captured. `payment` locks the
-# newest version of the row. When the row has changed since the statement's snapshot, the UPDATE checks it again.
-CLAIM_REFUND = _by_name(f"""
+# newest version of the row. When the row has changed since the statement's snapshot, PostgreSQL computes `payment` anew, and the
+# UPDATE checks it again. So the database's clock stamps the refund after each one that was committed before on its payment, and
+# a page of refunds never leaves one behind that was added after it.
+CLAIM_REFUND = by_name(f"""
     WITH payment AS (
-        SELECT payment_id, COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor
+        SELECT payment_id, COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor,
+               clock_timestamp() AS taken_at
         FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
     ), reserved AS (
         UPDATE payments
         SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor, version = payments.version + 1,
-            updated_at = GREATEST(payments.updated_at, :created_at::timestamptz)
+            updated_at = GREATEST(payments.updated_at, payment.taken_at)
         FROM payment
         WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
           AND payment.take_minor > 0
           AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
-        RETURNING payment.take_minor, {columns(PAYMENT, "payments")}
+        RETURNING payment.take_minor, payment.taken_at, {columns(PAYMENT, "payments")}
     ), refund AS (
-        INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason, created_at,
-                             updated_at)
+        INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
+                             created_at, updated_at)
         SELECT :refund_id::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', :reason::text,
-               :created_at::timestamptz, :created_at::timestamptz
-        FROM reserved RETURNING {columns(REFUND)}
+               taken_at, taken_at FROM reserved RETURNING {columns(REFUND)}
     ), operation AS ({_insert_operation("take_minor", "reserved")})
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "reserved")}, {columns(REFUND, "refund")}
     FROM operation, reserved, refund
@@ -128,15 +128,7 @@ CLAIM_REFUND = _by_name(f"""
 
 def claim_refund(db: Database, draft: Draft, name: PaymentName, value: object) -> Claim:
     """Claim a refund: reserve its amount on the payment and write the refund and its operation."""
-    return _claim_on_payment(db, CLAIM_REFUND[name](draft, id=value))
-
-
-def _claim_on_payment(db: Database, statement: Bound) -> Claim:
-    try:
-        [rows], resent = db.send(statement)
-    except UniqueViolation as violation:
-        return NotClaimed(violation.resent)
-    return claimed_in(rows[0]) if rows else NotClaimed(resent)
+    return _claim(db, CLAIM_REFUND[name](draft, id=value))
 
 
 # Of an operation without an outcome. It is written so that no index of such operations fits it: statistics of normal life take
@@ -176,3 +168,12 @@ def state_by_key(db: Database, draft: Draft) -> tuple[Claimed, float] | None:
 def claimed_in(row: Row) -> Claimed:
     refund = row[_REFUND]
     return Claimed(operation_of(row[_OPERATION]), payment_of(row[_PAYMENT]), refund_of(refund) if refund[0] else None)
+
+
+def _claim(db: Database, *statements: Bound, claimed_in: Callable[[Row], Claimed] = claimed_in) -> Claim:
+    """Run the statements, of which the last one returns the claim, if it was possible."""
+    try:
+        rows, resent = db.send(*statements)
+    except UniqueViolation as violation:
+        return NotClaimed(violation.resent)
+    return claimed_in(rows[-1][0]) if rows[-1] else NotClaimed(resent)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import select
 import time
@@ -38,6 +39,10 @@ IDLE_LIMIT_S = 60.0
 """We do not use a connection that was idle for longer. NAT gateways and load balancers forget an idle connection without a word
 (after 350 s in AWS), and a frozen function sends no keep-alive. What we send on such a connection is lost, which would cost the
 caller READ_TIMEOUT_S and a 503."""
+
+FALLBACK_S = 45.0
+"""So long we use a connection of the URL's user in the place of the role's: less than the minute between two runs, so each run
+finds out whether the role can log in now."""
 
 RETRY_AFTER_S = 2
 """A fail-over of RDS Proxy takes about as long."""
@@ -96,7 +101,10 @@ PING = Statement("SELECT 1")
 
 
 class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no type information
-    """pg8000's connection with `flush`, which sends any number of statements before one Sync."""
+    """pg8000's connection with `flush`, which sends any number of statements before one Sync. None is used after `ends_at_s`, a
+    moment of the wall clock."""
+
+    ends_at_s = math.inf
 
     def __init__(self, **options: Any) -> None:
         with _socket_errors():
@@ -214,7 +222,9 @@ class Database:
         now_s = self._clock()
         idle_s, self._used_at_s = now_s - self._used_at_s, now_s
         # A clock that was set back does not say how long the connection was idle.
-        if self._connection is not None and (not 0 <= idle_s <= IDLE_LIMIT_S or self._connection.is_stale()):
+        if self._connection is not None and (
+            not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s or self._connection.is_stale()
+        ):
             self.close()
         connection = self._connection or self._connect()
         self._connection = None  # until the answer is complete: an exception would leave it out of step
@@ -247,7 +257,10 @@ def _connection(options: dict[str, Any], password: Password | None, role: str) -
             return cast(Connection, probe._connection)
         except (DatabaseError, InterfaceError, OSError) as error:
             logger.warning("%s cannot log in (%s); going on as %s", role, _fields(error).get("C", "no answer"), options["user"])
-    return Connection(**logged_in(options, password))
+    connection = Connection(**logged_in(options, password))
+    if role:
+        connection.ends_at_s = time.time() + FALLBACK_S
+    return connection
 
 
 def _close_quietly(connection: Connection) -> None:

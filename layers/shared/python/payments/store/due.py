@@ -53,8 +53,7 @@ def unknown_outcomes(db: Database) -> tuple[int, float]:
 
     A person has to settle the given-up ones by hand.
     """
-    exhausted, oldest_s = db.run(UNKNOWN_OUTCOMES(key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0]
-    return exhausted, oldest_s
+    return tuple(db.run(UNKNOWN_OUTCOMES(key_lifetime_s=GATEWAY_KEY_LIFETIME_S))[0][0])
 
 
 GIVEN_UP = Statement(f"SELECT {_GIVEN_UP} AND lease_until <= now() FROM operations WHERE operation_id = :operation_id")

@@ -3,36 +3,30 @@
 The statements without an owner read rows of a payment that such a look-up has found.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from payments.domain.payment import Payment, PaymentName, PaymentStatus
 from payments.domain.refund import Refund
-from payments.store.claims import IN_FLIGHT
+from payments.store.claims import IN_FLIGHT, WHICH, by_name
 from payments.store.connection import Bound, Database, Statement
 from payments.store.rows import PAYMENT, REFUND, columns, payment_of, refund_of
 
 PAYMENTS_WHERE = f"SELECT {columns(PAYMENT)} FROM payments WHERE"
 
-_WHICH: Mapping[PaymentName, str] = {
-    "payment_id": "payment_id = :id",
-    "transaction_id": "transaction_id = :id",
-    # The order's live payment, or its latest one when none is live.
-    "order_id": "order_id = :id ORDER BY status NOT IN ('FAILED', 'VOIDED') DESC, created_at DESC, payment_id DESC LIMIT 1",
-}
-ANYBODYS = {name: Statement(f"{PAYMENTS_WHERE} {sql}") for name, sql in _WHICH.items()}
-THE_OWNERS = {name: Statement(f"{PAYMENTS_WHERE} owner = :owner AND {sql}") for name, sql in _WHICH.items()}
+# For an order its live payment, or its latest one when none is live.
+_LATEST = "order_id = :id ORDER BY status NOT IN ('FAILED', 'VOIDED') DESC, created_at DESC, payment_id DESC LIMIT 1"
+_by_name = partial(by_name, conditions={**WHICH, "order_id": _LATEST})
+ANYBODYS = _by_name(f"{PAYMENTS_WHERE} {{which}}")
+THE_OWNERS = _by_name(f"{PAYMENTS_WHERE} owner = :owner AND {{which}}")
 # The caller whose claim was refused learns from one moment's state why, and whether waiting may help.
-STANDING = {
-    name: Statement(f"""
+STANDING = _by_name(f"""
         SELECT EXISTS (SELECT FROM operations
                        WHERE payment_id = payments.payment_id AND kind <> 'refund' AND {IN_FLIGHT}), {columns(PAYMENT)}
-        FROM payments WHERE owner = :owner AND {sql}
-    """)
-    for name, sql in _WHICH.items()
-}
+        FROM payments WHERE owner = :owner AND {{which}}
+""")
 # A payment may have thousands of refunds, so each statement reads a bounded number of them.
 NEWEST_REFUNDS = Statement(f"""
     SELECT {columns(REFUND, "refund")} FROM unnest(:payment_ids::uuid[]) AS wanted (id) CROSS JOIN LATERAL (

@@ -113,8 +113,7 @@ def claim_unpublished(db: Database, limit: int, lease_s: float, from_time: datet
 
 def lag(db: Database) -> tuple[int, float]:
     """Return how many events are unpublished, and the age of the oldest in seconds."""
-    count, age_s = db.run(LAG())[0][0]
-    return count, age_s
+    return tuple(db.run(LAG())[0][0])
 
 
 def published_between(db: Database, from_time: datetime, to_time: datetime, after: Event | None, limit: int) -> list[Event]:

@@ -18,11 +18,6 @@ def columns(names: Sequence[str], table: str = "") -> str:
     return ", ".join(f"{table}.{name}" if table else name for name in names)
 
 
-def nulls(names: Sequence[str]) -> str:
-    """Return a NULL in the place of each name."""
-    return ", ".join("NULL" for _ in names)
-
-
 def payment_of(row: Sequence[Any]) -> Payment:
     record = dict(zip(PAYMENT, row, strict=True))
     return Payment(**record | {"status": PaymentStatus(record["status"]), "metadata": _texts(record["metadata"])})

@@ -8,6 +8,11 @@ from payments.domain.operation import Operation
 from payments.store.claims import IN_FLIGHT, Claimed
 from payments.store.connection import Database, Statement
 from payments.store.outbox import WAITS
+from payments.store.rows import PAYMENT
+
+AGREED = {"payment_id", "owner", "order_id", "amount_minor", "currency", "payment_method", "payment_token", "capture_method"}
+AGREED |= {"customer_id", "description", "metadata", "created_at"}
+"""What was agreed on is written once. The roles of the functions may update the other columns alone."""
 
 # Every part depends on `held` and `paid`: the operation must still have our attempt and no outcome, and the payment must have
 # the version that `apply` started from. The last column says that the event before this one does not wait; then none does.
@@ -17,11 +22,7 @@ SETTLE = Statement(f"""
         WHERE operation_id = :operation_id AND attempt = :attempt AND {IN_FLIGHT} FOR UPDATE
     ), paid AS (
         UPDATE payments SET
-            status = :status, status_reason = :status_reason, captured_minor = :captured_minor, refunded_minor = :refunded_minor,
-            refund_reserved_minor = :refund_reserved_minor, transaction_id = :transaction_id,
-            payment_intent_id = :payment_intent_id, decline_code = :decline_code, error_message = :error_message,
-            authorized_at = :authorized_at, captured_at = :captured_at, failed_at = :failed_at, voided_at = :voided_at,
-            capture_before = :capture_before, updated_at = :updated_at, version = :version, event_sequence = :event_sequence
+            {", ".join(f"{name} = :{name}" for name in PAYMENT if name not in AGREED)}
         FROM held WHERE payment_id = :payment_id AND version = :version_before RETURNING payment_id
     ), settled AS (
         UPDATE operations SET outcome = :outcome, reply = :reply::jsonb, settled_at = now(), next_attempt_at = NULL
