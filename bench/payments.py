@@ -231,6 +231,7 @@ def main() -> None:
         }
     report(rounds, ", ".join(facts.values()))
     file = REPOSITORY / "bench/results" / f"{facts['at'][:10]}-{facts['commit']}.json"
+    file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(facts | {"rounds": rounds}, indent=1) + "\n")
     print(f"written to {file.relative_to(REPOSITORY)}")
 
