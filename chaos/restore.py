@@ -294,7 +294,7 @@ def _witness(seen: Evidence, lost: Lost, operator: Operator, every_answer: list[
     )
     lives = oracle.lives_of(books)
     yield from oracle.check(books, lives)
-    yield from acknowledged.check(books, lives)
+    yield from acknowledged.check(books, lives, every_answer)
     entered = {row["operation_id"]: row for row in seen.tables["operations"] if row["gateway_key"] in operator.entered}
     for violation in requested.check(replace(books, answers=every_answer), lives):
         if not (violation.endswith("has no request") and any(identifier in violation for identifier in entered)):

@@ -79,6 +79,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     (folder / "keystore.pem").chmod(0o644)
     port, name = free_port(), f"payments-test-{secrets.token_hex(4)}"
     settings = {
+        "HEAP_OPTS": "-Xmx256M -Xms128M",
         "NODE_ID": "1",
         "PROCESS_ROLES": "broker,controller",
         "CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
@@ -97,7 +98,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         "SSL_KEYSTORE_LOCATION": "/keys/keystore.pem",
     }
     options = [option for setting, value in settings.items() for option in ("--env", f"KAFKA_{setting}={value}")]
-    command = ["docker", "run", "--rm", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:9092"]
+    # Without --rm, because the log of a broker that ended must be there for the failure's message.
+    command = ["docker", "run", "--restart", "on-failure:2", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:9092"]
     started = subprocess.run(
         [*command, "--volume", f"{folder}:/keys:ro", *options, IMAGE], capture_output=True, text=True, check=False
     )
