@@ -74,12 +74,15 @@ def read(
                 consumer.position(partition)  # fetches the offset now, so that we miss no event after on_ready
             on_ready()
             while partitions and not stop.is_set() and restarts() == seen_restarts:
-                for records in consumer.poll(POLL_MS).values():
+                polled = consumer.poll(POLL_MS)
+                for records in polled.values():
                     for record in records:
                         if event := _event(record):
                             yield event
                         else:
                             on_skip()
+                if polled:  # what comes meanwhile is fetched at once: a fetch for each event would hold up the front beside us
+                    stop.wait(POLL_MS / 1000)
         from_beginning = from_beginning or restarts() != seen_restarts
         stop.wait(POLL_MS / 1000)
 

@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Mount, Route, request_response
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local import template as sam
 from local.pool import Answer, Pool
@@ -35,6 +35,7 @@ INTEGRATION_TIMEOUT_S = 30  # API Gateway's limit; the function itself runs on u
 DEFAULT_OWNER = "local"
 DEFAULT_SCOPES = "payments/write payments/refund payments/read"
 
+_PAGES = ("/docs", "/openapi.json", INVOKE)
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml)|application/javascript")
 
 
@@ -48,9 +49,11 @@ class Front:
         self._routes = [(_pattern(route.path), route) for route in sorted(template.routes, key=_openness)]
         package = importlib.util.find_spec("fastapi_offline")  # we need only its copy of Swagger UI, so we do not import it
         assets = Path(package.origin).parent / "static" if package and package.origin else None
-        cors = [Middleware(CORSMiddleware, **template.cors)] if template.cors else []
-        self.app = Starlette(
-            middleware=[Middleware(OwnPages, admitted=(template.cors or {}).get("allow_origins", ())), *cors],
+        api: ASGIApp = self._route
+        if template.cors:
+            api = CORSMiddleware(api, **template.cors)
+        self.app: ASGIApp = OwnPages(api, admitted=(template.cors or {}).get("allow_origins", ()))
+        self._pages = Starlette(
             routes=[
                 Route("/docs", self._docs),
                 Route("/openapi.json", self._document),
@@ -58,21 +61,27 @@ class Front:
                 Route(f"{INVOKE}functions/{{name}}/invocations", self._invoke, methods=["POST"]),
             ],
         )
-        # API Gateway gets every path that is not above. A Mount would not do: its pattern does not match a line break.
-        self.app.router.default = request_response(self._api_gateway)
+        self._pages.router.default = self._api_gateway
 
-    async def _api_gateway(self, request: Request) -> Response:
-        path = request.scope["raw_path"].decode("latin-1")
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Give API Gateway every path that no page has, without the framework's way there: it costs more than ours."""
+        await (self._pages if scope["path"].startswith(_PAGES) else self._api_gateway)(scope, receive, send)
+
+    async def _api_gateway(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self._answer(scope, receive))(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        path, method = scope["raw_path"].decode("latin-1"), scope["method"]
         for pattern, route in self._routes:
             match = pattern.fullmatch(path)
-            if match and route.method in (request.method, "ANY"):
+            if match and route.method in (method, "ANY"):
                 break
         else:
             return _message(404, "Not Found")
-        body = await _body(request, MAX_BODY_BYTES)
+        body = await _body(receive, MAX_BODY_BYTES)
         if body is None:
             return _message(413, "Request Entity Too Large")
-        event = http_event(request, body, route, {name: unquote(value) for name, value in match.groupdict().items()})
+        event = http_event(scope, body, route, {name: unquote(value) for name, value in match.groupdict().items()})
         try:
             async with asyncio.timeout(INTEGRATION_TIMEOUT_S):
                 response = http_response(await self._pools[route.function].invoke(event))
@@ -93,7 +102,7 @@ class Front:
         if qualifier and asked != qualifier:
             message = "The derived qualifier from the function name does not match the specified qualifier."
             return _lambda_error(400, "InvalidParameterValueException", message)
-        body = await _body(request, MAX_INVOKE_BYTES)
+        body = await _body(request.receive, MAX_INVOKE_BYTES)
         if body is None:
             return _lambda_error(413, "RequestTooLargeException", f"Request must be smaller than {MAX_INVOKE_BYTES} bytes")
         try:
@@ -152,35 +161,38 @@ def _openness(route: sam.Route) -> list[int]:
     return [2 if part.endswith("+}") else 1 if part.startswith("{") else 0 for part in route.path.split("/")]
 
 
-async def _body(request: Request, limit_bytes: int) -> bytes | None:
+async def _body(receive: Receive, limit_bytes: int) -> bytes | None:
     """Return the whole body, or None as soon as it exceeds the limit."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    body, has_more = bytearray(), True
+    while has_more:
+        message = await receive()
+        body += message.get("body", b"")
+        has_more = message.get("more_body", False)
         if len(body) > limit_bytes:
             return None
     return bytes(body)
 
 
-def http_event(request: Request, body: bytes, route: sam.Route, path_parameters: dict[str, str]) -> dict[str, Any]:
+def http_event(scope: Scope, body: bytes, route: sam.Route, path_parameters: dict[str, str]) -> dict[str, Any]:
     """Return the request in payload format 2.0, with path and path parameters percent-decoded, as API Gateway does it."""
     now = time.time()
-    host = request.headers.get("host", "127.0.0.1")
-    source_ip = request.client.host if request.client else "127.0.0.1"
+    source_ip = scope["client"][0]
     headers: dict[str, str] = {}
-    for name, value in request.headers.items():  # names are lower case already
+    for raw_name, raw_value in scope["headers"]:  # names are lower case already
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
+    host = headers.get("host", "127.0.0.1")
     claims = {"sub": headers.pop("x-local-owner", DEFAULT_OWNER), "scope": headers.pop("x-local-scopes", DEFAULT_SCOPES)}
     cookies = [part.strip() for part in headers.pop("cookie", "").split(";") if part.strip()]
     headers.setdefault("x-amzn-trace-id", f"Root=1-{int(now):08x}-{uuid.uuid4().hex[:24]}")
     headers["x-forwarded-for"] = ",".join(filter(None, (headers.get("x-forwarded-for"), source_ip)))
     headers["x-forwarded-port"] = host.rpartition(":")[2] if ":" in host else "80"
     headers["x-forwarded-proto"] = "http"
-    raw_query = request.scope["query_string"].decode("latin-1")
+    raw_query = scope["query_string"].decode("latin-1")
     query: dict[str, str] = {}
     for name, value in parse_qsl(raw_query, keep_blank_values=True):
         query[name] = f"{query[name]},{value}" if name in query else value
-    path = unquote(request.scope["raw_path"].decode("latin-1"))
+    path = unquote(scope["raw_path"].decode("latin-1"))
     route_key = f"{route.method} {route.path}"
     event: dict[str, Any] = {
         "version": "2.0",
@@ -194,9 +206,9 @@ def http_event(request: Request, body: bytes, route: sam.Route, path_parameters:
             "domainName": host.partition(":")[0],
             "domainPrefix": host.partition(":")[0].partition(".")[0],
             "http": {
-                "method": request.method,
+                "method": scope["method"],
                 "path": path,
-                "protocol": f"HTTP/{request.scope['http_version']}",
+                "protocol": f"HTTP/{scope['http_version']}",
                 "sourceIp": source_ip,
                 "userAgent": headers.get("user-agent", ""),
             },
@@ -243,9 +255,9 @@ def http_response(answer: Answer) -> Response:
     try:
         body = payload.get("body") or ""
         content = base64.b64decode(body, validate=True) if payload.get("isBase64Encoded") else body.encode()
-        response = Response(content, int(payload["statusCode"]), media_type="text/plain;charset=UTF-8")
-        for name, value in (payload.get("headers") or {}).items():
-            response.headers[name] = str(value)
+        headers = {"content-type": "text/plain;charset=UTF-8"}
+        headers |= {name.lower(): str(value) for name, value in (payload.get("headers") or {}).items()}
+        response = Response(content, int(payload["statusCode"]), headers)
         for cookie in payload.get("cookies") or ():
             response.headers.append("set-cookie", cookie)
     except (TypeError, ValueError, AttributeError):  # the payload is not a response by API Gateway's rules

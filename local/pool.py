@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
 import time
 import uuid
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,6 @@ MAX_WORKERS = 10  # per function; each may hold a database connection, and Postg
 INIT_TIMEOUT_S = 10  # Lambda's own limit for the init phase
 CLOSE_TIMEOUT_S = 1  # a worker ends when its channel closes; we kill it after this, because a system call may hold it up
 RETRY_DELAYS_S = (1, 2)  # of asynchronous invocations; Lambda waits one minute, then two
-MAX_ANSWER_BYTES = 64 << 20  # of one line on the channel; far more than Lambda's own 6 MB
 
 _WORKER = Path(__file__).with_name("worker.py")
 _INHERITED = ("PATH", "HOME", "LANG")  # from the runner's environment; everything else comes from the template, as on AWS
@@ -45,32 +46,82 @@ class _Job:
             self.answer.set_result(answer)
 
 
+class _Worker(asyncio.Protocol):
+    """Our end of the channel to one process. An answer settles its job at once: a task in between costs a turn of the loop."""
+
+    def __init__(self, on_free: Callable[["_Worker"], None]) -> None:
+        self._on_free = on_free
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()  # it takes no more jobs
+        self.job: _Job | None = None
+        self.overdue_s = 0.0  # the time-out that the job exceeded
+        self._received = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.channel = transport
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._end()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not data.endswith(b"\n"):  # JSON has no line break in it, so this is the end of the answer
+            return
+        answer = json.loads(self._received)
+        self._received.clear()
+        self.settle(Answer(answer["error"], failed=True) if "error" in answer else Answer(answer.get("result")))
+        self._on_free(self)
+
+    def take(self, job: _Job, timeout_s: float) -> None:
+        request = {"event": job.event, "request_id": job.request_id, "arn": job.arn, "deadline_s": time.time() + timeout_s}
+        self.expect(job, timeout_s)
+        self.channel.write(json.dumps(request).encode() + b"\n")
+
+    def expect(self, job: _Job, timeout_s: float) -> None:
+        self.job, self._timer = job, self._loop.call_later(timeout_s, self._overdue, timeout_s)
+
+    def settle(self, answer: Answer) -> None:
+        if self.job:
+            self._timer.cancel()
+            self.job.settle(answer)
+            self.job = None
+
+    def _overdue(self, timeout_s: float) -> None:
+        self.overdue_s = timeout_s
+        self._end()
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
 class Pool:
     def __init__(self, function: Function, log: Path, report: Callable[[str], None], max_workers: int = MAX_WORKERS) -> None:
         self._function = function
         self._log = log
         self._report = report
         self._max_workers = max_workers
-        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._waiting: deque[_Job] = deque()
+        self._idle: list[_Worker] = []
+        self._workers: dict[_Worker, asyncio.Task[None]] = {}
+        self._starting: set[_Worker] = set()
         self._deliveries: set[asyncio.Task[None]] = set()
-        self._idle = 0
         self._last_error = ""
 
     def add_worker(self) -> None:
-        worker = asyncio.create_task(self._work())
-        self._workers.add(worker)
-        worker.add_done_callback(self._workers.discard)
+        worker = _Worker(self._free)
+        self._starting.add(worker)
+        self._workers[worker] = asyncio.create_task(self._work(worker))
 
     async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None) -> Answer:
         """Give the event to a free or a new worker and return its answer. If all are busy at the cap, the event waits.
 
         `arn` names the function as the caller does; by default with the alias that API Gateway invokes.
         """
-        if self._jobs.qsize() >= self._idle and len(self._workers) < self._max_workers:
-            self.add_worker()
         job = _Job(event, request_id or str(uuid.uuid4()), arn or self._function.arn, asyncio.get_running_loop().create_future())
-        self._jobs.put_nowait(job)
+        self._waiting.append(job)
+        self._dispatch()
         answer = await job.answer
         self._note(answer)
         return answer
@@ -82,7 +133,9 @@ class Pool:
         delivery.add_done_callback(self._deliveries.discard)
 
     async def close(self) -> None:
-        tasks = [*self._deliveries, *self._workers]
+        while self._waiting:
+            self._waiting.popleft().answer.cancel()
+        tasks = [*self._deliveries, *self._workers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -95,32 +148,49 @@ class Pool:
                 break
             await asyncio.sleep(delay_s)
 
-    async def _work(self) -> None:
-        """Run one environment: a process that handles one job after the other. Replace the process when it ends."""
-        while True:
-            process = await self._start()
-            try:
-                init = await self._read(process, "", INIT_TIMEOUT_S)
-                while init.failed or not _ended(process):
-                    self._idle += 1
-                    try:
-                        job = await self._jobs.get()
-                    finally:
-                        self._idle -= 1
-                    if init.failed:  # as on Lambda, the caller that needed this environment gets the error of its start
-                        job.settle(init)
-                        break
-                    if _ended(process):  # it was killed while idle, so another process gets the job
-                        self._jobs.put_nowait(job)
-                        break
-                    try:
-                        job.settle(await self._handle(process, job))
-                    finally:
-                        job.answer.cancel()  # no effect once it is settled
-            finally:
-                await _end(process)
+    def _dispatch(self) -> None:
+        while self._waiting and self._idle:
+            worker = self._idle.pop()
+            if not worker.ended.done():  # one that was killed while idle takes no job
+                worker.take(self._waiting.popleft(), self._function.timeout_s)
+        if len(self._waiting) > len(self._starting) and len(self._workers) < self._max_workers:
+            self.add_worker()
 
-    async def _start(self) -> Process:
+    def _free(self, worker: _Worker) -> None:
+        if worker not in self._starting:
+            self._idle.append(worker)
+            self._dispatch()
+
+    async def _work(self, worker: _Worker) -> None:
+        """Run one environment to its end: a process that handles one job after the other."""
+        try:
+            process = await self._start(worker)
+            try:
+                await self._jobs(process, worker)
+            finally:
+                await _end(process, worker)
+                if worker.job:
+                    worker.job.answer.cancel()
+        finally:
+            self._starting.discard(worker)
+            del self._workers[worker]
+        self._dispatch()  # another process takes its place, if anybody waits
+
+    async def _jobs(self, process: Process, worker: _Worker) -> None:
+        init = _Job(None, "", "", asyncio.get_running_loop().create_future())
+        worker.expect(init, INIT_TIMEOUT_S)
+        first_word: list[asyncio.Future[Any]] = [init.answer, worker.ended]
+        await asyncio.wait(first_word, return_when=asyncio.FIRST_COMPLETED)
+        is_ready = init.answer.done() and not init.answer.result().failed
+        if is_ready:
+            self._starting.discard(worker)
+            self._free(worker)
+        await worker.ended
+        worker.settle(await _cause_of_end(process, worker))
+        if not is_ready and self._waiting:  # as on Lambda, the caller that needed this environment gets the error of its start
+            self._waiting.popleft().settle(init.answer.result())
+
+    async def _start(self, worker: _Worker) -> Process:
         function = self._function
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
             "PYTHONPATH": os.pathsep.join(map(str, (function.code_folder, *function.layer_folders))),
@@ -133,41 +203,17 @@ class Pool:
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
             "AWS_LAMBDA_LOG_STREAM_NAME": self._log.name,
         }
-        with self._log.open("ab") as log:
+        ours, theirs = socket.socketpair()
+        with theirs, self._log.open("ab") as log:
+            await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=ours)
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", _WORKER, function.handler),
-                stdin=PIPE,
-                stdout=PIPE,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 stderr=log,
                 env=environment | function.environment,
                 start_new_session=True,  # only the runner gets Ctrl-C, and it ends the workers in order
-                limit=MAX_ANSWER_BYTES,
             )
-
-    async def _handle(self, process: Process, job: _Job) -> Answer:
-        timeout_s = self._function.timeout_s
-        request = {"event": job.event, "request_id": job.request_id, "arn": job.arn, "deadline_s": time.time() + timeout_s}
-        assert process.stdin
-        with contextlib.suppress(OSError):  # if the worker has just died, _read() finds that its answer is missing
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            await process.stdin.drain()
-        return await self._read(process, job.request_id, timeout_s)
-
-    async def _read(self, process: Process, request_id: str, timeout_s: float) -> Answer:
-        assert process.stdout
-        try:
-            async with asyncio.timeout(timeout_s):
-                line = await process.stdout.readline()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            return _sandbox_error("Sandbox.Timedout", request_id, f"Task timed out after {timeout_s:.2f} seconds")
-        if not line:
-            status = await process.wait()
-            how = f"signal: {-status}" if status < 0 else f"exit status {status}"
-            return _sandbox_error("Runtime.ExitError", request_id, f"Runtime exited with error: {how}")
-        answer = json.loads(line)
-        return Answer(answer["error"], failed=True) if "error" in answer else Answer(answer.get("result"))
 
     def _note(self, answer: Answer) -> None:
         """Report that the function failed. Report a repeated error once, because a schedule may repeat it every second."""
@@ -177,22 +223,32 @@ class Pool:
         self._last_error = error
 
 
-def _ended(process: Process) -> bool:
-    assert process.stdout
-    return process.returncode is not None or process.stdout.at_eof()
+async def _cause_of_end(process: Process, worker: _Worker) -> Answer:
+    request_id = worker.job.request_id if worker.job else ""
+    if worker.overdue_s:
+        _kill(process)
+        await process.wait()
+        return _sandbox_error("Sandbox.Timedout", request_id, f"Task timed out after {worker.overdue_s:.2f} seconds")
+    status = await process.wait()
+    how = f"signal: {-status}" if status < 0 else f"exit status {status}"
+    return _sandbox_error("Runtime.ExitError", request_id, f"Runtime exited with error: {how}")
 
 
-async def _end(process: Process) -> None:
-    assert process.stdin
-    process.stdin.close()
+async def _end(process: Process, worker: _Worker) -> None:
+    worker.channel.close()
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await process.wait()
     finally:
         if process.returncode is None:
-            process.kill()
+            _kill(process)
             await process.wait()
+
+
+def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def _sandbox_error(kind: str, request_id: str, message: str) -> Answer:

@@ -1,8 +1,8 @@
 """One Lambda execution environment as a process: import the handler, then handle one event at a time.
 
 pool.py runs this file as `python -P local/worker.py HANDLER` with the function's folder, layers and environment, so we import
-only the standard library. Standard input and output are the channel to the runner, one JSON value a line. We send the handler's
-own output to standard error, which is the function's log.
+only the standard library. Standard input and output are one socket, the channel to the runner: one JSON value a line. We send the
+handler's own output to standard error, which is the function's log.
   in:  {"event": any, "request_id": text, "arn": text, "deadline_s": seconds since the epoch}
   out: {"ready": true} once; then for each event {"result": any}, or {"error": Lambda's error document}
 """
@@ -10,7 +10,7 @@ own output to standard error, which is the function's log.
 import importlib
 import json
 import os
-import queue
+import select
 import sys
 import threading
 import time
@@ -37,22 +37,24 @@ class LambdaContext:
 
 
 def main() -> None:
-    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - one write a line, so that workers do not mix their lines
-    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def receive() -> None:
-        for line in requests:
-            waiting.put(line)
-        os._exit(0)  # the runner closed the channel or died, so we end at once, even in the middle of an event
+    def watch() -> None:
+        """End at once, even in the middle of an event, when the runner closes the channel or dies."""
+        poll = select.poll()
+        poll.register(requests, select.POLLHUP)  # it reads nothing: a thread that handed each request over would delay it
+        while not any(happened & select.POLLHUP for _, happened in poll.poll()):
+            pass
+        os._exit(0)
 
     def answer(value: dict[str, Any]) -> None:
-        answers.write(json.dumps(value) + "\n")
+        answers.write(json.dumps(value).encode() + b"\n")
         answers.flush()
 
-    threading.Thread(target=receive, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
     module, _, function = sys.argv[1].replace("/", ".").rpartition(".")
     try:
         handler = getattr(importlib.import_module(module), function)
@@ -60,8 +62,8 @@ def main() -> None:
         answer({"error": _described(error, "")})
         os._exit(1)
     answer({"ready": True})
-    while True:
-        request = json.loads(waiting.get())
+    for line in requests:
+        request = json.loads(line)
         try:
             context = LambdaContext(request["request_id"], request["arn"], request["deadline_s"])
             answer({"result": handler(request["event"], context)})
