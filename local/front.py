@@ -52,7 +52,7 @@ class Front:
         api: ASGIApp = self._route
         if template.cors:
             api = CORSMiddleware(api, **template.cors)
-        self.app: ASGIApp = OwnPages(api, admitted=(template.cors or {}).get("allow_origins", ()))
+        self.app = OwnPages(api, admitted=(template.cors or {}).get("allow_origins", ()))
         self._pages = Starlette(
             routes=[
                 Route("/docs", self._docs),

@@ -99,7 +99,7 @@ class _Exchange:
             raise Malformed  # without this, a request without a name would pass for one with ours
         if codings and (lengths or version == b"1.0" or [coding.lower() for coding in codings] != [b"chunked"]):
             raise Malformed
-        if lengths and (len(set(lengths)) > 1 or not _LENGTH.fullmatch(lengths[0])):
+        if lengths and (len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
             raise Malformed
         self._is_chunked = bool(codings)
         self._left_bytes = int(lengths[0]) if lengths else 0  # of the body, or of its present chunk
@@ -107,7 +107,7 @@ class _Exchange:
         self._awaits_go = self._has_more and version == b"1.1" and b"100-continue" in map(bytes.lower, named.get(b"expect", []))
         options = b",".join(named.get(b"connection", [])).lower()
         self._is_kept = version == b"1.1" and b"close" not in options
-        self._is_head = method == b"HEAD"
+        self._is_bodiless = method == b"HEAD"  # the answer
         self._start: Message | None = None  # of the answer, until its first piece goes out with it
         self._is_answered = False
         path, _, query = target.partition(b"?")
@@ -134,6 +134,7 @@ class _Exchange:
             raise
         except Exception:
             traceback.print_exc()
+            self._is_kept = False
         if not self._is_answered:
             self._is_kept = False
             self._writer.write(_plain(500))
@@ -176,23 +177,28 @@ class _Exchange:
         if self._start:
             head = self._head(self._start, len(body) if is_last else None)
             self._start, self._is_answered = None, True
-            body = head if self._is_head else head + body
-        elif self._is_head:
+            body = head if self._is_bodiless else head + body  # one write: with two, the client would wake twice
+        elif self._is_bodiless:
             return
-        self._writer.write(body)  # head and body at once: with two writes, the client would wake twice
+        self._writer.write(body)
         await self._writer.drain()
 
     def _head(self, start: Message, length: int | None) -> bytes:
         status, headers = start["status"], start.get("headers", ())
-        names = {name for name, _ in headers}
+        if not 200 <= status <= 999:
+            raise ValueError(f"{status} is no status of an answer")
         if any(_BREAK.search(part) for header in headers for part in header):
             raise ValueError("a header with a line break")
-        lines = [b"%b: %b" % header for header in headers]
-        if b"content-length" not in names and not (status < 200 or status in (204, 304)):
-            if length is None:
-                self._is_kept = False  # the end of the connection is the end of the body
-            else:
-                lines.append(b"content-length: %d" % length)
+        lines, names = [b"%b: %b" % header for header in headers], dict(headers)
+        declared, actual = names.get(b"content-length"), None if length is None else b"%d" % length
+        if b"transfer-encoding" in names or not (self._is_bodiless or None in (declared, actual) or declared == actual):
+            raise ValueError("a body of another length than the headers say")
+        if status in (204, 304):
+            self._is_bodiless = True
+        elif declared is None and actual:
+            lines.append(b"content-length: " + actual)
+        elif declared is None:
+            self._is_kept = False  # the end of the connection is the end of the body
         if b"date" not in names:
             lines.append(b"date: " + formatdate(usegmt=True).encode())
         if not self._is_kept or self._awaits_go:

@@ -372,14 +372,3 @@ def test_the_demo_says_when_the_service_does_not_run(data_dir: Path) -> None:
     done = demo(data_dir)
     assert (done.returncode, done.stderr) == (1, "")
     assert "make run" in done.stdout
-
-
-@pytest.mark.server
-def test_an_answer_on_a_kept_connection_waits_for_no_acknowledgement() -> None:
-    """Asyncio sets TCP_NODELAY on an accepted socket only if its protocol is TCP by name."""
-    with listen("0") as listener:
-        listener.listen()
-        with socket.create_connection(listener.getsockname()):
-            accepted, _ = listener.accept()
-            with accepted:
-                assert accepted.proto == socket.IPPROTO_TCP
