@@ -1,8 +1,9 @@
 """What the local front costs a payment: `python -m bench.front --rounds N`.
 
 The same function is called with an event in a process of its own and over `make run`'s port, by one caller. The difference is the
-front's: HTTP, the event, and the way to a worker and back. Each round measures every row once, in another order, and a figure is the
-median of the rounds; so is a ratio, each round's own. The processor's time is quieter than the clock's on a machine that does other work.
+front's: HTTP, the event, and the way to a worker and back. Each round measures every row once and begins with another. A figure
+is the median of the rounds, and a ratio the median of the rounds' own. On a machine that does other work, the processor's time
+is quieter than the clock's.
 """
 
 from __future__ import annotations

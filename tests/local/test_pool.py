@@ -79,6 +79,18 @@ def test_a_worker_handles_one_event_at_a_time_and_stays_warm(echo: Function, tmp
     run(test)
 
 
+def test_an_event_waits_for_the_worker_that_starts_instead_of_for_another(echo: Function, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with pool_of(echo, tmp_path) as pool:
+            pool.add_worker()
+            await pool.invoke({})
+            assert len(psutil.Process().children()) == 1
+            await asyncio.gather(*(pool.invoke({"todo": "sleep", "seconds": 1}) for _ in range(2)))
+            assert len(psutil.Process().children()) == 2
+
+    run(test)
+
+
 def test_at_the_cap_events_wait_in_line(echo: Function, tmp_path: Path) -> None:
     async def test() -> None:
         async with pool_of(echo, tmp_path, max_workers=2) as pool:
