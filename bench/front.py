@@ -1,4 +1,4 @@
-"""What the local front costs a payment: `python -m bench.front --rounds N`.
+"""What the local front costs a payment: `python -m bench.front --rounds N --payments N`.
 
 The same function is called with an event in a process of its own and over `make run`'s port, by one caller. The difference is the
 front's: HTTP, the event, and the way to a worker and back. Each round measures every row once and begins with another. A figure
@@ -21,7 +21,6 @@ from bench.payments import make_run, p50, p99, peer
 from bench.stage import Stage, built, cpu_s
 from bench.workers import Worker
 
-PAYMENTS = 300
 EVENT, PORT, PEER = "API Gateway event in process", "over make run's port", "peer over HTTP"
 RATIOS = ((PORT, PEER), (PORT, EVENT), (EVENT, PEER))
 
@@ -46,11 +45,11 @@ class Run:
         return sum(self._front.cpu_times()[:2]), loop.user_time + loop.system_time, cpu_s(self._workers)
 
 
-def measured(name: str, worker: Worker, run: Run) -> Measured:
+def measured(name: str, worker: Worker, run: Run, payments: int) -> Measured:
     before = run.cpu_s()
-    round_ = worker.round(payments=PAYMENTS)
+    round_ = worker.round(payments=payments)
     times = {"p50_ms": p50(round_.milliseconds), "p99_ms": p99(round_.milliseconds)}
-    paid = PAYMENTS + 1  # a worker begins a round with one that it does not time
+    paid = payments + 1  # a worker begins a round with one that it does not time
     if name == EVENT:
         return times | {"function_cpu_ms": round_.cpu_s / paid * 1000}
     if name == PORT:
@@ -79,6 +78,7 @@ def report(rounds: list[dict[str, Measured]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser("python -m bench.front", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--payments", type=int, default=300, help="of each row in a round")
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(built())
@@ -91,7 +91,7 @@ def main() -> None:
         rounds = []
         for number in range(given.rounds):
             first = number % len(names)
-            found = {name: measured(name, workers[name], run) for name in names[first:] + names[:first]}
+            found = {name: measured(name, workers[name], run, given.payments) for name in names[first:] + names[:first]}
             rounds.append({name: found[name] for name in names})
     report(rounds)
 
