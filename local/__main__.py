@@ -33,10 +33,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
+import uvicorn
+from starlette.types import ASGIApp
 
 from local import events
 from local.front import DEFAULT_OWNER, Front
-from local.http_server import HttpServer
 from local.pool import Pool
 from local.schedules import tick
 from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect, fresh_log, write_private
@@ -161,24 +162,46 @@ class Runner:
             pools[name].add_worker()  # the first request finds a warm worker
         app = Front(template, pools, REPOSITORY / "docs" / "openapi.json").app
         server = HttpServer(app)
-        await server.start(listener)
+        listener.listen()  # from here on a request waits for the server instead of being refused
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         ticking = [asyncio.create_task(tick(schedule, pools[schedule.function])) for schedule in template.schedules]
         stopped = asyncio.create_task(self._stopped.wait())
         run_file = data_dir / "run.json"
         write_private(run_file, json.dumps(facts, indent=2))
         _say_ready(str(facts["url"]), data_dir, template, time.monotonic() - began)
         try:
-            await asyncio.wait([stopped, *ticking], return_when=asyncio.FIRST_COMPLETED)
-            for task in ticking:
+            await asyncio.wait([stopped, serving, *ticking], return_when=asyncio.FIRST_COMPLETED)
+            for task in (serving, *ticking):
                 if task.done():  # a task ends only with an error, and result() raises it
                     task.result()
             say("Stopping ...")
         finally:
             run_file.unlink(missing_ok=True)
+            server.should_exit = True
             for task in ticking:
                 task.cancel()
-            await asyncio.gather(server.stop(DRAIN_TIMEOUT_S), *ticking, return_exceptions=True)
+            await asyncio.gather(serving, *ticking, return_exceptions=True)
             await asyncio.gather(*(pool.close() for pool in pools.values()))
+
+
+class HttpServer(uvicorn.Server):
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",  # it parses in C; a parser in Python took a third of the front's processor time
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,  # as with API Gateway, no header changes the source IP
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
+        )
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the runner handles the signals
 
 
 @contextlib.contextmanager

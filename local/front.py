@@ -6,6 +6,7 @@ its guide), and the function's answer into the response. Invoke follows the Lamb
 
 import asyncio
 import base64
+import contextlib
 import importlib.util
 import json
 import re
@@ -19,7 +20,7 @@ from urllib.parse import parse_qsl, unquote
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -65,7 +66,8 @@ class Front:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Give API Gateway every path that no page has, without the framework's way there: it costs more than ours."""
-        await (self._pages if scope["path"].startswith(_PAGES) else self._api_gateway)(scope, receive, send)
+        with contextlib.suppress(ClientDisconnect):  # nobody waits for an answer
+            await (self._pages if scope["path"].startswith(_PAGES) else self._api_gateway)(scope, receive, send)
 
     async def _api_gateway(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (await self._answer(scope, receive))(scope, receive, send)
@@ -162,10 +164,12 @@ def _openness(route: sam.Route) -> list[int]:
 
 
 async def _body(receive: Receive, limit_bytes: int) -> bytes | None:
-    """Return the whole body, or None as soon as it exceeds the limit."""
+    """Return the whole body, or None as soon as it exceeds the limit. Raises ClientDisconnect."""
     body, has_more = bytearray(), True
     while has_more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         body += message.get("body", b"")
         has_more = message.get("more_body", False)
         if len(body) > limit_bytes:
@@ -257,7 +261,10 @@ def http_response(answer: Answer) -> Response:
         content = base64.b64decode(body, validate=True) if payload.get("isBase64Encoded") else body.encode()
         headers = {"content-type": "text/plain;charset=UTF-8"}
         headers |= {name.lower(): str(value) for name, value in (payload.get("headers") or {}).items()}
-        response = Response(content, int(payload["statusCode"]), headers)
+        status = int(payload["statusCode"])
+        if status not in range(200, 600):
+            raise ValueError
+        response = Response(content, status, headers)
         for cookie in payload.get("cookies") or ():
             response.headers.append("set-cookie", cookie)
     except (TypeError, ValueError, AttributeError):  # the payload is not a response by API Gateway's rules

@@ -209,10 +209,11 @@ def test_an_answer_becomes_the_response(ask: Ask, functions: Functions) -> None:
     [
         Answer({"errorType": "ValueError", "errorMessage": "secret"}, failed=True),
         Answer({"statusCode": "many"}),
+        Answer({"statusCode": 600}),
         Answer({"statusCode": 200, "body": {"not": "text"}}),
         Answer({"statusCode": 200, "body": "no base64", "isBase64Encoded": True}),
     ],
-    ids=["failed", "status", "body", "base64"],
+    ids=["failed", "status", "no such status", "body", "base64"],
 )
 def test_a_failed_or_malformed_answer_is_a_500_that_tells_nothing(ask: Ask, functions: Functions, answer: Answer) -> None:
     functions.answer = answer
