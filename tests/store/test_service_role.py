@@ -53,6 +53,7 @@ FORBIDDEN = [
     "CREATE DATABASE mine",
     "ALTER ROLE payments_service SUPERUSER",
     "SET session_replication_role = replica",
+    "SELECT turn_outbox_after(0, 0)",
     "SELECT * FROM schema_migrations",
     "COPY payments TO PROGRAM 'cat'",
     "SELECT pg_read_file('postgresql.conf')",
