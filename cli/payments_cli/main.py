@@ -415,18 +415,19 @@ def compare(
     is to be taken back at the gateway. The exit code is 4 while there is work
     for reconcile, and 1 when there is work for you.
     """
-    from payments_cli import compare as books
     from payments_cli import output
+    from payments_cli.compare import Comparison, Database
+    from payments_cli.gateway_list import WrongList, movements
 
     try:
-        listed = books.movements(gateway_list)
-    except books.WrongList as error:
+        listed = movements(gateway_list)
+    except WrongList as error:
         _usage(str(error))
     try:
         from payments_cli.books import DataApi, Postgres
 
         if database_url:
-            database: books.Database = Postgres(database_url)
+            database: Database = Postgres(database_url)
         elif cluster and secret:
             database = DataApi(cluster, secret)
         else:
@@ -439,8 +440,8 @@ def compare(
     if enter and not yes and sys.stdin.isatty():
         _confirm("Have all functions that take payments been stopped, and shall what is missing be entered?")
     try:
-        comparison = books.Comparison.of(database, listed)
-    except books.WrongList as error:
+        comparison = Comparison.of(database, listed)
+    except WrongList as error:
         _usage(str(error))
     counts = Counter[str]()
     for result in comparison.results(enter=enter):
