@@ -91,6 +91,8 @@ class Session:
 def session(
     url: o.Url = None,
     token: o.Token = None,
+    client_certificate: o.ClientCertificate = None,
+    client_key: o.ClientKey = None,
     owner: o.Owner = None,
     scopes: o.Scopes = None,
     retry: o.Retry = True,
@@ -99,13 +101,13 @@ def session(
     from payments_cli.api import Api
 
     try:
-        where = deployment(url, token, owner, scopes)
+        where = deployment(url, token, owner, scopes, client_certificate, client_key)
     except WrongDeployment as error:
         _usage(str(error))
     try:
         return Session(Api(where, retry=retry, say=say), as_json)
     except Exception as error:  # each wrong setting has its own; its text may hold a proxy's password
-        why = f"Check --url and the environment's proxies and certificates: {type(error).__name__}"
+        why = f"Check --url, the client's certificate, and the environment's proxies and certificates: {type(error).__name__}"
         _usage(f"No connection can be set up. {why}")
 
 

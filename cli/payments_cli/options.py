@@ -108,6 +108,28 @@ Url = Annotated[
 Token = Annotated[
     Text, Option(envvar="PAYMENTS_TOKEN", metavar="TOKEN", help="Bearer token; safer in the variable.", rich_help_panel=WHERE)
 ]
+ClientCertificate = Annotated[
+    Path | None,
+    Option(
+        envvar="PAYMENTS_CLIENT_CERTIFICATE",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="PEM file of your certificate, for a service that asks for one (mutual TLS).",
+        rich_help_panel=WHERE,
+    ),
+]
+ClientKey = Annotated[
+    Path | None,
+    Option(
+        envvar="PAYMENTS_CLIENT_KEY",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="PEM file of its private key. Default: the certificate's file.",
+        rich_help_panel=WHERE,
+    ),
+]
 Owner = Annotated[Text, Option(metavar="NAME", help="Act as this owner. Local service only.", rich_help_panel=WHERE)]
 Scopes = Annotated[
     Text,
