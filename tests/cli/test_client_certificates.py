@@ -10,10 +10,10 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.certificates import Authority
-from tests.cli.stand import Stand
+from tests.cli.stand import Answer, Stand
 from tests.cli.terminal import Payments
 
-EMPTY = (200, {}, '{"data": [], "has_more": false, "next_cursor": null}')
+EMPTY: Answer = (200, {}, '{"data": [], "has_more": false, "next_cursor": null}')
 
 
 @pytest.fixture
