@@ -253,6 +253,7 @@ def test_copies_in_another_region_outlive_the_stack_and_expire_with_their_source
         "AWS::Backup::BackupPlan",
         "AWS::Backup::BackupSelection",
         "AWS::Backup::BackupVault",
+        "AWS::CloudWatch::Alarm",
         "AWS::IAM::Role",
     ]
     assert made["BackupVault"]["DeletionPolicy"] == "RetainExceptOnCreate"

@@ -26,7 +26,7 @@ from migrations.topic import create_topic
 from payments.broker.kafka import KafkaPublisher
 from payments.broker.login import Security, token_over_tls
 from payments.domain.events import Event
-from tests.aws.certificates import Authority
+from tests.certificates import Authority
 from tests.docker.test_containers import missing
 from tests.servers import free_port
 
