@@ -294,9 +294,9 @@ MUTANTS = (
             ),
             Patch(f"{PAYMENTS}/store/settlement.py", "AND version = :version_before", "AND (version = :version_before OR true)"),
             Patch(
-                TABLES,
-                "CREATE TRIGGER payments_guard_status BEFORE INSERT OR UPDATE ON",
-                "CREATE TRIGGER payments_guard_status BEFORE INSERT ON",
+                "migrations/012_a_payment_begins_in_one_statement.sql",
+                "WHEN (NEW.status <> OLD.status AND",
+                "WHEN (NEW.status <> NEW.status AND",
             ),
             Patch(TABLES, "one_event_per_sequence UNIQUE (payment_id, sequence)", "one_event_per_sequence CHECK (sequence > 0)"),
             Patch(TABLES, "    PRIMARY KEY (payment_id, version)\n", "    CHECK (version > 0)\n"),

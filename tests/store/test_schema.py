@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_type_hints
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from pg8000.exceptions import DatabaseError
 from payments.domain.events import Event
 from payments.domain.ids import uuid7
 from payments.domain.operation import Operation, Outcome
-from payments.domain.payment import TRANSITIONS, Payment, PaymentStatus
+from payments.domain.payment import TRANSITIONS, Payment, PaymentStatus, ProcessingStarted, apply
 from payments.domain.refund import Refund, RefundStatus
 from tests.cases import case
 from tests.domain.examples import MONEY, NOON, payment, refund, row_values
@@ -94,13 +94,33 @@ def test_the_database_guards_the_same_transitions_as_the_code(owner: pg8000.nati
 
 
 @pytest.mark.parametrize("status", S)
-def test_a_payment_starts_pending(owner: pg8000.native.Connection, status: S) -> None:
-    if status is S.PENDING:
-        pay(owner)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_payment_starts_pending_or_processing_as_version_2(owner: pg8000.native.Connection, status: S, version: int) -> None:
+    if status is S.PENDING or (status, version) == (S.PROCESSING, 2):
+        pay(owner, status=status, version=version)
     else:
         with pytest.raises(DatabaseError) as error:
-            pay(owner, status=status, **MONEY.get(status, {}))
+            pay(owner, status=status, version=version, **MONEY.get(status, {}))
         assert refused_by(error) == ("23514", "payments_legal_transition")
+
+
+def test_a_payment_that_starts_processing_has_the_history_of_one_that_becomes_it(owner: pg8000.native.Connection) -> None:
+    pending = payment(payment_id=uuid7(), order_id="in two", status_reason="payment requested", version=1)
+    begun = apply(replace(pending, payment_id=uuid7(), order_id="in one"), ProcessingStarted(), NOON)
+    for first in (pending, begun):
+        insert(owner, "payments", row_values(first))
+    move(owner, pending.payment_id, [S.PROCESSING])
+    in_two, in_one = (
+        owner.run(
+            "SELECT version, from_status, to_status, at FROM payment_status_history WHERE payment_id = :id ORDER BY version",
+            id=one.payment_id,
+        )
+        for one in (pending, begun)
+    )
+    assert in_two == in_one
+    assert owner.run(
+        "SELECT reason FROM payment_status_history WHERE payment_id = :id ORDER BY version", id=begun.payment_id
+    ) == [["payment requested"], [begun.status_reason]]
 
 
 @pytest.mark.parametrize("status", S)
