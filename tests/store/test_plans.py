@@ -17,6 +17,7 @@ import pytest
 from pg8000.native import Connection
 
 from bench.fill import fill
+from contract import plans
 from local.servers import connect
 from payments.domain.operation import Draft
 from payments.domain.payment import PaymentName, PaymentStatus
@@ -224,3 +225,12 @@ def test_every_index_serves_a_statement_that_the_service_sends_or_is_a_guard(in_
 def test_an_index_that_nothing_uses_is_seen(in_order: Connection) -> None:
     in_order.run("CREATE INDEX of_no_use ON payments (customer_id, created_at)")
     assert "of_no_use" in _indexes(in_order) - _indexes_used(in_order)
+
+
+def test_a_plan_that_is_kept_reads_no_whole_table(filled: Connection) -> None:
+    """Such a plan holds for any values. It is made on a table that is large enough for an index."""
+    for name, statement in plans.named().items():
+        [[answer]] = filled.execute_simple(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement.sql}").rows
+        nodes = list(_nodes((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]))
+        scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+        assert not scanned - {"refunds"}, name  # It has no rows here.

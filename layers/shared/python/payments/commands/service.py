@@ -43,9 +43,13 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call of a command: its owner, its deadline, the caller's idempotency key and trace."""
+    """One call of a command: its owner, its deadline, the caller's idempotency key and trace.
+
+    A direct invocation that is refused for good is told as the event `refusal_id`, and is not carried out later.
+    """
 
     owner: str
     deadline: Deadline
     idempotency_key: str | None = None
     traceparent: str | None = None
+    refusal_id: UUID | None = None
