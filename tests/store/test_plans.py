@@ -93,7 +93,7 @@ def _statements() -> Iterator[tuple[str, Bound]]:
             for way, statement in ways.items():
                 if isinstance(statement, Statement):
                     known = row_values(payment()) | {f.name: getattr(DRAFT, f.name) for f in fields(DRAFT)} | MORE_VALUES
-                    known["id"] = NAMED.get(way, ID)
+                    known["id"] = next((value for known_as, value in NAMED.items() if known_as == way), ID)
                     yield f"{name} {way}".strip(), statement(**{name: known[name] for name in statement._names})
     yield from PAGES.items()
 
