@@ -46,7 +46,7 @@ def claimed(database: servers.Database, db: connection.Database) -> list[list[ob
         owner="shop",
         kind="process",
         request_hash="h",
-        gateway_key=str(uuid7()),
+        gateway_key=f"pay-{pending.payment_id}",
         created_at=NOON,
         lease_s=30.0,
     )
