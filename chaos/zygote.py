@@ -152,7 +152,7 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
         behind = timedelta(seconds=Random(f"{options.seed}/clock/{os.getpid()}").uniform(-CLOCKS_DIFFER_S, CLOCKS_DIFFER_S) / 2)
         parts = dataclasses.replace(parts, gateway=gateway, publisher=publisher)
         if options.after_answer:
-            parts = dataclasses.replace(parts, tell=waiting.append)
+            parts = dataclasses.replace(parts, later=waiting.append)
         return dataclasses.replace(parts, new_id=ids, clock=lambda: datetime.now(UTC) - behind)
 
     wiring.service = service

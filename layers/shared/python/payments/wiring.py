@@ -35,7 +35,7 @@ def service() -> Service:
             lost_reply_rate=configured.gateway_lost_reply_rate,
         ),
         publisher=publisher(),
-        tell=after_answer,
+        later=after_answer,
         retry_schedule_s=configured.retry_schedule_s,
         capture_window=configured.capture_window,
     )

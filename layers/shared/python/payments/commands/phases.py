@@ -54,7 +54,7 @@ def move_money(command: Command[AnyRequest], request: AnyRequest, call: Call, se
     # Killed after it: the relay publishes the event.
     settled = settle(command, claimed, reply, service)
 
-    def tell() -> None:
+    def publish_and_mark() -> None:
         # Publish: Kafka acknowledges the event within a bounded time.
         # Killed after it: the relay sends the event again, with the same event_id.
         acknowledged = publish([settled.event] if settled.event else [], service)
@@ -63,7 +63,7 @@ def move_money(command: Command[AnyRequest], request: AnyRequest, call: Call, se
         # Killed after it: nothing is left to do.
         mark(acknowledged, service)
 
-    service.tell(tell)
+    service.later(publish_and_mark)
     return settled.result
 
 
