@@ -20,6 +20,8 @@ class Service:
     publisher: Publisher
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     new_id: Callable[[], UUID] = uuid7
+    later: Callable[[Callable[[], None]], None] = lambda work: work()
+    """Publishes and marks an event: at once, or after the answer."""
     retry_schedule_s: Sequence[float] = (30, 120, 600, 3600, 21600, 72000)
     """When reconcile calls the gateway again for an unknown outcome, in seconds since the claim. A gateway's hiccup is over in
     30 s, an outage in hours. The last moment lies within GATEWAY_KEY_LIFETIME_S."""
