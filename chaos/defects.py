@@ -264,9 +264,9 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/scheduled/relay.py",
-                "                sending, begun_at = sender.submit",
+                "                sending = sender.submit",
                 "                outbox.mark_published(service.db, [event.event_id for event in events])\n"
-                "                sending, begun_at = sender.submit",
+                "                sending = sender.submit",
             ),
         ),
         _points("relay"),
@@ -410,8 +410,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/domain/events.py",
-                "data = payment_body(after) |",
-                "data = payment_body(after, confidential=True) |",
+                "body = payment_body(after) |",
+                "body = payment_body(after, confidential=True) |",
             ),
         ),
         _load(),
