@@ -5,7 +5,6 @@ import math
 import threading
 import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -34,7 +33,7 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 }
 
 
-LONGEST_PAUSE_S, LONGEST_PAUSE_OF_A_PARTITION_S = 300.0, 48.0
+LONGEST_PAUSE_S = 300.0, 48.0
 """After a failure callers leave the broker alone: at first for 3 s, and for four times as long each time, so that an outage costs
 a caller in a while 2 s. What they leave is the work of the relay, which tries at each run, because no one waits for it.
 
@@ -75,7 +74,12 @@ class KafkaPublisher:
             from kafka.partitioner import murmur2
 
             producer = self._get()
-            partitions = sorted(producer.partitions_for(self._topic))
+            while not partitions:
+                try:
+                    partitions = sorted(producer.partitions_for(self._topic))
+                except Exception:
+                    if deadline - time.monotonic() < self._options["max_block_ms"] / 1000:
+                        raise  # The relay has time for several tries, and a caller for one.
             resting = {partition for partition in partitions if self._rests(partition)}
             for event in events:
                 message = message_of(event)
@@ -83,8 +87,7 @@ class KafkaPublisher:
                 partition = partitions[(murmur2(message["key"]) & 0x7FFFFFFF) % len(partitions)]
                 if partition not in resting:
                     sent.append((event.event_id, partition, producer.send(self._topic, partition=partition, **message)))
-            with suppress(Exception):  # What failed, the futures say.
-                producer.flush(max(deadline - time.monotonic(), 0.001))
+            producer.flush(max(deadline - time.monotonic(), 0.001))
         except Exception as error:
             failures.append(error)
         # We wait for each event by itself: one partition may be without a leader while the others acknowledge.
@@ -142,9 +145,8 @@ class KafkaPublisher:
             for partition in resting:
                 if not self._rests(partition):  # A warm-up and a publish that fail at the same time are one failure.
                     pause_s, ready_at = self._pauses.get(partition, (0.0, -math.inf))
-                    longest_s = LONGEST_PAUSE_S if partition is None else LONGEST_PAUSE_OF_A_PARTITION_S
                     # A failure that comes long after the last one begins anew.
-                    pause_s = 3.0 if time.time() > ready_at + LONGEST_PAUSE_S else min(4 * pause_s, longest_s)
+                    pause_s = 3.0 if time.time() > ready_at + 300 else min(4 * pause_s, LONGEST_PAUSE_S[partition is not None])
                     self._pauses[partition] = pause_s, time.time() + pause_s
         if producer is not None:
             producer._sender.force_close()  # close() would first wait for messages that cannot be delivered.
@@ -160,21 +162,20 @@ class KafkaPublisher:
 
 def message_of(event: Event) -> dict[str, Any]:
     """Return the arguments of the producer's `send`: key, value and headers of an event (CloudEvents 1.0, Kafka binary mode)."""
-    subject = str(event.payment_id)
     headers = {
         "ce_specversion": "1.0",
         "ce_id": str(event.event_id),
         "ce_source": SOURCE,
         "ce_type": event.type,
         "ce_time": rfc3339(event.created_at),
-        "ce_subject": subject,
+        "ce_subject": str(event.payment_id),
         # CloudEvents compares sequences as text, and the outbox's column has at most ten digits.
         "ce_sequence": f"{event.sequence:010}",
         "content-type": "application/json",
         "traceparent": event.traceparent,
     }
     return {
-        "key": subject.encode(),
+        "key": str(event.payment_id).encode(),
         "value": event.data.encode(),
         "headers": [(name, value.encode()) for name, value in headers.items() if value is not None],
     }

@@ -55,12 +55,10 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
                 done.published += len(sending.result())
                 if events and not sending.result() and service.publisher.backs_off():
                     break  # The broker acknowledges nothing now. (Events that one partition refuses come last in the next batch.)
-                if not claimed:
-                    if not events and begun_at == outbox.EPOCH:
-                        break
-                    # A payment whose events were on their way, or one whose lease has ended meanwhile, may wait further up.
-                    from_time = outbox.EPOCH
-                events = claimed
+                if not claimed and not events and begun_at == outbox.EPOCH:
+                    break
+                # A payment whose events were on their way, or one whose lease has ended meanwhile, may wait further up.
+                events, from_time = claimed, from_time if claimed else outbox.EPOCH
         finally:
             outbox.mark_published(service.db, sending.result())  # also when a claim has failed
     try:
