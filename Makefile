@@ -86,6 +86,10 @@ openapi: $(test_env) ## write docs/openapi.json and docs/asyncapi.yaml
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.openapi
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.asyncapi
 
+.PHONY: plans
+plans: $(test_env) ## write migrations/always/plans.sql, after a change of a statement that has a function
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.plans
+
 # The other locks follow test.txt, so that the versions that run are the versions that were tested. --universal: a lock is for every
 # operating system, processor and Python from this version on. The layer's is for Lambda's Python.
 compile = uv pip compile --quiet --universal --python-version $(1) --generate-hashes --annotation-style line \

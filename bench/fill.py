@@ -13,7 +13,9 @@ INSERT INTO payments (
     payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method,
     captured_minor, refunded_minor, transaction_id, payment_intent_id, decline_code, error_message, customer_id, description,
     metadata, created_at, updated_at, captured_at, failed_at, version, event_sequence)
-SELECT gen_random_uuid(), 'owner-' || n % {owners}, 'order-' || n, s.status, 'made up', 1999, 'USD', 'credit_card', 'tok_ok',
+SELECT (lpad(to_hex((extract(epoch FROM s.at) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' ||
+        substr(md5(n::text), 4, 15))::uuid,
+       'owner-' || n % {owners}, 'order-' || n, s.status, 'made up', 1999, 'USD', 'credit_card', 'tok_ok',
        'automatic', CASE WHEN s.status = 'FAILED' THEN 0 ELSE 1999 END,
        CASE s.status WHEN 'REFUNDED' THEN 1999 WHEN 'PARTIALLY_REFUNDED' THEN 500 ELSE 0 END,
        'txn_' || md5(n::text), 'pi_' || md5(n::text), CASE WHEN s.status = 'FAILED' THEN 'card_declined' END,

@@ -1,4 +1,6 @@
-"""What a captured payment leaves behind: `python -m bench.growth [PAYMENTS]`.
+"""What a captured payment leaves behind: `python -m bench.growth [PAYMENTS [CHECKOUT ...]]`.
+
+With checkouts, such as those of two commits, each is measured by its own code, one after the other.
 
 The commands themselves take the payments, with a gateway that approves at once and a broker that acknowledges at once. We print
 the bytes of each table and index a payment, the write-ahead log a payment, and how many updates stay within their page (HOT).
@@ -9,6 +11,7 @@ password.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -58,7 +61,13 @@ class Acknowledging:
         return {event.event_id for event in events}
 
 
-def main(payments: int) -> int:
+def main(payments: int, checkouts: Sequence[str] = ()) -> int:
+    for checkout in checkouts:
+        print(checkout, flush=True)
+        environment = os.environ | {"PYTHONPATH": "layers/shared/python:cli:."}
+        subprocess.run([sys.executable, "-m", "bench.growth", str(payments)], cwd=checkout, env=environment, check=True)
+    if checkouts:
+        return 0
     if url := os.environ.get("DATABASE_URL"):
         migrate(url, Path("migrations"))
         parts = urlsplit(url)
@@ -127,4 +136,4 @@ def _print_sizes(owner: Connection, payments: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000))
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, sys.argv[2:]))

@@ -25,7 +25,7 @@ from payments.commands.phases import perform
 from payments.commands.service import Call, Deadline, Service
 from payments.domain.events import Event
 from payments.gateway.simulated import SimulatedGateway
-from payments.store.connection import Bound, Database, Row
+from payments.store.connection import Bound, Database, Row, Statement
 
 CLIENTS = 8
 
@@ -68,17 +68,27 @@ def script(service_url: str) -> tuple[str, dict[str, str]]:
     call = Call(owner="shop", deadline=Deadline.in_s(20), idempotency_key=asked["order_id"], traceparent="00-" + "1" * 32 + "-01")
     perform(command, command.request.model_validate(asked), call, service)
     # What is unique: our ids, the order's id (which is the key too), and the gateway's ids, which follow from the payment's.
+    phases = [*db.phases]
     texts = [str(id_) for id_ in made] + [asked["order_id"]]
-    texts += sorted(set(re.findall(r"(?:txn|pi|sim)_[0-9a-f]{24}", str([s.values for phase in db.phases for s in phase]))))
+    texts += sorted(set(re.findall(r"(?:txn|pi|sim)_[0-9a-f]{24}", str([s.values for phase in phases for s in phase]))))
     lines, constants = [r"\set n :n + 1", rf"\set id :n * {CLIENTS} + :client_id"], dict[str, str]()
-    for phase in db.phases:
+    for phase in phases:
         lines.append(r"\startpipeline")
-        lines += [_with_variables(statement, texts, constants) + ";" for statement in phase]
+        lines += [_with_variables(statement, texts, constants, _types(db, statement)) + ";" for statement in phase]
         lines.append(r"\endpipeline")
     return "\n".join(lines) + "\n", constants
 
 
-def _with_variables(statement: Bound, texts: list[str], constants: dict[str, str]) -> str:
+def _types(db: Database, statement: Bound) -> list[str]:
+    """Return the types of the parameters of the statement's function, if it has one."""
+    if not statement.call:
+        return []
+    asked = Statement("SELECT string_to_array(oidvectortypes(proargtypes), ', ') FROM pg_proc WHERE proname = :name")
+    [[types]] = db.run(asked(name=re.split(r"[ (]+", statement.call)[3]))[0]
+    return list(types)
+
+
+def _with_variables(statement: Bound, texts: list[str], constants: dict[str, str], types: list[str]) -> str:
     params = make_params(PY_TYPES, statement.values)
 
     def variable(place: re.Match[str]) -> str:
@@ -86,12 +96,12 @@ def _with_variables(statement: Bound, texts: list[str], constants: dict[str, str
         if value is None:
             return "NULL"
         if any(text in value for text in texts):
-            return _expression(value, texts)
+            return _expression(value, texts) + (f"::{types[int(place[1]) - 1]}" if types else "")
         name = next((name for name, known in constants.items() if known == value), f"v{len(constants)}")
         constants[name] = value
         return f":{name}"
 
-    return " ".join(re.sub(r"\$(\d+)", variable, statement.sql).split())
+    return " ".join(re.sub(r"\$(\d+)", variable, statement.call or statement.sql).split())
 
 
 def _expression(value: str, texts: list[str]) -> str:

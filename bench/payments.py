@@ -204,6 +204,39 @@ def report(rounds: list[dict[str, Measured]], heading: str) -> None:
     console.print(ratios)
 
 
+def facts_of(stage: Stage) -> dict[str, str]:
+    """Return when, what and where was measured."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+    postgres = str(stage.query("SHOW server_version")[0][0])
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "machine": f"{psutil.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "versions": f"Python {platform.python_version()}, PostgreSQL {postgres}, {stage.broker}",
+    }
+
+
+def in_rounds(rows: dict[str, Callable[[], Measured]], number_of_rounds: int) -> list[dict[str, Measured]]:
+    """Measure each row once a round. The next round begins with another row."""
+    rounds, names = list[dict[str, Measured]](), list(rows)
+    for number in range(number_of_rounds):
+        shifted = names[number % len(names) :] + names[: number % len(names)]
+        measured = {name: rows[name]() for name in shifted}
+        rounds.append({name: measured[name] for name in names})
+        print(f"round {number + 1} of {number_of_rounds}", file=sys.stderr)
+    return rounds
+
+
+def write(what: str, facts: dict[str, str], rounds: list[dict[str, Measured]]) -> None:
+    """Write the rounds to bench/results/."""
+    file = REPOSITORY / "bench/results" / f"{facts['at'][:10]}-{facts['commit']}-{what}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(facts | {"rounds": rounds}, indent=1) + "\n")
+    print(f"written to {file.relative_to(REPOSITORY)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("python -m bench.payments", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -211,29 +244,10 @@ def main() -> None:
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(built())
-        bench = Bench(stage, stack, given.seconds)
-        rows, rounds = bench.rows(), list[dict[str, Measured]]()
-        names = list(rows)
-        for number in range(given.rounds):
-            shifted = names[number % len(names) :] + names[: number % len(names)]
-            measured = {name: rows[name]() for name in shifted}
-            rounds.append({name: measured[name] for name in names})
-            print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
-        postgres = str(stage.query("SHOW server_version")[0][0])
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=REPOSITORY, check=False
-        )
-        facts = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit.stdout.strip(),
-            "machine": f"{psutil.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-            "versions": f"Python {platform.python_version()}, PostgreSQL {postgres}, {stage.broker}",
-        }
+        rounds = in_rounds(Bench(stage, stack, given.seconds).rows(), given.rounds)
+        facts = facts_of(stage)
     report(rounds, ", ".join(facts.values()))
-    file = REPOSITORY / "bench/results" / f"{facts['at'][:10]}-{facts['commit']}.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(facts | {"rounds": rounds}, indent=1) + "\n")
-    print(f"written to {file.relative_to(REPOSITORY)}")
+    write("payments", facts, rounds)
 
 
 if __name__ == "__main__":

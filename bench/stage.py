@@ -67,6 +67,16 @@ class Stage:
             "PEER_TOPIC": f"{self.topic}-peer",
         }
 
+    def another_database(self, name: str) -> tuple[str, str]:
+        """Make one with our tables. Returns the owner's URL and the service's."""
+        with contextlib.closing(connect(self.postgres.url)) as owner:
+            owner.run(f"CREATE DATABASE {name}")
+        owners, services = (
+            urlsplit(url)._replace(path=f"/{name}").geturl() for url in (self.postgres.url, self.postgres.service_url)
+        )
+        migrate(owners, REPOSITORY / "migrations")
+        return owners, services
+
     def query(self, sql: str) -> list[list[object]]:
         with contextlib.closing(connect(self.postgres.url)) as connection:
             return list(connection.run(sql) or [])

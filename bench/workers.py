@@ -162,8 +162,8 @@ def over_http(url: str) -> Pay:
     return pay
 
 
-async def crowd(url: str, seconds: float) -> list[float]:
-    """Pay from CROWD connections at once for so many seconds. Returns the milliseconds of each payment."""
+async def crowd(url: str, seconds: float, callers: int = CROWD) -> list[float]:
+    """Pay from so many connections at once for so many seconds. Returns the milliseconds of each payment."""
     parts, ends_s, taken = urlsplit(url), time.perf_counter() + seconds, list[float]()
 
     async def one() -> None:
@@ -180,7 +180,7 @@ async def crowd(url: str, seconds: float) -> list[float]:
             taken.append((time.perf_counter() - begun_s) * 1000)
         writer.close()
 
-    await asyncio.gather(*(one() for _ in range(CROWD)))
+    await asyncio.gather(*(one() for _ in range(callers)))
     return taken
 
 
@@ -199,7 +199,7 @@ def main() -> None:
         asked, before = json.loads(line), sum(itself.cpu_times()[:2])
         ends_s, taken = time.perf_counter() + asked.get("seconds", 0), list[float]()
         if pay is None:
-            taken = asyncio.run(crowd(url, asked["seconds"]))
+            taken = asyncio.run(crowd(url, asked["seconds"], asked.get("callers", CROWD)))
         else:
             pay()  # It may reconnect, because a server drops a connection that was idle between two rounds.
             while len(taken) < asked.get("payments", 0) or time.perf_counter() < ends_s:

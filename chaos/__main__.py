@@ -30,6 +30,7 @@ def main() -> int:
     )
     one.add_argument("--no-outages", action="store_true", help="do not kill, freeze or restart servers")
     one.add_argument("--outage", action="append", default=[], metavar="COMMAND", help="add one, such as 'docker restart kafka'")
+    one.add_argument("--after-answer", action="store_true", help="publish events after the answer, as PublishAfterAnswer does")
     back = commands.add_parser("restore", help="lose the database, restore it to a moment, follow the page, then the oracle")
     back.add_argument("--seed", default=str(int(time.time())))
     back.add_argument("--stories", type=int, default=restore.Options.stories, help="orders (default: %(default)s)")
@@ -51,6 +52,7 @@ def main() -> int:
         load=arguments.only in (None, "load"),
         outages=() if arguments.no_outages else OUTAGES,
         commands=tuple(arguments.outage),
+        after_answer=arguments.after_answer,
     )
     outcome = asyncio.run(run(options, report))
     print("\n".join(lines(outcome)))

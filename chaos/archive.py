@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 
 from chaos.servers import processes_of, signal_all
-from local.servers import EmbeddedPostgres, ServerError, connect, write_private
+from local.folder import write_private
+from local.servers import EmbeddedPostgres, ServerError, connect
 
 ARCHIVED_S = 60.0
 """How long PostgreSQL may need to archive a segment or to write a base backup: it takes a second."""

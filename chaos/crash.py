@@ -220,7 +220,7 @@ def _next_phase(phase: Phase, where: Where, *, relays: bool) -> Phase:
         case "database":
             return _AFTER_DATABASE.get(phase, Phase.CLAIM)
         case "broker":
-            publishes = phase is Phase.SETTLE or (relays and phase is Phase.CLAIM)
+            publishes = phase in (Phase.SETTLE, Phase.REPLY) or (relays and phase is Phase.CLAIM)
             return Phase.PUBLISH if publishes else phase  # other writes are the producer's warm-up
         case "gateway":
             return Phase.GATEWAY

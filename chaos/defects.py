@@ -87,7 +87,7 @@ MUTANTS = (
                 "    done, at, is_next = db.run(statement)[0][0]\n"
                 "    if done and event:\n"
                 '        owe = Statement("INSERT INTO outbox VALUES (:id, :of, :sequence, :type, :data, NULL, :at, :at, NULL)")\n'
-                "        data, ids = __import__('json').dumps(event.data), {'id': event.event_id, 'of': event.payment_id}\n"
+                "        data, ids = event.data, {'id': event.event_id, 'of': event.payment_id}\n"
                 "        db.run(owe(**ids, sequence=event.sequence, type=event.type, data=data, at=at))\n",
             ),
         ),
@@ -264,9 +264,9 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/scheduled/relay.py",
-                "        acknowledged = _send(events, service)\n",
-                "        outbox.mark_published(service.db, [event.event_id for event in events])\n"
-                "        acknowledged = _send(events, service)\n",
+                "                sending = sender.submit",
+                "                outbox.mark_published(service.db, [event.event_id for event in events])\n"
+                "                sending = sender.submit",
             ),
         ),
         _points("relay"),
@@ -294,9 +294,9 @@ MUTANTS = (
             ),
             Patch(f"{PAYMENTS}/store/settlement.py", "AND version = :version_before", "AND (version = :version_before OR true)"),
             Patch(
-                TABLES,
-                "CREATE TRIGGER payments_guard_status BEFORE INSERT OR UPDATE ON",
-                "CREATE TRIGGER payments_guard_status BEFORE INSERT ON",
+                "migrations/012_a_payment_begins_in_one_statement.sql",
+                "WHEN (NEW.status <> OLD.status AND",
+                "WHEN (NEW.status <> NEW.status AND",
             ),
             Patch(TABLES, "one_event_per_sequence UNIQUE (payment_id, sequence)", "one_event_per_sequence CHECK (sequence > 0)"),
             Patch(TABLES, "    PRIMARY KEY (payment_id, version)\n", "    CHECK (version > 0)\n"),
@@ -410,8 +410,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/domain/events.py",
-                "data = payment_body(after) |",
-                "data = payment_body(after, confidential=True) |",
+                "body = payment_body(after) |",
+                "body = payment_body(after, confidential=True) |",
             ),
         ),
         _load(),

@@ -31,6 +31,9 @@ HUNG_S = 60.0
 
 STOP_POLL_S = 0.02
 
+DONE = b"\n\n"
+"""The end of an answer after which the event was published and marked, too."""
+
 LINE_LIMIT_BYTES = 1 << 22
 """An answer is one line, and a list of 100 payments fits."""
 
@@ -66,6 +69,7 @@ class Tally:
     invocations: Counter[str] = field(default_factory=Counter)
     kills: Counter[Phase] = field(default_factory=Counter)
     kills_at_write: int = 0
+    kills_after_answer: int = 0
     freezes: int = 0
     cuts: int = 0
     forks: int = 0
@@ -89,9 +93,17 @@ class Environment:
 
 class Environments:
     def __init__(
-        self, root: Path, folder: Path, environment: Mapping[str, str], seed: str, database_port: int, at_once: int
+        self,
+        root: Path,
+        folder: Path,
+        environment: Mapping[str, str],
+        seed: str,
+        database_port: int,
+        at_once: int,
+        *,
+        after_answer: bool = False,
     ) -> None:
-        """`root` is the tree under test (layers/ and functions/). At most `at_once` invocations run at the same time."""
+        """`root` is the tree under test (layers/ and functions/). At most `at_once` callers wait at the same time."""
         self.tally = Tally()
         self.in_flight = asyncio.Semaphore(at_once)
         self._idle: defaultdict[str, list[Environment]] = defaultdict(list)
@@ -101,6 +113,8 @@ class Environments:
         self._thaws: dict[str, asyncio.Event] = {}
         self._alive: set[Environment] = set()
         self._lock = asyncio.Lock()
+        self._after_answer = after_answer
+        self._publishing: set[asyncio.Task[None]] = set()
         self.frozen_labels: set[str] = set()
         self.late: asyncio.Queue[Ended] = asyncio.Queue()
         memory = folder / "slots"
@@ -109,7 +123,7 @@ class Environments:
             self._memory = mmap(file.fileno(), 0)
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
-        options = Options(theirs.fileno(), str(folder), seed, database_port)
+        options = Options(theirs.fileno(), str(folder), seed, database_port, after_answer)
         path = [root / "layers/shared/python", root, REPO]
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "chaos.zygote", json.dumps(asdict(options))],
@@ -133,7 +147,9 @@ class Environments:
             invocation = {"event": event, "label": label, "remaining_s": remaining_s, "trap": fault.trap}
             begun_s = time.monotonic()
             environment.writer.write(json.dumps(invocation).encode() + b"\n")
-            reply = asyncio.ensure_future(_line(environment.reader))
+            # A fault may strike after the answer, so we wait for the end. Without one the caller goes on at the answer.
+            whole = self._after_answer and fault is not NO_FAULT
+            reply = asyncio.ensure_future(_lines(environment.reader) if whole else _line(environment.reader))
             signalled = await self._signal(environment, reply, fault, self._usual_s[function])
             if signalled is signal.SIGSTOP:
                 self.tally.freezes += 1
@@ -146,7 +162,7 @@ class Environments:
             if not done:
                 self.tally.failures.append(f"{label}: {function} hung")
                 os.kill(environment.pid, signal.SIGKILL)
-            ended = await self._ended(function, environment, await reply, label, fault, signalled)
+            ended = await self._ended(function, environment, await reply, label, fault, signalled, whole=whole)
             if ended.end == "answered" and fault is NO_FAULT:
                 self._usual_s[function] += 0.05 * (time.monotonic() - begun_s - self._usual_s[function])
             return ended
@@ -156,9 +172,9 @@ class Environments:
         self._thaws[label].set()
 
     async def idle(self) -> None:
-        """Wait until every frozen environment has thawed and answered."""
-        while self._frozen:
-            await asyncio.gather(*self._frozen.values())
+        """Wait until every frozen environment has thawed and answered, and every other one is done after its answer."""
+        while self._frozen or self._publishing:
+            await asyncio.gather(*self._frozen.values(), *self._publishing)
 
     async def recycle(self) -> None:
         """End the idle environments, so that the next invocations start cold."""
@@ -200,7 +216,8 @@ class Environments:
         if not done:
             self.tally.failures.append(f"{label}: {function} hung after a thaw")
             os.kill(environment.pid, signal.SIGKILL)
-        self.late.put_nowait(await self._ended(function, environment, await reply, label, NO_FAULT, None))
+        ended = await self._ended(function, environment, await reply, label, NO_FAULT, None, whole=self._after_answer)
+        self.late.put_nowait(ended)
         del self._frozen[label], self._thaws[label]
 
     async def _ended(
@@ -211,23 +228,32 @@ class Environments:
         label: str,
         fault: Fault,
         signalled: signal.Signals | None,
+        *,
+        whole: bool,
     ) -> Ended:
         phase, sprung, _ = self._slot(environment)
+        finished = line.endswith(DONE if whole else b"\n")
         where = WHERES[sprung - 1] if sprung else ""
         act = fault.trap["act"] if sprung and fault.trap is not None else ""
         killed_at_write = act == "kill"
-        if signalled is signal.SIGKILL or not line.endswith(b"\n") or act in ("kill", "stop"):
+        if signalled is signal.SIGKILL or not finished or act in ("kill", "stop"):
             # We kill it even if it answered: kafka-python's thread may spring the trap a moment later.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(environment.pid, signal.SIGKILL)
             await self._retire(environment)
+        elif self._after_answer and not whole:
+            task = asyncio.create_task(self._publish(function, environment, label))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
         else:
             self._idle[function].append(environment)
-        if not line.endswith(b"\n"):
+        if not finished:
             if signalled is None and not killed_at_write:
                 self.tally.failures.append(f"{label}: {function} died by itself in phase {Phase(phase).name}")
             self.tally.kills[Phase(phase)] += 1
             self.tally.kills_at_write += killed_at_write
+            self.tally.kills_after_answer += line.endswith(b"\n")
+        if not line.endswith(b"\n"):
             return Ended(label, "killed", sprung=where)
         self.tally.cuts += act in ("cut", "stall")
         answer = json.loads(line)
@@ -236,6 +262,18 @@ class Environments:
             self.tally.raised[error.partition("\n")[0][:80]] += 1
             return Ended(label, "raised", error=error, sprung=where)
         return Ended(label, "answered", answer["result"], sprung=where)
+
+    async def _publish(self, function: str, environment: Environment, label: str) -> None:
+        """Wait for what follows the answer. Only then does the environment get another event."""
+        reply = asyncio.ensure_future(_line(environment.reader))
+        done, _ = await asyncio.wait({reply}, timeout=HUNG_S)
+        if done and await reply == b"\n":
+            self._idle[function].append(environment)
+            return
+        self.tally.failures.append(f"{label}: {function} {'died by itself' if done else 'hung'} after its answer")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(environment.pid, signal.SIGKILL)
+        await self._retire(environment)
 
     async def _fork(self, function: str) -> Environment:
         ours, theirs = socket.socketpair()
@@ -281,3 +319,9 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
         return await reader.readline()
     except ConnectionError:  # the child died before it read the event
         return b""
+
+
+async def _lines(reader: asyncio.StreamReader) -> bytes:
+    """Return the answer's line and what follows it: an empty line, unless the child died before it was done."""
+    line = await _line(reader)
+    return line + (await _line(reader) if line.endswith(b"\n") else b"")

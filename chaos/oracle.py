@@ -128,6 +128,9 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
         yield from _events(life, by_key, evidence.lost_with_broker, acknowledged)
         yield from _left_undone(life)
     yield from _orders(lives)
+    for table in ("payment_status_history", "operations", "refunds"):
+        for payment_id in {row["payment_id"] for row in evidence.tables[table]} - lives.keys():
+            yield f"{table} has a row of payment {payment_id}, which does not exist"
     for row in evidence.tables["outbox"]:
         if row["payment_id"] not in lives and row["type"] != REFUSED:
             yield f"the outbox has an event of payment {row['payment_id']}, which does not exist"

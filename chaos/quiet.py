@@ -88,6 +88,7 @@ class Quiet:
         return frozenset(lost)
 
     async def _until_idle(self) -> None:
+        await self._environments.idle()
         for _ in range(ROUNDS):
             if not self._left():
                 return

@@ -62,6 +62,8 @@ class Options:
     rates: Rates = field(default_factory=Rates)
     hurry: float = 1.0
     root: Path = REPO
+    after_answer: bool = False
+    """Whether events are published after the answer."""
 
 
 @dataclass(slots=True)
@@ -160,7 +162,8 @@ async def _harness(
         "GATEWAY_LOST_REPLY_RATE": str(plan.LOST_REPLY_RATE),
         "POWERTOOLS_LOG_LEVEL": "ERROR",
     }
-    environments = Environments(options.root, folder, environment, options.seed, servers.pgbouncer.port, options.workers)
+    port, after_answer = servers.pgbouncer.port, options.after_answer
+    environments = Environments(options.root, folder, environment, options.seed, port, options.workers, after_answer=after_answer)
     clients = Clients(environments, options.seed, options.rates, options.hurry)
     reader = TopicReader(servers, folder)
     quiet = Quiet(servers, environments, clients, reader, folder / "acknowledged")

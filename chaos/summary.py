@@ -39,6 +39,7 @@ def lines(outcome: Outcome) -> list[str]:
         ("environments", str(tally.forks)),
         ("kills that landed mid-flight", f"{tally.landed}, {tally.kills_at_write} of them at a network write"),
         ("  in phase", _listed({name: tally.kills[phase] for phase, name in PHASES.items()})),
+        ("  after the answer", str(tally.kills_after_answer)),
         ("freezes longer than a lease", str(tally.freezes)),
         ("connections cut or stalled", str(tally.cuts)),
         ("outages", _listed(outcome.outages.count)),

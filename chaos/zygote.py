@@ -6,7 +6,7 @@ command, so a pid that the harness signals never belongs to another process.
 
 A child handles one event at a time, as in Lambda, until somebody kills it or closes its channel.
   in:  {"event", "label", "remaining_s", "trap"}, one JSON value a line
-  out: {"result"} or {"error", "message"}
+  out: {"result"} or {"error", "message"}; with `after_answer` an empty line follows when the event is published and marked
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Options:
     """The folder for the slots, the log, the gateway's ledger and the broker's acknowledgements."""
     seed: str
     database_port: int
+    after_answer: bool
+    """Whether events are published after the answer, as PublishAfterAnswer does it in Lambda."""
 
 
 class Context:
@@ -94,7 +96,7 @@ def main() -> None:
     options = Options(**json.loads(sys.argv[1]))
     # The logger keeps the stream that it finds at import. Metrics go to the standard output of the moment, so we drop them.
     sys.stdout = sys.stderr = (Path(options.folder) / "handlers.log").open("a", buffering=1)  # open until the process ends
-    handlers, ids, gateway_of = warm(options)
+    handlers, ids, gateway_of, waiting = warm(options)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     with (Path(options.folder) / "slots").open("r+b") as file:
         memory = mmap(file.fileno(), 0)
@@ -119,7 +121,8 @@ def main() -> None:
                     os.environ["DATABASE_ROLE"] = "payments_scheduled"  # as template.yaml says
                 crash = Crash(memory, number, options.database_port)
                 gateway_of(crash)
-                serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids)
+                after_answer = waiting if options.after_answer else None
+                serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids, after_answer)
             os.close(descriptors[0])
             children.add(pid)
             control.sendall(pid.to_bytes(NUMBER_BYTES, "big"))
@@ -130,14 +133,16 @@ def main() -> None:
             os.kill(pid, signal.SIGKILL)  # SIGKILL also ends a frozen child
 
 
-def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, Callable[[Crash], None]]:
-    """Import the handlers, on a service whose gateway keeps a ledger and whose ids follow the seed."""
+def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, Callable[[Crash], None], list[Callable[[], None]]]:
+    """Import the handlers, on a service whose gateway keeps a ledger and whose ids follow the seed. The list gets the work that
+    follows an answer."""
     from chaos.gateway import LedgerGateway
     from chaos.publisher import RecordingPublisher
     from payments import wiring
 
     ids, shipped = Ids(options.seed), wiring.service.__wrapped__
     crashes: list[Crash] = []
+    waiting: list[Callable[[], None]] = []
 
     @functools.cache
     def service() -> Any:
@@ -146,13 +151,15 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
         publisher = RecordingPublisher(parts.publisher, Path(options.folder) / "acknowledged")
         behind = timedelta(seconds=Random(f"{options.seed}/clock/{os.getpid()}").uniform(-CLOCKS_DIFFER_S, CLOCKS_DIFFER_S) / 2)
         parts = dataclasses.replace(parts, gateway=gateway, publisher=publisher)
+        if options.after_answer:
+            parts = dataclasses.replace(parts, later=waiting.append)
         return dataclasses.replace(parts, new_id=ids, clock=lambda: datetime.now(UTC) - behind)
 
     wiring.service = service
     modules = {name: importlib.import_module(f"functions.{name}.handler") for name in FUNCTIONS}
     handlers = {name: module.lambda_handler for name, module in modules.items()}
     _first_requests(handlers)
-    return handlers, ids, crashes.append
+    return handlers, ids, crashes.append, waiting
 
 
 def _first_requests(handlers: dict[str, Callable[[Any, Any], Any]]) -> None:
@@ -172,7 +179,13 @@ def _first_requests(handlers: dict[str, Callable[[Any, Any], Any]]) -> None:
     producer.close()
 
 
-def serve(channel: socket.socket, handler: Callable[[Any, Any], Any], crash: Crash, ids: Ids) -> NoReturn:
+def serve(
+    channel: socket.socket,
+    handler: Callable[[Any, Any], Any],
+    crash: Crash,
+    ids: Ids,
+    after_answer: list[Callable[[], None]] | None,
+) -> NoReturn:
     try:
         asyncio.set_event_loop(asyncio.new_event_loop())
         crash.install()
@@ -185,9 +198,15 @@ def serve(channel: socket.socket, handler: Callable[[Any, Any], Any], crash: Cra
             # The connection to the caller breaks only when the environment dies.
             breaks = invocation["trap"] is not None and invocation["trap"]["act"] in ("kill", "stop")
             trap = crash.reach("reply") if breaks else None
-            crash.end()  # kafka-python's thread may still write, and must not spring the trap after the answer
+            if after_answer is None:
+                crash.end()  # kafka-python's thread may still write, and must not spring the trap after the answer
             channel.sendall(answer)
             crash.passed(trap)
+            if after_answer is not None:
+                while after_answer:
+                    after_answer.pop(0)()
+                crash.end()
+                channel.sendall(b"\n")
     except BaseException:
         traceback.print_exc()
     finally:

@@ -43,6 +43,18 @@ class Account:
     def value(self, name: str) -> str:
         return self.deployment.parameter(name)
 
+    def made_stack(self) -> dict[str, Any] | None:
+        """Return what CloudFormation says of the stack, if there is one already."""
+        if not self.deployment.stack:
+            return None
+        try:
+            [found] = self.client("cloudformation").describe_stacks(StackName=self.deployment.stack)["Stacks"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ValidationError":
+                raise
+            return None
+        return dict(found)
+
     @property
     def makes_vpc(self) -> bool:
         return not self.value("VpcId")
@@ -95,11 +107,7 @@ def stack(account: Account) -> Iterator[str]:
     name = account.deployment.stack
     if not name:
         return
-    try:
-        [found] = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationError":
-            raise
+    if not (found := account.made_stack()):
         logs = account.client("logs")
         for group in (f"/aws/lambda/{name}", f"/aws/apigateway/{name}", f"/aws/vpc/{name}"):
             if any(each["logGroupName"] == group for each in logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]):
@@ -192,7 +200,7 @@ def _database_version(account: Account) -> Iterator[str]:
 
 
 def quotas(account: Account) -> Iterator[str]:
-    if _is_deployed(account):
+    if account.made_stack():
         return  # its own use is counted already
     reserved = int(account.value("ReservedConcurrency"))
     limits = account.client("lambda").get_account_settings()["AccountLimit"]
@@ -209,18 +217,6 @@ def quotas(account: Account) -> Iterator[str]:
         for quota in found:
             if quota["AccountQuotaName"] == "DBClusters" and quota["Used"] >= quota["Max"]:
                 yield f"{account.region} has {quota['Used']} database clusters of {quota['Max']}: request a larger quota"
-
-
-def _is_deployed(account: Account) -> bool:
-    if not account.deployment.stack:
-        return False
-    try:
-        account.client("cloudformation").describe_stacks(StackName=account.deployment.stack)
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ValidationError":
-            return False
-        raise
-    return True
 
 
 def _vpc_quota(account: Account) -> int:

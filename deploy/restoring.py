@@ -11,15 +11,36 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from deploy.preflight import Account
 
+STARTS_FROM = ("DatabaseSnapshot", "DatabaseSourceCluster", "DatabaseRestoreTime")
+"""A change of one of these puts another cluster into the place of the stack's own."""
+
 
 def restoring(account: Account) -> Iterator[str]:
     """RDS refuses these after the network, the key and the brokers were made, and CloudFormation then takes all back."""
-    if name := account.value("DatabaseSnapshot"):
-        yield from _snapshot(account, name)
-    if name := account.value("DatabaseSourceCluster"):
-        yield from _moment(account, name)
+    snapshot, source = account.value("DatabaseSnapshot"), account.value("DatabaseSourceCluster")
+    if (snapshot or source) and (own := _own_cluster(account)):
+        if source:
+            yield from _other_major_version(account, own)
+    elif snapshot:
+        yield from _snapshot(account, snapshot)
+    elif source:
+        yield from _moment(account, source)
     if arn := account.value("BackupCopyVaultArn"):
         yield from _copies(account, arn)
+
+
+def _own_cluster(account: Account) -> dict[str, Any] | None:
+    """Return the stack's cluster, if it started from what the parameters name.
+
+    An update does not restore it again, so source and backups may be gone.
+    """
+    if not (stack := account.made_stack()):
+        return None
+    made_with = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
+    arns = [each["OutputValue"] for each in stack.get("Outputs", []) if each["OutputKey"] == "DatabaseArn"]
+    if not arns or any(made_with.get(name, "") != account.value(name) for name in STARTS_FROM):
+        return None
+    return _cluster(account, arns[0].rpartition(":")[2])
 
 
 def _snapshot(account: Account, name: str) -> Iterator[str]:
@@ -44,22 +65,35 @@ def _snapshot(account: Account, name: str) -> Iterator[str]:
 
 
 def _moment(account: Account, name: str) -> Iterator[str]:
-    try:
-        [found] = account.client("rds").describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "DBClusterNotFoundFault":
-            raise
-        yield f"DatabaseSourceCluster={name}: {account.region} has no such cluster"
+    if not (found := _cluster(account, name)):
+        yield (
+            f"DatabaseSourceCluster={name}: {account.region} has no such cluster. If it was deleted, its last snapshot is"
+            " all that is left: give DatabaseSnapshot"
+        )
         return
-    given, own = account.value("DatabaseEngineVersion"), found["EngineVersion"]
-    if _numbers(given)[0] != _numbers(own)[0]:
-        yield f"DatabaseEngineVersion={given}: the restored cluster has its source's version {own}: give {own.partition('.')[0]}"
+    yield from _other_major_version(account, found)
     if (moment := account.value("DatabaseRestoreTime")) in ("", "latest"):
         return
     earliest, latest = found.get("EarliestRestorableTime"), found.get("LatestRestorableTime")
     if earliest and latest and not earliest <= datetime.fromisoformat(moment) <= latest:
         span = f"{_utc(earliest)} to {_utc(latest)}"
         yield f"DatabaseRestoreTime={moment}: {name} can be restored to {span}"
+
+
+def _other_major_version(account: Account, found: dict[str, Any]) -> Iterator[str]:
+    given, own = account.value("DatabaseEngineVersion"), found["EngineVersion"]
+    if _numbers(given)[0] != _numbers(own)[0]:
+        yield f"DatabaseEngineVersion={given}: the restored cluster has its source's version {own}: give {own.partition('.')[0]}"
+
+
+def _cluster(account: Account, name: str) -> dict[str, Any] | None:
+    try:
+        [found] = account.client("rds").describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "DBClusterNotFoundFault":
+            raise
+        return None
+    return dict(found)
 
 
 def _copies(account: Account, arn: str) -> Iterator[str]:

@@ -17,14 +17,11 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import itertools
 import json
 import os
-import re
 import signal
 import socket
-import stat
 import sys
 import threading
 import time
@@ -37,10 +34,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from local import events
+from local.folder import FolderError, data_folder, fresh_log, write_private
 from local.front import DEFAULT_OWNER, Front
 from local.pool import Pool
 from local.schedules import tick
-from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect, fresh_log, write_private
+from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect
 from local.template import Function, Template, TemplateError, load_template
 from migrations.apply import migrate
 from payments.settings import SettingsError, settings_from
@@ -48,9 +46,6 @@ from payments.settings import SettingsError, settings_from
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWN_VARIABLES = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"}  # these configure the runner; the functions get other values
-OWN_FOLDERS = {"logs", "postgres", "broker"}
-OWN_FILE = re.compile(r"lock|(run|postgres|broker)\.json(\.[a-z0-9_]{8})?")  # with what an interrupted write_private left
-OWN_LOG = re.compile(r"[\w-]+\.log(\.1)?")
 RETRY_SCHEDULE_S = "1,2,4,8,15,30"  # a developer sees unknown outcomes settle within seconds instead of a day
 DRAIN_TIMEOUT_S = 3  # requests in flight may finish after Ctrl-C; the slowest scenario (tok_slow) takes 3 s
 
@@ -72,7 +67,7 @@ def main() -> int:
             runner.run(stack)
     except KeyboardInterrupt:
         pass
-    except (StartError, ServerError, TemplateError) as error:
+    except (StartError, FolderError, ServerError, TemplateError) as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1
     except PermissionError as error:
@@ -202,68 +197,6 @@ class HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # the runner handles the signals
-
-
-@contextlib.contextmanager
-def data_folder(path: Path) -> Iterator[Path]:
-    """Make the folder if it is missing, and lock it for this runner. The lock ends with the process, also after a kill."""
-    path = path.expanduser().resolve()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / "lock").open("a")
-        (path / "logs").mkdir(exist_ok=True)
-    except OSError as error:
-        raise StartError(
-            f"the data folder {path} cannot be written ({error.strerror}). Choose another: DATA_DIR=~/payments make run"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StartError(
-                f"the service already runs on {path}{_other_run(path)}. Stop it with Ctrl-C in its terminal, "
-                "or start a second one: PORT=8002 DATA_DIR=.local-2 make run"
-            ) from None
-        close_to_others(path)
-        yield path
-
-
-def close_to_others(folder: Path) -> None:
-    """Take other users' rights from the folder, and from what a run with another umask left in it.
-
-    What is not ours stays as it is: somebody may have named a folder of many users, such as /tmp. Raises StartError when another
-    user owns what has a name of ours: we would write passwords and payments where that user can read them.
-    """
-    ours = [entry for entry in folder.iterdir() if entry.name in OWN_FOLDERS or OWN_FILE.fullmatch(entry.name)]
-    whole = [folder] if len(ours) == len(list(folder.iterdir())) else []
-    logs = [log for log in (folder / "logs").glob("*") if OWN_LOG.fullmatch(log.name)] if folder / "logs" in ours else []
-    users = {os.geteuid(), folder.stat().st_uid} if os.geteuid() == 0 else {os.geteuid()}
-    for entry in (*whole, *ours, *logs):
-        # Nobody can put a link into the place of what is open, and a pipe without a writer does not delay us.
-        try:
-            descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOENT):  # a link, a socket, or gone
-                continue
-            raise StartError(f"{entry} cannot be read ({error.strerror}). Remove it, or choose another DATA_DIR") from error
-        try:
-            found, is_folder = os.fstat(descriptor), entry == folder or entry.name in OWN_FOLDERS
-            if is_folder is not stat.S_ISDIR(found.st_mode) or not (is_folder or stat.S_ISREG(found.st_mode)):
-                continue
-            # Root gives PostgreSQL's folder to the user as whom it starts the server.
-            if found.st_uid not in users and not (os.geteuid() == 0 and entry.name == "postgres"):
-                raise StartError(f"{entry} belongs to another user. Remove it, or choose another DATA_DIR")
-            os.fchmod(descriptor, 0o700 if is_folder else 0o600)
-        finally:
-            os.close(descriptor)
-
-
-def _other_run(path: Path) -> str:
-    try:
-        run = json.loads((path / "run.json").read_text())
-        return f" as {run['url']} (pid {run['pid']})"
-    except (OSError, ValueError, KeyError):
-        return ""
 
 
 def listen(port: str) -> socket.socket:

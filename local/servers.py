@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any, ClassVar
 import pg8000.native
 import psutil
 
+from local.folder import fresh_log, write_private
 from payments.store.address import connection_options
 
 START_TIMEOUT_S = 30  # crash recovery of a local database takes seconds, the first start on a slow laptop a few more
@@ -284,25 +284,6 @@ class EmbeddedBroker(Server):
 def connect(url: str) -> pg8000.native.Connection:
     """Connect for the few statements that the runner itself sends."""
     return pg8000.native.Connection(**connection_options(url))
-
-
-def fresh_log(path: Path) -> None:
-    """Begin an empty log. Keep only the log of the run before, as .1, so that logs do not grow for ever."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        path.replace(path.with_name(f"{path.name}.1"))
-    path.touch()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write the file whole or not at all. Only the folder's owner can read it."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # with mode 0600
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    if os.geteuid() == 0:
-        folder = path.parent.stat()
-        os.chown(name, folder.st_uid, folder.st_gid)
-    Path(name).replace(path)
 
 
 def _package_folder(package: str) -> Path:

@@ -22,7 +22,7 @@ from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, InterfaceError
 from scramp import ScramMechanism
 
-from migrations.roles import FEWEST, share_connections
+from migrations.roles import FEWEST, repeated, share_connections, sqlstate
 from payments.aws_auth import Password
 from payments.store.address import connection_options, logged_in
 
@@ -122,6 +122,7 @@ def migrate(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
             " (name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
+        lookout = _Lookout(own_pid, options, password)
         known = dict(run("SELECT name, sha256 FROM schema_migrations").rows)
         for path in paths:
             sql = path.read_text(encoding="utf-8")
@@ -131,20 +132,22 @@ def migrate(
                     raise MigrationError(f"{path.name} was edited after it had been applied; write a new migration instead")
                 continue
             note = f"INSERT INTO schema_migrations (name, sha256) VALUES ('{path.name}', '{digest}')"
-            apply = _apply_outside if sql.startswith(OUTSIDE) else _apply_within
             try:
-                apply(connection, sql, note, _Lookout(own_pid, options, password))
+                if sql.startswith(OUTSIDE):
+                    _apply_outside(connection, sql, note, lookout)
+                else:
+                    repeated(_apply_within, connection, sql, note, lookout)
             except Exception as error:
                 raise MigrationError(f"{path.name}: {error}") from error
             applied.append(path.name)
         for path in sorted((folder / ALWAYS).glob("*.sql")):
             try:
-                _apply_within(connection, path.read_text(encoding="utf-8"), None, _Lookout(own_pid, options, password))
+                repeated(_apply_within, connection, path.read_text(encoding="utf-8"), None, lookout)
             except Exception as error:
                 raise MigrationError(f"{ALWAYS}/{path.name}: {error}") from error
         share_connections(connection, int(given))
         for role, role_password in (passwords or {}).items():
-            run(f"ALTER ROLE {role} PASSWORD '{_scram_verifier(role_password)}'")
+            repeated(run, f"ALTER ROLE {role} PASSWORD '{_scram_verifier(role_password)}'")
     return applied
 
 
@@ -166,7 +169,7 @@ def _apply_within(connection: CoreConnection, sql: str, note: str | None, lookou
         except DatabaseError as error:
             with suppress(InterfaceError, OSError):  # of a connection that is gone the first error tells more
                 run("ROLLBACK")
-            if _sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
+            if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
                 raise
             if tries == TRIES:
                 raise MigrationError(
@@ -185,7 +188,7 @@ def _apply_outside(connection: CoreConnection, sql: str, note: str, lookout: _Lo
         with lookout:
             run(sql)
     except DatabaseError as error:
-        if _sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, QUERY_CANCELED) or not lookout.blockers:
+        if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, QUERY_CANCELED) or not lookout.blockers:
             raise
         left = "".join(f". Drop the invalid index {name} before the next run" for name in _invalid_indexes(connection))
         raise MigrationError(f"it waited too long for {lookout.seen()}{left}") from error
@@ -197,11 +200,6 @@ def _apply_outside(connection: CoreConnection, sql: str, note: str, lookout: _Lo
 def _invalid_indexes(connection: CoreConnection) -> list[str]:
     rows = connection.execute_simple("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").rows
     return [name for (name,) in rows]
-
-
-def _sqlstate(error: DatabaseError) -> str:
-    details = error.args[0] if error.args else None
-    return str(details.get("C", "")) if isinstance(details, dict) else ""
 
 
 class _Lookout:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pg8000.exceptions import DatabaseError
@@ -54,6 +55,26 @@ AT_ONCE = ("23505", "42710", "XX000")
 """SQLSTATEs of two that make or change a role at once: unique_violation, duplicate_object, and "tuple concurrently updated"."""
 
 
+def repeated(change: Callable[..., object], *arguments: object) -> None:
+    """Make a change of the server's roles, and make it again where another database's migrations met it there.
+
+    The error comes when the other one has committed. Raises DatabaseError when it is the same after TRIES tries.
+    """
+    for tries in range(1, TRIES + 1):
+        try:
+            change(*arguments)
+            return
+        except DatabaseError as error:
+            if sqlstate(error) not in AT_ONCE or tries == TRIES:
+                raise
+        time.sleep(PAUSE_S)
+
+
+def sqlstate(error: DatabaseError) -> str:
+    details = error.args[0] if error.args else None
+    return str(details.get("C", "")) if isinstance(details, dict) else ""
+
+
 def share_connections(connection: Any, connections: int = 0) -> None:
     """Limit payments_service to what relay, reconcile and migrate leave of the connections.
 
@@ -61,24 +82,17 @@ def share_connections(connection: Any, connections: int = 0) -> None:
     that a small server leaves few to callers. Another one says that the owner has not the right to change the roles, which an
     administrator may have kept: relay and reconcile then work as payments_service.
     """
-    for tries in range(1, TRIES + 1):
-        try:
-            connection.execute_simple(SHARE.format(connections=connections))
-            rows = connection.execute_simple("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'payments_service'").rows
-            if rows and rows[0][0] < FEWEST - SCHEDULED - MIGRATE:
-                logger.warning(
-                    "the server's max_connections leaves callers a CONNECTION LIMIT of %d: see docs/operations.md", rows[0][0]
-                )
-            return
-        except DatabaseError as error:
-            sqlstate = error.args[0].get("C")
-            if sqlstate == "42501":
-                logger.warning(
-                    "the owner may not change the roles (%s), so relay and reconcile have no connections of their own: see"
-                    " docs/operations.md",
-                    error.args[0].get("M"),
-                )
-                return
-            if sqlstate not in AT_ONCE or tries == TRIES:
-                raise
-        time.sleep(PAUSE_S)
+    try:
+        repeated(connection.execute_simple, SHARE.format(connections=connections))
+    except DatabaseError as error:
+        if sqlstate(error) != "42501":
+            raise
+        logger.warning(
+            "the owner may not change the roles (%s), so relay and reconcile have no connections of their own: see"
+            " docs/operations.md",
+            error.args[0].get("M"),
+        )
+        return
+    rows = connection.execute_simple("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'payments_service'").rows
+    if rows and rows[0][0] < FEWEST - SCHEDULED - MIGRATE:
+        logger.warning("the server's max_connections leaves callers a CONNECTION LIMIT of %d: see docs/operations.md", rows[0][0])

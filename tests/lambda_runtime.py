@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -80,7 +80,7 @@ class LambdaRuntime:
             **(environment or {}),
         }
 
-    def __enter__(self) -> LambdaRuntime:
+    def __enter__(self) -> Self:
         self._log = tempfile.NamedTemporaryFile(prefix="lambda-", suffix=".log")  # closed in __exit__
         self._emulators: dict[str, tuple[psutil.Popen, str]] = {}
         return self
@@ -93,11 +93,12 @@ class LambdaRuntime:
         assert program, missing()
         port = free_port()
         url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
-        name = f"AWS_LAMBDA_FUNCTION_NAME={self._function.name}"
-        addresses = (f"--runtime-interface-emulator-address=127.0.0.1:{port}", f"--runtime-api-address=127.0.0.1:{free_port()}")
+        api_port = free_port()
+        own = [f"{name}={value}" for name, value in self._variables(api_port).items()]
+        addresses = (f"--runtime-interface-emulator-address=127.0.0.1:{port}", f"--runtime-api-address=127.0.0.1:{api_port}")
         process = psutil.Popen(
             ending_with_us(
-                program, *addresses, "/usr/bin/env", name, sys.executable, "-m", "awslambdaric", self._function.handler
+                program, *addresses, "/usr/bin/env", *own, sys.executable, "-m", "awslambdaric", self._function.handler
             ),
             cwd=self._function.code_folder,
             # The emulator makes the context's ARN of its own variable. The function's variable has no qualifier.
@@ -109,6 +110,10 @@ class LambdaRuntime:
         self._emulators[qualifier] = process, url
         wait_for_port(port, START_TIMEOUT_S, process, Path(self._log.name))
         return url
+
+    def _variables(self, api_port: int) -> dict[str, str]:
+        """Return the variables that the function gets in the place of the emulator's own. The Runtime API is at the port."""
+        return {"AWS_LAMBDA_FUNCTION_NAME": self._function.name}
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for emulator, _ in self._emulators.values():

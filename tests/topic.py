@@ -16,6 +16,7 @@ class Message:
     key: str
     headers: dict[str, str]
     text: str
+    partition: int
 
     @property
     def value(self) -> Any:
@@ -34,4 +35,4 @@ def messages(bootstrap_servers: str, topic: str) -> Iterator[Message]:
             for records in consumer.poll(200).values():
                 for record in records:
                     headers = {name: value.decode() for name, value in record.headers}
-                    yield Message(record.key.decode(), headers, record.value.decode())
+                    yield Message(record.key.decode(), headers, record.value.decode(), record.partition)

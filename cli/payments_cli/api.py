@@ -1,5 +1,6 @@
 """Call the service over HTTP: repeat requests safely, and turn failures into problem documents with exit codes."""
 
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ class Api:
             # The environment's proxy is for other machines, so we reach a service on this machine without it.
             trust_env=not deployment.is_local,
             # We read the authorities' certificates only for https, because that takes as long as all the rest.
-            verify=deployment.url.startswith("https:"),
+            verify=deployment.url.startswith("https:") and _tls(deployment),
         )
 
     def command(self, name: str, body: dict[str, Any], idempotency_key: str) -> tuple[dict[str, Any], bool]:
@@ -101,6 +102,14 @@ class Api:
             self._say(f"{failure.problem['title']}. Trying again in {wait_s:g} s.")
             time.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
+
+
+def _tls(deployment: Deployment) -> ssl.SSLContext:
+    """Trust the environment's authorities, and show the caller's certificate to a service that asks for one."""
+    context = httpx2.create_ssl_context()
+    if deployment.certificate:
+        context.load_cert_chain(*deployment.certificate)
+    return context
 
 
 def is_uuid(text: str) -> bool:

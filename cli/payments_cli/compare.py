@@ -11,18 +11,15 @@ The comparison goes both ways: what succeeded in the database since the list's f
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-KINDS = ("authorization", "charge", "capture", "void", "refund")
-"""What moved at the gateway. A charge takes the money at once; an authorization only holds it."""
+from payments_cli.gateway_list import Movement, WrongList
 
 OPERATIONS = {"authorization": "process", "charge": "process", "capture": "capture", "void": "void", "refund": "refund"}
 PREFIXES = {"capture": ("capture-", "cap-"), "void": ("void-",), "refund": ("ref-",)}
@@ -108,10 +105,6 @@ SELECT count(*) FROM operation
 """
 
 
-class WrongList(Exception):
-    """The list cannot be read, or is of another database. The message says where and why."""
-
-
 class Database(Protocol):
     def value(self, sql: str, **parameters: object) -> Any:
         """Run one statement with `:name` parameters, and return the only value of its only row. Raises Taken, Failed."""
@@ -122,59 +115,12 @@ class Taken(Exception):
     """A unique index refused the statement: somebody else is at work on this payment."""
 
 
-@dataclass(frozen=True)
-class Movement:
-    """One approved line of the list. `at` has a time zone; `amount` is in the currency's minor unit."""
-
-    line: int
-    key: str
-    kind: str
-    amount: int
-    currency: str
-    transaction_id: str
-    at: datetime
-
-
 @dataclass
 class Found:
     """What the database knows of a movement: its operation, and the payment that its transaction names."""
 
     operation: dict[str, Any] | None
     payment: dict[str, Any] | None
-
-
-def movements(path: Path) -> list[Movement]:
-    """Read the list: CSV with a header, or JSON lines. Declined lines are left out, because no money moved. Raises WrongList."""
-    try:
-        text = path.read_text("utf-8-sig")
-        is_json = text.lstrip().startswith("{")
-        rows: Iterable[tuple[int, dict[str, Any]]]
-        if is_json:
-            rows = [(n, json.loads(line)) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-        else:
-            rows = enumerate(csv.DictReader(text.splitlines()), 2)
-        found = [_movement(n, row) for n, row in rows if str(row.get("result") or "approved") == "approved"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise WrongList(f"{path}: {what}") from None
-    if not found:
-        raise WrongList(f"{path} has no approved line")
-    return found
-
-
-def _movement(line: int, row: dict[str, Any]) -> Movement:
-    try:
-        at = datetime.fromisoformat(row["at"])
-        made = Movement(line, str(row["key"] or ""), row["kind"], int(row["amount"]), row["currency"], row["transaction_id"], at)
-    except KeyError as error:
-        raise WrongList(f"line {line} has no {error}") from None
-    except (ValueError, TypeError) as error:
-        raise WrongList(f"line {line}: {error}") from None
-    if made.kind not in KINDS:
-        raise WrongList(f"line {line}: kind must be one of {', '.join(KINDS)}")
-    if at.tzinfo is None or not made.transaction_id or made.amount < (made.kind != "void"):
-        raise WrongList(f"line {line}: `at` needs a time zone, the amount is more than 0, and the transaction has an id")
-    return made
 
 
 @dataclass

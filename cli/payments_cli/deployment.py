@@ -1,4 +1,4 @@
-"""Find the service for a command, and the headers that identify the caller."""
+"""Find the service for a command, and what identifies the caller."""
 
 import ipaddress
 import json
@@ -16,14 +16,25 @@ class WrongDeployment(Exception):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A service's address, and the headers that identify the caller. `is_local` says that the service is on this machine."""
+    """A service's address, and what identifies the caller: headers, and the files of a certificate and its key.
+
+    `is_local` says that the service is on this machine. Without a second file the first one holds the key too.
+    """
 
     url: str
     is_local: bool
     headers: dict[str, str] = field(repr=False)
+    certificate: tuple[Path, Path | None] | None = None
 
 
-def deployment(url: str | None, token: str | None, owner: str | None, scopes: str | None) -> Deployment:
+def deployment(
+    url: str | None,
+    token: str | None,
+    owner: str | None,
+    scopes: str | None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> Deployment:
     """Return the deployment that the options name, or else the one on this machine. Raises WrongDeployment."""
     url = (url or local_run().get("url") or LOCAL_URL).rstrip("/")
     host = _host(url)
@@ -33,6 +44,10 @@ def deployment(url: str | None, token: str | None, owner: str | None, scopes: st
         if url.startswith("http:") and not is_local:
             raise WrongDeployment(f"This would send the token in clear text. Use https:// instead of {url}")
         headers["Authorization"] = f"Bearer {token.strip()}"
+    if key and not certificate:
+        raise WrongDeployment("--client-key needs --client-certificate")
+    if certificate and url.startswith("http:") and not is_local:
+        raise WrongDeployment(f"A certificate is shown over TLS alone. Use https:// instead of {url}")
     if (owner or scopes) and not is_local:
         raise WrongDeployment(f"--owner and --scopes work only for a service on this machine. For {host}, use --token")
     if owner:
@@ -42,7 +57,7 @@ def deployment(url: str | None, token: str | None, owner: str | None, scopes: st
     for name, value in headers.items():
         if not (value.isascii() and value.isprintable()):  # we do not show the value, because it may be the token
             raise WrongDeployment(f"The header {name} can hold only printable ASCII characters")
-    return Deployment(url, is_local, headers)
+    return Deployment(url, is_local, headers, (certificate, key) if certificate else None)
 
 
 def local_run() -> dict[str, str]:

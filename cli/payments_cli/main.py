@@ -88,9 +88,20 @@ class Session:
     as_json: bool
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How a command on one payment is carried out. refund, capture and void have the same options for it."""
+
+    order: o.IsOrder = False
+    key: o.Key = None
+    yes: o.Yes = False
+
+
 def session(
     url: o.Url = None,
     token: o.Token = None,
+    client_certificate: o.ClientCertificate = None,
+    client_key: o.ClientKey = None,
     owner: o.Owner = None,
     scopes: o.Scopes = None,
     retry: o.Retry = True,
@@ -99,13 +110,13 @@ def session(
     from payments_cli.api import Api
 
     try:
-        where = deployment(url, token, owner, scopes)
+        where = deployment(url, token, owner, scopes, client_certificate, client_key)
     except WrongDeployment as error:
         _usage(str(error))
     try:
         return Session(Api(where, retry=retry, say=say), as_json)
     except Exception as error:  # each wrong setting has its own; its text may hold a proxy's password
-        why = f"Check --url and the environment's proxies and certificates: {type(error).__name__}"
+        why = f"Check --url, the client's certificate, and the environment's proxies and certificates: {type(error).__name__}"
         _usage(f"No connection can be set up. {why}")
 
 
@@ -113,18 +124,21 @@ def examples(*lines: str) -> str:
     return "\n".join(("[bold]Examples[/bold]", *(f"  {line}" for line in lines)))
 
 
-def command(name: str, panel: str, *lines: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command. It takes a Session first; the options of `session` follow its own options."""
+def command(
+    name: str, panel: str, *lines: str, shares: tuple[Callable[..., Any], ...] = (session,)
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command. It first takes what `shares` make of their options, which follow its own options."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        shared = inspect.signature(session).parameters
+        groups = [(share, inspect.signature(share).parameters) for share in shares]
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            function(session(**{name: given.pop(name) for name in shared}), **given)
+            function(*[share(**{name: given.pop(name) for name in group}) for share, group in groups], **given)
 
-        _, *own = inspect.signature(function).parameters.values()
-        run.__signature__ = inspect.Signature([*own, *shared.values()])  # type: ignore[attr-defined]
+        own = [*inspect.signature(function).parameters.values()][len(shares) :]
+        shared = [parameter for _, group in groups for parameter in group.values()]
+        run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
         app.command(name, rich_help_panel=panel, epilog=examples(*lines))(run)
         return run
 
@@ -175,47 +189,41 @@ def process(
     _carry_out(this, "process", body, key)
 
 
-@command("refund", o.MONEY, "payments refund order-1042", 'payments refund order-1042 5.00 USD --reason "late parcel"')
+ON_PAYMENT = (Manner, session)
+
+
+@command(
+    "refund",
+    o.MONEY,
+    "payments refund order-1042",
+    'payments refund order-1042 5.00 USD --reason "late parcel"',
+    shares=ON_PAYMENT,
+)
 def refund(
+    manner: Manner,
     this: Session,
     payment: o.Payment,
     amount: o.Amount = None,
     amount_minor: o.AmountMinor = None,
     reason: o.Reason = None,
-    order: o.IsOrder = False,
-    key: o.Key = None,
-    yes: o.Yes = False,
 ) -> None:
     """Refund a captured payment: all that is left, or a part."""
-    body = _about(this, "refund", payment, amount, amount_minor, is_order=order, yes=yes)
-    _carry_out(this, "refund", body | {"reason": reason}, key)
+    body = _about(this, manner, "refund", payment, amount, amount_minor)
+    _carry_out(this, "refund", body | {"reason": reason}, manner.key)
 
 
-@command("capture", o.MONEY, "payments capture order-1043", "payments capture order-1043 900 JPY")
+@command("capture", o.MONEY, "payments capture order-1043", "payments capture order-1043 900 JPY", shares=ON_PAYMENT)
 def capture(
-    this: Session,
-    payment: o.Payment,
-    amount: o.Amount = None,
-    amount_minor: o.AmountMinor = None,
-    order: o.IsOrder = False,
-    key: o.Key = None,
-    yes: o.Yes = False,
+    manner: Manner, this: Session, payment: o.Payment, amount: o.Amount = None, amount_minor: o.AmountMinor = None
 ) -> None:
     """Capture an authorized payment: all of it, or a part. The rest is released."""
-    _carry_out(this, "capture", _about(this, "capture", payment, amount, amount_minor, is_order=order, yes=yes), key)
+    _carry_out(this, "capture", _about(this, manner, "capture", payment, amount, amount_minor), manner.key)
 
 
-@command("void", o.MONEY, 'payments void order-1043 --reason "out of stock"')
-def void(
-    this: Session,
-    payment: o.Payment,
-    reason: o.Reason = None,
-    order: o.IsOrder = False,
-    key: o.Key = None,
-    yes: o.Yes = False,
-) -> None:
+@command("void", o.MONEY, 'payments void order-1043 --reason "out of stock"', shares=ON_PAYMENT)
+def void(manner: Manner, this: Session, payment: o.Payment, reason: o.Reason = None) -> None:
     """Void an authorized payment, so that no money is taken."""
-    _carry_out(this, "void", _about(this, "void", payment, is_order=order, yes=yes) | {"reason": reason}, key)
+    _carry_out(this, "void", _about(this, manner, "void", payment) | {"reason": reason}, manner.key)
 
 
 @command("show", o.LOOK, "payments show order-1042", "payments show txn_5f0c9b1d2e3a4b5c6d7e8f90 --utc")
@@ -415,18 +423,19 @@ def compare(
     is to be taken back at the gateway. The exit code is 4 while there is work
     for reconcile, and 1 when there is work for you.
     """
-    from payments_cli import compare as books
     from payments_cli import output
+    from payments_cli.compare import Comparison, Database
+    from payments_cli.gateway_list import WrongList, movements
 
     try:
-        listed = books.movements(gateway_list)
-    except books.WrongList as error:
+        listed = movements(gateway_list)
+    except WrongList as error:
         _usage(str(error))
     try:
         from payments_cli.books import DataApi, Postgres
 
         if database_url:
-            database: books.Database = Postgres(database_url)
+            database: Database = Postgres(database_url)
         elif cluster and secret:
             database = DataApi(cluster, secret)
         else:
@@ -439,8 +448,8 @@ def compare(
     if enter and not yes and sys.stdin.isatty():
         _confirm("Have all functions that take payments been stopped, and shall what is missing be entered?")
     try:
-        comparison = books.Comparison.of(database, listed)
-    except books.WrongList as error:
+        comparison = Comparison.of(database, listed)
+    except WrongList as error:
         _usage(str(error))
     counts = Counter[str]()
     for result in comparison.results(enter=enter):
@@ -476,14 +485,7 @@ def main(
 
 
 def _about(
-    this: Session,
-    name: str,
-    payment: str,
-    amount: list[str] | None = None,
-    amount_minor: int | None = None,
-    *,
-    is_order: bool,
-    yes: bool,
+    this: Session, manner: Manner, name: str, payment: str, amount: list[str] | None = None, amount_minor: int | None = None
 ) -> dict[str, Any]:
     """Return the body of a command on a payment, after the person at the terminal has confirmed it.
 
@@ -491,10 +493,10 @@ def _about(
     """
     if amount and amount_minor is not None:
         _usage("The amount is given twice. Use AMOUNT or --amount-minor.")
-    confirms = not yes and sys.stdin.isatty()
-    if payment.startswith("txn_") and not is_order and not amount and not confirms:
+    confirms = not manner.yes and sys.stdin.isatty()
+    if payment.startswith("txn_") and not manner.order and not amount and not confirms:
         return {"transaction_id": payment, "amount": amount_minor}
-    found = this.api.payment(payment, is_order=is_order)
+    found = this.api.payment(payment, is_order=manner.order)
     if not found["transaction_id"]:
         detail = f"You can {name} it after the gateway has answered. Check with: payments show {found['payment_id']}"
         raise Failed(

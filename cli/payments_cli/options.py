@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from typer import Argument, BadParameter, Option
 
@@ -102,12 +102,22 @@ DatabaseUrl = Annotated[
     Text, Option("--database-url", envvar="PAYMENTS_DATABASE_URL", metavar="URL", help="A PostgreSQL of your own.")
 ]
 
+
+def _file(envvar: str, about: str) -> Any:
+    return Option(envvar=envvar, metavar="FILE", exists=True, dir_okay=False, help=about, rich_help_panel=WHERE)
+
+
 Url = Annotated[
     Text, Option(envvar="PAYMENTS_URL", metavar="URL", help="The service. Default: this machine's.", rich_help_panel=WHERE)
 ]
 Token = Annotated[
     Text, Option(envvar="PAYMENTS_TOKEN", metavar="TOKEN", help="Bearer token; safer in the variable.", rich_help_panel=WHERE)
 ]
+ClientCertificate = Annotated[
+    Path | None,
+    _file("PAYMENTS_CLIENT_CERTIFICATE", "PEM file of your certificate, for a service that asks for one (mutual TLS)."),
+]
+ClientKey = Annotated[Path | None, _file("PAYMENTS_CLIENT_KEY", "PEM file of its private key. Default: the certificate's file.")]
 Owner = Annotated[Text, Option(metavar="NAME", help="Act as this owner. Local service only.", rich_help_panel=WHERE)]
 Scopes = Annotated[
     Text,
@@ -125,12 +135,5 @@ Topic = Annotated[
 ]
 KafkaConfig = Annotated[
     Path | None,
-    Option(
-        envvar="PAYMENTS_KAFKA_CONFIG",
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="TOML file with options of kafka-python's consumer, such as security_protocol = 'SSL'.",
-        rich_help_panel=WHERE,
-    ),
+    _file("PAYMENTS_KAFKA_CONFIG", "TOML file with options of kafka-python's consumer, such as security_protocol = 'SSL'."),
 ]

@@ -3,4 +3,4 @@
 from payments import wiring
 from payments.api.entry import command_handler
 
-lambda_handler = command_handler("process", wiring.service, lambda: wiring.settings().direct_owner)
+lambda_handler = wiring.after_answer.extended(command_handler("process", wiring.service, lambda: wiring.settings().direct_owner))

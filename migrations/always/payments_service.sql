@@ -49,7 +49,7 @@ $$;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION write_status_history() FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION turn_outbox(integer, integer) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION turn_outbox(integer, integer), turn_outbox_after(integer, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION turn_outbox(integer, integer) TO payments_service;
 GRANT USAGE ON SCHEMA public TO payments_service;
 GRANT SELECT, INSERT ON payments, refunds, operations, outbox TO payments_service;

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -294,6 +295,25 @@ def test_a_list_holds_ones_own_and_the_admin_scopes_holds_all(
     assert ids(pages(lone_shop, reader(other), which, 1)) == [foreign.payment_id]
     assert ids(pages(lone_shop, ADMIN, which, 1)) == [foreign.payment_id, own.payment_id]
     other.close()
+
+
+def test_the_admin_scopes_range_is_exact_although_ids_bound_it(lone_shop: Shop) -> None:
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+    def made(at: datetime, id_at: datetime) -> Payment:
+        def new_id() -> UUID:
+            return UUID(int=int(id_at.timestamp() * 1000) << 80 | uuid7().int & (1 << 80) - 1)
+
+        return lone_shop.with_(clock=lambda: at, new_id=new_id).captured()
+
+    moments = [noon + timedelta(seconds=seconds) for seconds in (0, 1, 59, 61, 120, 3600)]
+    payments = [made(at, at) for at in moments] + [made(at, at + timedelta(seconds=50)) for at in moments]
+    for begin, end in product([None, *moments], repeat=2):
+        which = ListFilter(created_from=begin, created_to=end)
+        with case(begin, end):
+            found = ids(pages(lone_shop, ADMIN, which, 3))
+            fit = [p for p in payments if (begin is None or begin <= p.created_at) and (end is None or p.created_at < end)]
+            assert found == sorted((p.payment_id for p in fit), reverse=True)
 
 
 def test_a_cursor_does_not_open_another_owners_list(shop: Shop, database: servers.Database) -> None:

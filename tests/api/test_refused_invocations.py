@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,9 +93,14 @@ def test_a_refusal_for_good_is_told_with_order_key_and_code(shop: Shop) -> None:
         with case(name):
             answer = invoke(shop, event, function)
             refusal = told(shop)[-1]
-            assert refusal.data.items() >= members.items()
-            assert answer == {"outcome": "refused", "status": refusal.data["status"], "replayed": False, "body": answer["body"]}
-            assert refusal.data | answer["body"] == refusal.data
+            assert json.loads(refusal.data).items() >= members.items()
+            assert answer == {
+                "outcome": "refused",
+                "status": json.loads(refusal.data)["status"],
+                "replayed": False,
+                "body": answer["body"],
+            }
+            assert json.loads(refusal.data) | answer["body"] == json.loads(refusal.data)
             assert (refusal.sequence, refusal.payment_id) == (1, refusal.event_id), "it is no event of a payment"
     assert len(told(shop)) == len(cases)
 
@@ -122,7 +128,7 @@ def test_a_refund_that_the_other_one_leaves_nothing_for_is_told(lone_shop: Shop,
     assert lone_shop.hears_later(approve, lone_books).settled == 1
     told_once = refund(lone_shop, "part", order_id=paid.order_id, amount=100)
     assert told_once["body"]["code"] == "payment_state_conflict"
-    assert [refusal.data["idempotency_key"] for refusal in told(lone_shop)] == ["part"]
+    assert [json.loads(refusal.data)["idempotency_key"] for refusal in told(lone_shop)] == ["part"]
 
 
 def test_a_refund_of_more_than_was_captured_need_not_wait_for_another(shop: Shop) -> None:
@@ -228,7 +234,7 @@ def test_the_relay_tells_what_the_broker_did_not_take_at_once(lone_shop: Shop, l
     lone_books.end_event_leases()
     assert lone_shop.relay().published == 1
     assert lone_shop.relay().published == 0
-    assert [refusal.data["order_id"] for refusal in told(lone_shop)] == [wrong["order_id"]]
+    assert [json.loads(refusal.data)["order_id"] for refusal in told(lone_shop)] == [wrong["order_id"]]
 
 
 def test_a_refusal_that_cannot_be_written_is_raised_so_that_lambda_tries_again(shop: Shop) -> None:
@@ -265,4 +271,4 @@ def test_nothing_is_kept_of_card_data(shop: Shop, books: Books) -> None:
 def test_a_value_that_may_hold_anything_is_not_told(shop: Shop) -> None:
     for wrong in ("x" * 300, "a\nb", "a\x00b", "a\u202eb", 7, ["a"], {"a": "b"}, True):
         invoke(shop, order(order_id=wrong, idempotency_key="k" if wrong == 7 else f"k-{len(told(shop))}"))
-        assert told(shop)[-1].data["order_id"] is None, wrong
+        assert json.loads(told(shop)[-1].data)["order_id"] is None, wrong

@@ -33,6 +33,12 @@ DOCUMENTED: dict[tuple[str, ...], set[str]] = {
     },
     # https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.AuroraMonitoring.Metrics.html
     ("AWS/RDS", "DBClusterIdentifier"): {"ACUUtilization", "CommitLatency", "MaximumUsedTransactionIDs"},
+    # https://docs.aws.amazon.com/aws-backup/latest/devguide/cloudwatch.html
+    ("AWS/Backup", "BackupVaultName"): {
+        "NumberOfBackupJobsExpired",
+        "NumberOfBackupJobsFailed",
+        "NumberOfCopyJobsFailed",
+    },
 }
 
 
@@ -90,6 +96,19 @@ def test_a_message_is_told_again_long_before_the_queue_deletes_it() -> None:
     kept_s = RESOURCES["FailedInvocations"]["Properties"]["MessageRetentionPeriod"]
     assert alarm("OldestFailedInvocationAlarm")["Threshold"] == 86400
     assert kept_s - 86400 == 13 * 86400
+
+
+def test_a_copy_in_another_region_that_is_not_made_is_told() -> None:
+    """AWS Backup counts a backup by the vault that it is in, and a copy by the vault that it goes to."""
+    parts = {each["Id"]: each["MetricStat"]["Metric"] for each in alarm("BackupCopyAlarm")["Metrics"] if "MetricStat" in each}
+    own, other = {"Ref": "BackupVault"}, {"Fn::Select": [6, {"Fn::Split": [":", {"Ref": "BackupCopyVaultArn"}]}]}
+    assert {(each["MetricName"], str(each["Dimensions"][0]["Value"])) for each in parts.values()} == {
+        ("NumberOfBackupJobsFailed", str(own)),
+        ("NumberOfBackupJobsExpired", str(own)),
+        ("NumberOfCopyJobsFailed", str(other)),
+    }
+    assert all(f"FILL({name}, 0)" in alarm("BackupCopyAlarm")["Metrics"][0]["Expression"] for name in parts)
+    assert (alarm("BackupCopyAlarm")["Threshold"], alarm("BackupCopyAlarm")["EvaluationPeriods"]) == (0, 1)
 
 
 def test_the_database_still_has_days_of_transaction_ids_when_their_alarm_goes_off() -> None:

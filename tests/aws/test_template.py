@@ -147,7 +147,9 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         (TRUSTED, {"DomainIsNamed"}),
         ({"ApiTruststoreVersion": "1"}, {"TruststoreIsNamed"}),
         ({"SnapStart": "On"}, set()),
-        ({"SnapStart": "On", "ProvisionedConcurrency": "1"}, {"SnapshotsOrWarmEnvironments"}),
+        ({"SnapStart": "On", "ProvisionedConcurrency": "1"}, {"SnapStartStandsAlone"}),
+        ({"SnapStart": "On", "PublishAfterAnswer": "On"}, {"SnapStartStandsAlone"}),
+        ({"ProvisionedConcurrency": "1", "PublishAfterAnswer": "On"}, set()),
     ],
 )
 def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made(
@@ -253,6 +255,7 @@ def test_copies_in_another_region_outlive_the_stack_and_expire_with_their_source
         "AWS::Backup::BackupPlan",
         "AWS::Backup::BackupSelection",
         "AWS::Backup::BackupVault",
+        "AWS::CloudWatch::Alarm",
         "AWS::IAM::Role",
     ]
     assert made["BackupVault"]["DeletionPolicy"] == "RetainExceptOnCreate"

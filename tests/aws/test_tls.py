@@ -19,7 +19,7 @@ from payments.domain.errors import ServiceUnavailable
 from payments.store.address import connection_options
 from payments.store.connection import Connection, Database, Statement
 from tests import servers
-from tests.aws.certificates import Authority
+from tests.certificates import Authority
 from tests.servers import PgBouncer
 
 ANSWER = Statement("SELECT 42")

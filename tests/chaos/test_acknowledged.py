@@ -12,12 +12,30 @@ from chaos.answers import Answer
 from chaos.evidence import Evidence
 
 REFUSED = {"code": "amount_too_large", "retryable": True}
-OPERATION = {"operation_id": "an-operation", "kind": "refund", "owner": "orders", "idempotency_key": "key", "traceparent": "trace"}
+OPERATION = {
+    "operation_id": "an-operation",
+    "kind": "refund",
+    "owner": "orders",
+    "idempotency_key": "key",
+    "traceparent": "trace",
+}
 
 
 def answer(label: str, status: int | None = None) -> Answer:
     return Answer(
-        "9.refund", label, "refund", "orders", None, "trace", True, {}, 0.0, 1.0, "raised" if status else "killed", status, REFUSED
+        "9.refund",
+        label,
+        "refund",
+        "orders",
+        None,
+        "trace",
+        True,
+        {},
+        0.0,
+        1.0,
+        "raised" if status else "killed",
+        status,
+        REFUSED,
     )
 
 

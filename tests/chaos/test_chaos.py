@@ -48,6 +48,9 @@ RUNS = {
     "writes": Run({"sweep": Sweep(acts=("kill",), moments=("after",), cold=(True,), misses=2)}),
     "connections": Run({"sweep": Sweep(("process", "refund", "reconcile"), ("cut", "stall"), ("after",), (False,), misses=2)}),
     "overtaken": Run({"stale": ("process", "reconcile", "capture-behind-void")}),
+    "after the answer": Run(
+        {"sweep": Sweep(("process", "refund"), ("kill",), ("after",), (False,), misses=2), "after_answer": True}
+    ),
     "overtaking event": Run(mutant="an event overtakes an older one"),
     "early mark": Run(mutant="relay marks before"),
     "untold refusal": Run(mutant="a final refusal is not written"),
@@ -105,6 +108,12 @@ def test_every_network_write_of_every_flow_may_be_the_last(result: Outcome) -> N
         # Claim, settle and mark at the least. A refused one has claim, event and mark.
         assert result.points.hits[kind, "database"] >= 3, kind
     assert result.environments.tally.landed >= 80
+
+
+@of_run("after the answer")
+def test_an_event_whose_environment_is_killed_between_answer_and_mark_is_published(result: Outcome) -> None:
+    # After the answer itself, after the event has left, and after the mark has, of each kind.
+    assert result.environments.tally.kills_after_answer >= 6
 
 
 @of_run("connections")

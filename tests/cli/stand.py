@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -69,10 +70,10 @@ class Stand:
 
 @contextlib.contextmanager
 def stands() -> Iterator[Callable[..., Stand]]:
-    """Give a function that starts a stand with these answers. All of them end together."""
+    """Give a function that starts a stand with these answers, behind `tls` if that is given. All of them end together."""
     started: list[tuple[Stand, ThreadingHTTPServer]] = []
 
-    def start(*answers: Answer) -> Stand:
+    def start(*answers: Answer, tls: ssl.SSLContext | None = None) -> Stand:
         stand = Stand(list(answers))
 
         class Handler(BaseHTTPRequestHandler):
@@ -98,9 +99,11 @@ def stands() -> Iterator[Callable[..., Stand]]:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         started.append((stand, server))
-        stand.url = f"http://127.0.0.1:{server.server_port}"
+        stand.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
         return stand
 
     yield start

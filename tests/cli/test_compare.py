@@ -20,8 +20,9 @@ from botocore.stub import Stubber
 from local.servers import connect
 from payments_cli import books as restored_books
 from payments_cli import compare
-from payments_cli.compare import Comparison, Movement, WrongList, movements
+from payments_cli.compare import Comparison
 from payments_cli.ending import Failed
+from payments_cli.gateway_list import Movement, WrongList, movements
 from tests.cli.terminal import Payments
 from tests.fakes import approve, decline, lose_reply
 from tests.servers import Database, Postgres, with_database

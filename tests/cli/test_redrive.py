@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from payments_cli import main, output, redrive
 from payments_cli.ending import Exit, Failed
+from payments_cli.invocation import Unreadable, read
 from tests.cli.stand import Stand
 from tests.cli.terminal import Payments, new_order
 
@@ -267,8 +268,8 @@ def test_a_replacement_names_two_aliases_of_the_queues_account_and_region(pair: 
 
 
 def test_a_message_without_a_body_is_no_record() -> None:
-    with pytest.raises(redrive.Unreadable):
-        redrive.read(None, ("aws", REGION, ACCOUNT))
+    with pytest.raises(Unreadable):
+        read(None, ("aws", REGION, ACCOUNT))
 
 
 def test_a_dry_run_sends_and_deletes_nothing(box: Box) -> None:

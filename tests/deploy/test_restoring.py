@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
+from moto import mock_aws
 
 from deploy.arguments import read
 from deploy.preflight import CHECKS, Account
@@ -44,7 +47,12 @@ def cluster(version: str) -> dict[str, Any]:
     return {"DBClusters": [{"EngineVersion": version, "EarliestRestorableTime": earliest, "LatestRestorableTime": latest}]}
 
 
+def no_stack(**_: Any) -> None:
+    raise ClientError({"Error": {"Code": "ValidationError", "Message": "does not exist"}}, "DescribeStacks")
+
+
 def said(given: dict[str, str], tmp_path: Any, **clients: Any) -> list[str]:
+    clients = {"cloudformation": SimpleNamespace(describe_stacks=no_stack)} | clients
     pairs = [f"{name}={value}" for name, value in given.items()]
     deployment = read(["--stack-name", "new", *pairs], tmp_path)
     return list(restoring(Account(deployment, "us-east-1", lambda name: clients[name], lambda url: (404, b""))))
@@ -113,6 +121,52 @@ def test_a_moment_must_be_in_the_source_clusters_backups(given: dict[str, str], 
 
 def test_a_source_cluster_must_be_in_the_region(tmp_path: Any) -> None:
     [problem] = said(SOURCE, tmp_path, rds=rds("describe_db_clusters", None))
+    assert "us-east-1 has no such cluster" in problem
+    assert "give DatabaseSnapshot" in problem
+
+
+@pytest.fixture
+def restored() -> Iterator[dict[str, Any]]:
+    """Clients of an account with the stack `new`, whose cluster started from SOURCE. The source is gone since."""
+    with mock_aws():
+        rds = boto3.client("rds", region_name="us-east-1")
+        of_owner = {"MasterUsername": "payments_owner", "MasterUserPassword": "of the owner"}
+        made = rds.create_db_cluster(
+            DBClusterIdentifier="payments-89abcdef", Engine="aurora-postgresql", EngineVersion="17.7", **of_owner
+        )
+        stack = {
+            "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in SOURCE.items()],
+            "Outputs": [{"OutputKey": "DatabaseArn", "OutputValue": made["DBCluster"]["DBClusterArn"]}],
+        }
+        # moto's CloudFormation makes no Aurora cluster.
+        yield {"rds": rds, "cloudformation": SimpleNamespace(describe_stacks=lambda **_: {"Stacks": [stack]})}
+
+
+def test_a_stack_that_was_restored_needs_its_source_no_more(restored: dict[str, Any], tmp_path: Any) -> None:
+    """An update restores nothing again. The time is out of all backups by then, too."""
+    assert said(SOURCE, tmp_path, **restored) == []
+    [problem] = said(SOURCE | {"DatabaseEngineVersion": "18"}, tmp_path, **restored)
+    assert "has its source's version 17.7: give 17" in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (SOURCE | {"DatabaseRestoreTime": "latest"}, "us-east-1 has no such cluster"),
+        (SOURCE | {"DatabaseSourceCluster": "payments-00000000"}, "us-east-1 has no such cluster"),
+        (SNAPSHOT, "us-east-1 has no such snapshot"),
+    ],
+)
+def test_a_stack_that_would_get_another_cluster_needs_its_source(
+    restored: dict[str, Any], tmp_path: Any, given: dict[str, str], problem: str
+) -> None:
+    [found] = said(given, tmp_path, **restored)
+    assert problem in found
+
+
+def test_a_stack_whose_own_cluster_is_gone_needs_its_source(restored: dict[str, Any], tmp_path: Any) -> None:
+    restored["rds"].delete_db_cluster(DBClusterIdentifier="payments-89abcdef", SkipFinalSnapshot=True)
+    [problem] = said(SOURCE, tmp_path, **restored)
     assert "us-east-1 has no such cluster" in problem
 
 

@@ -26,7 +26,7 @@ from migrations.topic import create_topic
 from payments.broker.kafka import KafkaPublisher
 from payments.broker.login import Security, token_over_tls
 from payments.domain.events import Event
-from tests.aws.certificates import Authority
+from tests.certificates import Authority
 from tests.docker.test_containers import missing
 from tests.servers import free_port
 
@@ -129,7 +129,7 @@ def wait_until_it_answers(broker: Broker, name: str) -> None:
 def event(number: int) -> Event:
     now = datetime.now(UTC)
     return Event(
-        event_id=UUID(int=number), payment_id=UUID(int=7), sequence=number, type="payment.successful", data={"number": number},
+        event_id=UUID(int=number), payment_id=UUID(int=7), sequence=number, type="payment.successful", data="{}",
         created_at=now, traceparent=None,
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from typing import get_args
 from uuid import UUID
@@ -49,7 +50,7 @@ def test_every_outcome_owes_the_event_that_the_table_says(before: S, change: End
     after = apply(payment(before, refund_reserved_minor=500 if before is S.CAPTURED else 0), change, LATER)
     event = event_for(change, after, None, EVENT_ID, "00-trace")
     assert (event.event_id, event.payment_id, event.type, event.sequence) == (EVENT_ID, PAYMENT_ID, type_, 1)
-    assert (event.data, event.created_at, event.traceparent) == (payment_body(after), LATER, "00-trace")
+    assert (json.loads(event.data), event.created_at, event.traceparent) == (payment_body(after), LATER, "00-trace")
 
 
 def test_every_outcome_is_in_the_table_above() -> None:
@@ -137,7 +138,7 @@ def test_a_refund_as_others_see_it_and_inside_its_event() -> None:
     after = apply(payment(S.CAPTURED, refund_reserved_minor=500), RefundSucceeded(500), LATER)
     event = event_for(RefundSucceeded(500), after, refund(), EVENT_ID, None)
     assert event is not None
-    assert event.data == payment_body(after) | {"refund": body}
+    assert json.loads(event.data) == payment_body(after) | {"refund": body}
 
 
 def test_neither_owner_nor_token_leaves_the_service() -> None:
@@ -151,9 +152,12 @@ def test_stolen_lost_and_fraud_are_a_plain_decline_to_all_but_the_admin_scope(co
     after = apply(payment(S.PROCESSING), change, LATER)
     event = event_for(change, after, None, EVENT_ID, None)
     assert event is not None
-    assert code not in str(event.data)
-    assert DECLINE_MESSAGES[code] not in str(event.data)
-    assert (event.data["decline_code"], event.data["error_message"]) == ("generic_decline", "The card was declined.")
+    assert code not in event.data
+    assert DECLINE_MESSAGES[code] not in event.data
+    assert (json.loads(event.data)["decline_code"], json.loads(event.data)["error_message"]) == (
+        "generic_decline",
+        "The card was declined.",
+    )
     shown = payment_body(after, confidential=True)
     assert (shown["decline_code"], shown["error_message"]) == (code, DECLINE_MESSAGES[code])
     assert refund_body(refund(decline_code=code))["decline_code"] == "generic_decline"

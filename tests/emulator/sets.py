@@ -45,6 +45,7 @@ SETS: dict[str, dict[str, str]] = {
     | {
         "ApiDomainName": "pay.shop.org",
         "ApiKeepsOldAddress": "true",
+        "PublishAfterAnswer": "On",
         "DatabaseConnections": "200",
         "DatabaseSecretArn": f"{SECRET}:payments-service-AbCdEf",
         "DatabaseOwnerSecretArn": f"{SECRET}:payments-owner-AbCdEf",

@@ -20,7 +20,7 @@ import boto3
 import yaml
 
 from local.template import _Loader
-from tests.aws.certificates import Authority
+from tests.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-emulator" / "bin" / "python"

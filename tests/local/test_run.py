@@ -19,7 +19,8 @@ import psutil
 import pytest
 from botocore.config import Config
 
-from local.__main__ import Runner, StartError, data_folder, listen
+from local.__main__ import Runner, StartError, listen
+from local.folder import FolderError, data_folder
 from tests.local.conftest import write_stack
 from tests.servers import Database
 
@@ -334,7 +335,8 @@ def test_a_port_that_is_none_is_refused(data_dir: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert f"the data folder {tmp_path / 'file' / 'data'} cannot be written" in refused(DATA_DIR=str(tmp_path / "file" / "data"))
-    with pytest.raises(StartError, match="the data folder /proc/payments cannot be written"), data_folder(Path("/proc/payments")):
+    nowhere = Path("/proc/payments")
+    with pytest.raises(FolderError, match=f"the data folder {nowhere} cannot be written"), data_folder(nowhere):
         pass
 
 

@@ -158,8 +158,8 @@ def told_on(broker: Broker, topic: str) -> dict[str, int]:
 def overnight(database: Database, state: dict[str, list[str]]) -> None:
     """The authorization runs out, the broker has lost the payment's events, and on the new schema a week has ended."""
     books = Books(database.owner_url)
-    if books.query("SELECT FROM pg_proc WHERE proname = 'turn_outbox'"):
-        assert books.query("SELECT turn_outbox(7, 0)") == [[1]]
+    if books.query("SELECT FROM pg_proc WHERE proname = 'turn_outbox_after'"):
+        assert books.query("SELECT turn_outbox_after(7, 0)") == [[1]]
     books.query("UPDATE payments SET capture_before = now() WHERE payment_id = :id", id=state["expiring"][0])
     books.query("UPDATE outbox SET published_at = NULL, lease_until = now() WHERE payment_id = :id", id=state["paid"][0])
 

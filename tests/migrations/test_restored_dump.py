@@ -134,8 +134,9 @@ def test_psql_runs_what_migrate_makes_sure_of(new_server: EmbeddedPostgres, own_
 
 def test_the_migrations_give_the_same_rights(postgres: Postgres, own_database: Database, tmp_path: Path) -> None:
     """So a migration that gives a right also puts it into what each run makes sure of, and the reverse."""
-    for file in MIGRATIONS.glob("*.sql"):
-        shutil.copy(file, tmp_path)
+    (tmp_path / "always").mkdir()
+    for file in (*MIGRATIONS.glob("*.sql"), MIGRATIONS / "always/plans.sql"):
+        shutil.copy(file, tmp_path / file.relative_to(MIGRATIONS))
     alone = with_database(postgres.owner_url, postgres._create("template1"))
     migrate(alone, tmp_path)
     assert query(alone, RIGHTS) == query(own_database.owner_url, RIGHTS)

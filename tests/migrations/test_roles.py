@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from local.servers import EmbeddedPostgres, connect
 from migrations import roles
-from migrations.apply import MigrationError, migrate
+from migrations.apply import ALWAYS, MigrationError, migrate
 from tests.migrations.test_apply import query
-from tests.servers import MIGRATIONS, Database, prepared
+from tests.servers import MIGRATIONS, Database, Postgres, prepared, with_database
 
 KEPT = roles.SCHEDULED + roles.MIGRATE
 
@@ -130,6 +133,55 @@ def test_an_operators_time_outs_stay(shares_restored: str) -> None:
     shown = query(shares_restored, "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'payments_scheduled'::regrole")
     query(shares_restored, "ALTER ROLE payments_scheduled SET statement_timeout = '5s'")
     assert "statement_timeout=4s" in str(shown)
+
+
+EACH_TIME = "".join(file.read_text() for file in sorted((MIGRATIONS / ALWAYS).glob("*.sql")))
+
+
+@pytest.mark.parametrize(
+    ("lacks", "other_does"),
+    [
+        ("ALTER ROLE payments_service NOLOGIN", EACH_TIME),
+        ("ALTER ROLE payments_service RESET lock_timeout", EACH_TIME),
+        ("ALTER ROLE payments_scheduled RESET ALL", EACH_TIME),
+        ("ALTER ROLE payments_scheduled CONNECTION LIMIT -1", "ALTER ROLE payments_scheduled CONNECTION LIMIT -1"),  # a password
+    ],
+    ids=["a login", "one setting", "all settings", "a password"],
+)
+def test_two_databases_of_a_server_give_the_roles_what_they_lack_at_the_same_time(
+    shares_restored: str, postgres: Postgres, lacks: str, other_does: str
+) -> None:
+    """The other database's run commits when ours waits for it. PostgreSQL then refuses the change of ours."""
+    ours = postgres.new_database()
+    password = unquote(urlsplit(ours.service_url).password or "")
+    waits = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{urlsplit(ours.owner_url).path[1:]}' AND wait_event_type = 'Lock'"
+    query(shares_restored, lacks)
+    with contextlib.closing(connect(shares_restored)) as other, ThreadPoolExecutor(1) as pool:
+        other.execute_simple(f"BEGIN; {other_does}")
+        migration = pool.submit(migrate, ours.owner_url, MIGRATIONS, passwords={"payments_scheduled": password})
+        while not query(shares_restored, waits):
+            assert not migration.done(), "the two runs did not meet"
+            time.sleep(0.01)
+        other.run("COMMIT")
+        assert migration.result() == []
+    rows = query(
+        shares_restored,
+        "SELECT rolcanlogin, cardinality(setconfig) FROM pg_roles JOIN pg_db_role_setting ON setrole = oid AND setdatabase = 0"
+        " WHERE rolname IN ('payments_service', 'payments_scheduled')",
+    )
+    assert rows == [[True, 3], [True, 3]]
+
+
+def test_databases_of_a_fresh_server_are_migrated_at_once(outage_postgres: EmbeddedPostgres) -> None:
+    """Somebody has made the role for the sake of a dump's GRANTs, and each run gives it its time-outs."""
+    query(outage_postgres.url, "CREATE ROLE payments_service")
+    urls = [with_database(outage_postgres.url, name) for name in ("one", "two", "three")]
+    for url in urls:
+        query(outage_postgres.url, f"CREATE DATABASE {urlsplit(url).path[1:]}")
+    passwords = {"payments_service": "one", "payments_scheduled": "two"}
+    with ThreadPoolExecutor(len(urls)) as pool:
+        runs = [pool.submit(migrate, url, MIGRATIONS, passwords=passwords) for url in urls]
+        assert [run.result() for run in runs] == [sorted(path.name for path in MIGRATIONS.glob("*.sql"))] * len(urls)
 
 
 @pytest.fixture

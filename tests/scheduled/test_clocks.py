@@ -57,7 +57,7 @@ def test_an_authorization_holds_for_its_window_by_the_databases_clock(
     assert is_now(payment.capture_before - WEEK)
     assert lone_books.payment(payment.payment_id)["capture_before"] == payment.capture_before
     [event] = shop.publisher.published
-    assert event.data["capture_before"] == rfc3339(payment.capture_before)
+    assert json.loads(event.data)["capture_before"] == rfc3339(payment.capture_before)
     assert shop.reconcile() == Reconciled()
     lone_books.query("UPDATE payments SET capture_before = now() - interval '1 s'")
     assert shop.reconcile() == Reconciled(expired=1)

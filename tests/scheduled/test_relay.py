@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -12,7 +14,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from kafka import KafkaProducer
 from kafka.errors import InvalidConfigurationError, InvalidReplicationFactorError, PolicyViolationError
+from kafka.partitioner import murmur2
 
 from local.servers import EmbeddedBroker
 from migrations.topic import DURABLE, create_topic
@@ -20,10 +24,12 @@ from payments.broker.kafka import KafkaPublisher
 from payments.commands.phases import publish
 from payments.commands.service import Deadline
 from payments.commands.settle import PUBLISH_LEASE_S
+from payments.domain.errors import InternalError
 from payments.domain.events import Event, rfc3339
 from payments.domain.ids import uuid7
 from payments.scheduled.relay import BATCH, LEASE_S, RUN_RESERVE_S, Relayed, replay
 from payments.store import outbox
+from payments.store.connection import Bound, Database, Row
 from tests import servers
 from tests.fakes import refuse
 from tests.faults import FaultProxy
@@ -91,7 +97,8 @@ def test_what_is_sent_is_what_was_written_with_the_settle(lone_shop: Shop, lone_
     lone_books.end_event_leases()
     lone_shop.relay()
     assert [
-        (e.event_id, e.payment_id, e.sequence, e.type, e.data, e.created_at, e.traceparent) for e in lone_shop.publisher.published
+        (e.event_id, e.payment_id, e.sequence, e.type, json.loads(e.data), e.created_at, e.traceparent)
+        for e in lone_shop.publisher.published
     ] == [
         (r["event_id"], payment_id, r["sequence"], r["type"], json.loads(r["data"]), r["created_at"], TRACEPARENT)
         for r in lone_books.outbox(payment_id)
@@ -150,7 +157,7 @@ def test_what_one_partition_refuses_does_not_hold_up_the_others(lone_shop: Shop,
 
 def test_a_broker_that_is_down_is_not_offered_batch_after_batch(lone_shop: Shop, lone_books: Books) -> None:
     with_events(lone_shop, lone_books, payments=BATCH + 50, events=1, published=False)
-    lone_shop.publisher.acknowledges = refuse
+    lone_shop.publisher.acknowledges, lone_shop.publisher.away = refuse, True
     assert lone_shop.relay().unpublished == BATCH + 50
     assert lone_shop.publisher.batches == [BATCH]
 
@@ -168,28 +175,99 @@ def test_callers_leave_a_broker_alone_that_was_away_a_moment_ago_and_the_relay_d
 
 
 @dataclass
-class Partitions:
-    """A producer whose topic has one dead partition, the one of the payment `dead`."""
+class Topic:
+    """The producers of a topic, and how often somebody waited for one of its dead partitions."""
 
-    dead: UUID
+    dead: set[int]
+    partitions: int = 12
+    waits: int = 0
+    _asked: bool = False
     _sender: Any = field(default_factory=lambda: SimpleNamespace(force_close=lambda: None))
 
-    def send(self, topic: str, key: bytes, **_: object) -> Partitions:
-        return replace(self, dead=UUID(int=0)) if key.decode() != str(self.dead) else self
+    def __call__(self, **_: object) -> Topic:
+        return self
 
-    def get(self, timeout: float) -> SimpleNamespace:
-        if self.dead.int:
-            raise TimeoutError
-        return SimpleNamespace(offset=1)
+    def partitions_for(self, topic: str) -> set[int]:
+        return set(range(self.partitions))
+
+    def send(self, topic: str, *, partition: int, **_: object) -> SimpleNamespace:
+        self._asked |= partition in self.dead
+        return SimpleNamespace(get=self._refuse if partition in self.dead else lambda timeout: SimpleNamespace(offset=1))
+
+    def flush(self, timeout: float) -> None:
+        self.waits, self._asked = self.waits + self._asked, False
+
+    def _refuse(self, timeout: float) -> None:
+        raise TimeoutError
+
+    def is_dead(self, payment_id: UUID) -> bool:
+        return (murmur2(str(payment_id).encode()) & 0x7FFFFFFF) % self.partitions in self.dead
 
 
-def test_one_dead_partition_does_not_stop_the_relay(lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_events(lone_shop, lone_books, payments=30, events=1, published=False)
+@pytest.mark.parametrize("oldest", ["= ANY", "<> ALL"])
+def test_one_dead_partition_does_not_stop_the_relay_which_waits_for_it_once(
+    lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch, wall: Wall, oldest: str
+) -> None:
+    """Its events come first, or those of the others."""
+    topic = Topic({0}, partitions=3)
+    monkeypatch.setattr("kafka.KafkaProducer", topic)
     monkeypatch.setattr("payments.scheduled.relay.BATCH", 5)
-    [[dead]] = lone_books.query("SELECT payment_id FROM outbox LIMIT 1")
-    monkeypatch.setattr("kafka.KafkaProducer", lambda **_: Partitions(dead))
-    assert lone_shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments")).relay().published == 29
-    assert lone_books.query("SELECT payment_id FROM outbox WHERE published_at IS NULL") == [[dead]]
+    with_events(lone_shop, lone_books, payments=60, events=1, published=False)
+    dead = [[payment_id] for [payment_id] in lone_books.query("SELECT payment_id FROM outbox") if topic.is_dead(payment_id)]
+    lone_books.query(
+        f"UPDATE outbox SET lease_until = now() - interval '1 minute' WHERE payment_id {oldest} (:dead::uuid[])",
+        dead=[payment_id for [payment_id] in dead],
+    )
+    assert len(dead) > 5
+    assert lone_shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments")).relay().published == 60 - len(dead)
+    assert sorted(lone_books.query("SELECT payment_id FROM outbox WHERE published_at IS NULL")) == sorted(dead)
+    assert topic.waits == 1
+
+
+class Claims(Database):
+    """A database that calls `at` with the number of each claim of the relay."""
+
+    def __init__(self, url: str, at: Callable[[int], object]) -> None:
+        super().__init__(lambda: Database.at(url)._connect())
+        self._at, self._claims = at, 0
+
+    def run(self, *statements: Bound) -> list[list[Row]]:
+        if statements[0].sql == outbox.CLAIM_UNPUBLISHED.sql:
+            self._claims += 1
+            self._at(self._claims)
+        return super().run(*statements)
+
+
+def test_the_next_batch_is_claimed_while_this_one_is_sent(
+    lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_events(lone_shop, lone_books, payments=10, events=1, published=False)
+    monkeypatch.setattr("payments.scheduled.relay.BATCH", 5)
+    claimed_twice = threading.Event()
+    lone_shop.publisher.acknowledges = lambda event: claimed_twice.wait(20)
+    db = Claims(lone_shop.url, lambda number: claimed_twice.set() if number == 2 else None)
+    assert lone_shop.with_(db=db).relay() == Relayed(published=10)
+    db.close()
+
+
+def test_what_was_acknowledged_while_a_claim_failed_is_marked(
+    lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each run would send it again, as long as claims fail."""
+    with_events(lone_shop, lone_books, payments=15, events=1, published=False)
+    monkeypatch.setattr("payments.scheduled.relay.BATCH", 5)
+
+    def fail(number: int) -> None:
+        if number == 3:
+            raise InternalError("The claim has failed.")
+
+    db = Claims(lone_shop.url, fail)
+    with pytest.raises(InternalError):
+        lone_shop.with_(db=db).relay()
+    db.close()
+    marked = lone_books.query("SELECT event_id FROM outbox WHERE published_at IS NOT NULL")
+    assert {event_id for [event_id] in marked} == {event.event_id for event in lone_shop.publisher.published}
+    assert len(marked) == 10
 
 
 def test_a_batch_that_is_refused_again_and_again_does_not_starve_the_rest(lone_shop: Shop, lone_books: Books) -> None:
@@ -371,6 +449,23 @@ def test_on_the_topic_each_payments_events_are_in_order(
         assert [message.headers["ce_type"] for message in own] == STORY
 
 
+def test_a_payments_events_are_in_the_partition_that_kafkas_own_producer_chooses(broker: Broker, own_topic: str) -> None:
+    """Other producers and earlier releases leave the choice to the driver."""
+    events = [replace(EVENT, event_id=uuid7(), payment_id=UUID(int=number)) for number in range(20)]
+    publisher = KafkaPublisher([broker.bootstrap_servers], own_topic)
+    assert len(publisher.publish(events, 5)) == 20
+    publisher.close()
+    with contextlib.closing(KafkaProducer(bootstrap_servers=broker.bootstrap_servers)) as producer:
+        chosen = {
+            str(event.payment_id): producer.send(own_topic, b"", str(event.payment_id).encode()).get(5).partition
+            for event in events
+        }
+    found = list(messages(broker.bootstrap_servers, own_topic))
+    assert {(message.key, message.partition) for message in found} == set(chosen.items())
+    assert len(found) == 40
+    assert len(set(chosen.values())) > 1
+
+
 def test_a_broker_that_stops_answering_costs_no_payment_and_gets_its_events_when_it_is_back(
     lone_shop: Shop, lone_books: Books, proxied_broker: tuple[FaultProxy, ProxiedBroker]
 ) -> None:
@@ -419,39 +514,28 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     return wall
 
 
-@dataclass
-class Away:
-    """A broker that acknowledges nothing while it is `away`, and counts the producers that were made for it."""
-
-    producers: int = 0
-    away: bool = True
-
-    def __call__(self, **_: object) -> Partitions:
-        self.producers += 1
-        return Partitions(PAID if self.away else UUID(int=0))
+EVENT = Event(UUID(int=1), UUID(int=2), 1, "payment.successful", "{}", datetime.fromisoformat("2026-01-31T12:00:00Z"), None)
+EVERY = set(range(12))
 
 
-PAID = UUID(int=2)
-EVENT = Event(UUID(int=1), PAID, 1, "payment.successful", {}, datetime.fromisoformat("2026-01-31T12:00:00Z"), None)
-
-
-def calls(shop: Shop, broker: Away, wall: Wall, *, every_s: float, for_s: float) -> list[float]:
-    """Call one environment at these intervals. Return when, in seconds, a caller waited for the broker."""
-    begun_s, waited = wall.now_s, []
+def calls(shop: Shop, topic: Topic, wall: Wall, *, every_s: float, for_s: float) -> tuple[list[float], int]:
+    """Call one environment at these intervals, each time for another payment. Return when, in seconds, a caller waited for the
+    broker, and how many events callers left to the relay although their partition is up."""
+    begun_s, waited, left, chance = wall.now_s, list[float](), 0, random.Random(7)
     while wall.now_s < begun_s + for_s:
-        before = broker.producers
-        publish([EVENT], shop.service)
-        waited += [wall.now_s - begun_s] if broker.producers > before else []
+        before, event = topic.waits, replace(EVENT, payment_id=UUID(int=chance.getrandbits(128)))
+        left += not publish([event], shop.service) and not topic.is_dead(event.payment_id)
+        waited += [round(wall.now_s - begun_s, 1)] if topic.waits > before else []
         wall.now_s += every_s
-    return waited
+    return waited, left
 
 
 @pytest.mark.parametrize(
     ("every_s", "for_s", "waited"),
     [
-        (4, 120, [0, 4, 16, 64]),
-        (30, 600, [0, 30, 60, 120, 330]),
-        (0.2, 60, [0, 3, 15]),
+        (4, 120, [0, 4, 8, 20, 68]),
+        (30, 600, [0, 30, 60, 90, 150, 360]),
+        (0.2, 60, [0, 0.2, 3.2, 15.2]),
         (400, 1600, [0, 400, 800, 1200]),
     ],
 )
@@ -459,64 +543,59 @@ def test_the_longer_a_broker_is_away_the_fewer_callers_wait_for_it(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, wall: Wall, every_s: float, for_s: float, waited: list[float]
 ) -> None:
     """The monotonic clock does not go on here: that of a function that is frozen between two calls may stand still."""
-    broker = Away()
-    monkeypatch.setattr("kafka.KafkaProducer", broker)
+    topic = Topic(EVERY)
+    monkeypatch.setattr("kafka.KafkaProducer", topic)
     real = shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments"))
-    assert [round(at_s, 1) for at_s in calls(real, broker, wall, every_s=every_s, for_s=for_s)] == waited
+    assert calls(real, topic, wall, every_s=every_s, for_s=for_s) == (waited, 0)
 
 
 def test_a_broker_that_is_back_is_noticed_at_the_end_of_the_pause_or_by_a_relay_in_the_same_process(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, wall: Wall
 ) -> None:
-    broker = Away()
-    monkeypatch.setattr("kafka.KafkaProducer", broker)
+    topic = Topic(EVERY)
+    monkeypatch.setattr("kafka.KafkaProducer", topic)
     publisher = KafkaPublisher(["broker:9092"], "payments")
     real = shop.with_(publisher=publisher)
-    calls(real, broker, wall, every_s=4, for_s=60)
-    broker.away = False
+    calls(real, topic, wall, every_s=4, for_s=60)
+    topic.dead = set()
     assert publish([EVENT], real.service) == set(), "the pause is not over"
     wall.now_s += 10
     assert publish([EVENT], real.service) == {EVENT.event_id}
-    broker.away = True
+    topic.dead = EVERY
     publisher.close()
     assert publish([EVENT], real.service) == set()
-    broker.away = False
+    topic.dead = set()
     assert publisher.publish([EVENT], 1) == {EVENT.event_id}, "the relay asks"
     assert publish([EVENT], real.service) == {EVENT.event_id}, "and callers need not wait for the end of the pause"
 
 
-def test_a_dead_partition_costs_a_caller_in_a_while_although_the_other_one_acknowledges(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, wall: Wall
+@pytest.mark.parametrize("partitions", [2, 12])
+def test_one_dead_partition_costs_a_caller_in_a_while_and_the_events_of_the_others_leave_at_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, wall: Wall, partitions: int
 ) -> None:
-    broker = Away()
-    monkeypatch.setattr("kafka.KafkaProducer", broker)
+    topic = Topic({1}, partitions)
+    monkeypatch.setattr("kafka.KafkaProducer", topic)
     real = shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments"))
-    alive, sent, waited = replace(EVENT, payment_id=UUID(int=3)), 0, 0
-    for call in range(450):  # half an hour
-        backs_off = real.service.publisher.backs_off()
-        acknowledged = publish([EVENT if call % 2 else alive], real.service)
-        sent += len(acknowledged)
-        waited += not acknowledged and not backs_off
-        wall.now_s += 4
-    assert waited <= 450 / 7
-    assert sent >= 5
+    waited, left = calls(real, topic, wall, every_s=2, for_s=3600)
+    assert len(waited) <= 3600 / 48 + 3, "one in 48 s, and the first ones"
+    assert left == 0
 
 
-def test_one_dead_partition_of_twelve_leaves_the_others_to_callers(
+def test_a_partition_that_is_back_gets_its_events_within_a_minute(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, wall: Wall
 ) -> None:
-    broker = Away()
-    monkeypatch.setattr("kafka.KafkaProducer", broker)
+    """A minute, because the relay heeds the pause of a partition too, and runs each minute."""
+    topic = Topic({1}, 2)
+    monkeypatch.setattr("kafka.KafkaProducer", topic)
     real = shop.with_(publisher=KafkaPublisher(["broker:9092"], "payments"))
-    alive, sent, chance = replace(EVENT, payment_id=UUID(int=3)), 0, random.Random(7)
-    for _ in range(1800):  # an hour
-        sent += len(publish([alive if chance.random() > 1 / 12 else EVENT], real.service))
-        wall.now_s += 2
-    assert sent > 1800 / 3, "pauses of minutes would leave nearly all to the relay"
+    calls(real, topic, wall, every_s=2, for_s=3600)
+    topic.dead = set()
+    wall.now_s += 60
+    assert calls(real, topic, wall, every_s=2, for_s=60) == ([], 0)
 
 
 def test_a_clock_that_is_set_back_does_not_prolong_the_pause(shop: Shop, monkeypatch: pytest.MonkeyPatch, wall: Wall) -> None:
-    monkeypatch.setattr("kafka.KafkaProducer", Away())
+    monkeypatch.setattr("kafka.KafkaProducer", Topic(EVERY, 1))
     publisher = KafkaPublisher(["broker:9092"], "payments")
     publish([EVENT], shop.with_(publisher=publisher).service)
     assert publisher.backs_off()
@@ -598,7 +677,7 @@ def test_a_broker_that_took_an_event_for_a_duplicate_of_what_it_never_had_has_no
 
     def event(number: int) -> Event:
         moment = datetime.fromisoformat("2026-01-31T12:00:00Z")
-        return Event(UUID(int=number), payment_id, number, "payment.successful", {}, moment, None)
+        return Event(UUID(int=number), payment_id, number, "payment.successful", "{}", moment, None)
 
     older = KafkaPublisher([address], "payments")
     assert older.publish([event(1)], 5) == {UUID(int=1)}

@@ -65,7 +65,7 @@ FROM payments WHERE status = 'CAPTURED';
 INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until)
 SELECT gen_random_uuid(), payment_id, 1, 'payment.successful', '{{}}', now(), now() - interval '2 minutes'
 FROM payments WHERE status = 'CAPTURED';
-SELECT turn_outbox(7, 0);
+SELECT turn_outbox_after(7, 0);
 INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until)
 SELECT gen_random_uuid(), payment_id, 2, 'payment.successful', '{{}}', now(), now() - interval '1 minute'
 FROM payments WHERE status = 'CAPTURED';

@@ -22,7 +22,7 @@ from payments.domain.ids import uuid7
 from payments.domain.operation import Draft
 from payments.domain.payment import PaymentStatus, ProcessingStarted, apply
 from payments.store.address import SESSION, connection_options, logged_in
-from payments.store.claims import INSERT_PAYMENT, NotClaimed, claim_process
+from payments.store.claims import NotClaimed, claim_process
 from payments.store.connection import (
     IDLE_LIMIT_S,
     READ_TIMEOUT_S,
@@ -37,6 +37,7 @@ from payments.store.connection import (
 from tests import servers
 from tests.domain.examples import NOON, payment, row_values
 from tests.faults import FaultProxy
+from tests.store.any_payment import INSERT_PAYMENT
 
 ProxyBefore = Callable[..., FaultProxy]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,7 @@ from pg8000.exceptions import DatabaseError
 from local.servers import connect
 from payments.domain.events import refusal_event
 from payments.domain.ids import uuid7
+from payments.scheduled.relay import KEEP_DAYS, WEEK_DAYS
 from payments.store import outbox
 from tests.fakes import acknowledge, refuse
 from tests.servers import Database, Postgres
@@ -36,10 +38,16 @@ def tables(books: Books) -> list[str]:
     return [name for (name,) in books.query("SELECT name FROM outbox_closed WHERE dropped_at IS NULL ORDER BY closed_at")]
 
 
-def close(shop: Shop, books: Books) -> str:
+def turn(books: Books, keep_days: int, week_days: int) -> int:
+    """As the owner, who may give fewer days than the service."""
+    [[turned]] = books.query("SELECT turn_outbox_after(:keep_days, :week_days)", keep_days=keep_days, week_days=week_days)
+    return int(turned)
+
+
+def close(books: Books) -> str:
     """Close the outbox's table and return its new name."""
     before = tables(books)
-    assert outbox.turn(shop.service.db, FOREVER, NOW) == 1
+    assert turn(books, FOREVER, NOW) == 1
     [name] = set(tables(books)) - set(before)
     return name
 
@@ -73,7 +81,7 @@ def test_a_new_table_is_like_the_one_before(chain: tuple[Shop, Books]) -> None:
         shop.captured()
         looks = {name: books.query(sql.format("outbox")) for name, sql in LOOKS.items()}
         assert looks["columns"] and looks["indexes"] and looks["rights on columns"] and looks["settings"] != [[None]]
-        close(shop, books)
+        close(books)
         assert {name: books.query(sql.format("outbox")) for name, sql in LOOKS.items()} == looks
         assert names == books.query(
             "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'outbox'::regclass ORDER BY 1"
@@ -85,7 +93,7 @@ def test_an_index_that_a_later_migration_adds_comes_along(chain: tuple[Shop, Boo
     books.query("CREATE INDEX of_an_operator ON outbox (traceparent)")
     books.query("CREATE INDEX outbox_by_type ON outbox (type) WITH (fillfactor = 70) WHERE type <> 'x'")
     shop.captured()
-    close(shop, books)
+    close(books)
     [[definition]] = books.query("SELECT pg_get_indexdef('outbox_by_type'::regclass)")
     assert books.query("SELECT indrelid::regclass::text FROM pg_index WHERE indexrelid = 'of_an_operator'::regclass") == [
         ["outbox"]
@@ -118,18 +126,18 @@ def test_an_event_that_waits_keeps_its_table(chain: tuple[Shop, Books]) -> None:
     shop, books = chain
     shop.publisher.acknowledges = refuse
     paid = shop.captured()
-    old = close(shop, books)
+    old = close(books)
     for _ in range(3):
-        assert outbox.turn(shop.service.db, 0, FOREVER) == 0
+        assert turn(books, 0, FOREVER) == 0
         drained_days_ago(books, 30)  # as if it had been seen drained, and an operator had unmarked the event since
-    assert outbox.turn(shop.service.db, 0, FOREVER) == 0
+    assert turn(books, 0, FOREVER) == 0
     assert count(books, old) == 1
     shop.publisher.acknowledges = acknowledge
     books.end_event_leases()
     assert shop.relay().published == 1
-    outbox.turn(shop.service.db, FOREVER, FOREVER)
+    turn(books, FOREVER, FOREVER)
     drained_days_ago(books, 1)
-    assert outbox.turn(shop.service.db, 0, FOREVER) == 1
+    assert turn(books, 0, FOREVER) == 1
     assert books.outbox(paid.payment_id) == []
 
 
@@ -137,31 +145,31 @@ def test_an_old_table_with_a_waiting_event_holds_up_neither_the_closing_nor_itse
     shop, books = chain
     shop.publisher.acknowledges = refuse
     shop.captured()
-    oldest = close(shop, books)
+    oldest = close(books)
     shop.publisher.acknowledges = acknowledge
     shop.captured()
-    newer = close(shop, books)
+    newer = close(books)
     for _ in range(2):
-        assert outbox.turn(shop.service.db, 0, FOREVER) == 0
+        assert turn(books, 0, FOREVER) == 0
         drained_days_ago(books, 30)
     shop.captured()
     assert tables(books) == [oldest, newer], "the older table is the newer one's child, so it has to go first"
-    newest = close(shop, books)
+    newest = close(books)
     books.end_event_leases()
     assert shop.relay().published == 1
-    outbox.turn(shop.service.db, FOREVER, FOREVER)
+    turn(books, FOREVER, FOREVER)
     drained_days_ago(books, 1)
     for left in ([newer, newest], [newest], []):
-        assert outbox.turn(shop.service.db, 0, FOREVER) == 1
+        assert turn(books, 0, FOREVER) == 1
         assert tables(books) == left
 
 
 def test_a_table_that_somebody_dropped_is_taken_for_dropped(chain: tuple[Shop, Books]) -> None:
     shop, books = chain
     shop.captured()
-    old = close(shop, books)
+    old = close(books)
     books.query(f"DROP TABLE {old}")
-    assert outbox.turn(shop.service.db, FOREVER, FOREVER) == 0
+    assert turn(books, FOREVER, FOREVER) == 0
     assert tables(books) == []
 
 
@@ -169,9 +177,9 @@ def test_events_of_two_tables_keep_their_order_are_marked_and_are_sent_again(cha
     shop, books = chain
     shop.publisher.acknowledges = refuse
     paid = shop.captured()
-    close(shop, books)
+    close(books)
     behind = shop.refund(paid.transaction_id, amount=1)
-    close(shop, books)
+    close(books)
     shop.refund(paid.transaction_id, amount=2)
     assert behind.refund and shop.publisher.batches == [1], "the refunds' events wait behind an event of an earlier table"
     shop.publisher.acknowledges = acknowledge
@@ -191,9 +199,9 @@ def test_a_refusal_is_told_once_over_the_tables(chain: tuple[Shop, Books]) -> No
     event = refusal_event(uuid7(), {"code": "order_already_paid"}, datetime.now(UTC))
     assert outbox.write(shop.service.db, event, 6.0)
     assert not outbox.write(shop.service.db, event, 6.0)
-    close(shop, books)
+    close(books)
     assert not outbox.write(shop.service.db, event, 6.0)
-    assert outbox.data_of(shop.service.db, event.event_id) == event.data
+    assert outbox.data_of(shop.service.db, event.event_id) == json.loads(event.data)
     assert count(books) == 1
 
 
@@ -203,30 +211,51 @@ def test_whoever_holds_a_lock_delays_the_turn_and_no_payment_waits_long(chain: t
     with contextlib.closing(connect(books.owner_url)) as reader:
         reader.run("BEGIN")
         reader.run("SELECT count(*) FROM outbox")
-        assert outbox.turn(shop.service.db, FOREVER, NOW) == 0
+        assert turn(books, FOREVER, NOW) == 0
         assert shop.captured().captured_minor == 1999
         assert tables(books) == []
         assert books.query("SELECT to_regclass('outbox_next')") == [[None]], "nothing of the try is left"
         reader.run("COMMIT")
-    old = close(shop, books)
+    old = close(books)
     shop.captured()
-    outbox.turn(shop.service.db, FOREVER, FOREVER)
+    turn(books, FOREVER, FOREVER)
     drained_days_ago(books, 1)
     books.query("UPDATE outbox_closed SET closed_at = now() - interval '2 days'")
     with contextlib.closing(connect(books.owner_url)) as reader:
         reader.run("BEGIN")
         reader.run(f"SELECT count(*) FROM {old}")
-        assert outbox.turn(shop.service.db, 0, FOREVER) == 0
+        assert turn(books, 0, FOREVER) == 0
         reader.run("COMMIT")
-    assert outbox.turn(shop.service.db, 0, 1) == 1, "the closed table is dropped"
+    assert turn(books, 0, 1) == 1, "the closed table is dropped"
     assert (tables(books), count(books)) == ([], 1)
-    assert outbox.turn(shop.service.db, 0, 1) == 1, "the next run closes this one"
+    assert turn(books, 0, 1) == 1, "the next run closes this one"
+
+
+@pytest.mark.parametrize("days", [7, 1, 0, -7])
+def test_the_service_closes_and_drops_no_table_before_its_time(chain: tuple[Shop, Books], days: int) -> None:
+    shop, books = chain
+    shop.captured()
+    books.query("UPDATE outbox SET created_at = now() - interval '6.9 days'")
+    assert outbox.turn(shop.service.db, days, days) == 0, "the table is younger than a week"
+    old = close(books)
+    assert outbox.turn(shop.service.db, days, days) == 0, "it has only now seen that nothing waits"
+    drained_days_ago(books, 6.9)
+    assert outbox.turn(shop.service.db, days, days) == 0
+    assert (tables(books), count(books)) == ([old], 1)
+    drained_days_ago(books, 7.1)
+    assert outbox.turn(shop.service.db, days, days) == 1
+    assert (tables(books), count(books)) == ([], 0)
+
+
+def test_the_relay_asks_for_no_fewer_days_than_the_database_grants() -> None:
+    """A shorter KEEP_DAYS or WEEK_DAYS would change nothing: it needs a migration."""
+    assert min(KEEP_DAYS, WEEK_DAYS) >= 7
 
 
 def test_the_service_may_turn_the_outbox_and_nothing_more(chain: tuple[Shop, Books]) -> None:
     shop, books = chain
     shop.captured()
-    old = close(shop, books)
+    old = close(books)
     with contextlib.closing(connect(shop.url)) as service:
         for sql in (
             f"DROP TABLE {old}",

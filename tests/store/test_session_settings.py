@@ -14,13 +14,13 @@ from payments.domain.errors import InternalError
 from payments.domain.ids import uuid7
 from payments.store import connection
 from payments.store.address import connection_options
-from payments.store.claims import INSERT_PAYMENT
 from payments.store.connection import Statement
 from payments.store.lookups import find_payment
 from tests import servers
 from tests.cases import case
 from tests.domain.examples import payment
 from tests.servers import MIGRATIONS, PgBouncer, with_database
+from tests.store.any_payment import INSERT_PAYMENT
 
 TEXT = "Zoë 注文 😀 \\ '"
 

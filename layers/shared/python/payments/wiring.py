@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+from payments.after_answer import AfterAnswer
 from payments.aws_auth import password_by
 from payments.broker.kafka import KafkaPublisher
 from payments.broker.login import security_by
@@ -12,6 +13,7 @@ from payments.settings import settings_from
 from payments.store.connection import Database
 
 settings = cache(settings_from)
+after_answer = AfterAnswer()
 
 
 @cache
@@ -33,6 +35,7 @@ def service() -> Service:
             lost_reply_rate=configured.gateway_lost_reply_rate,
         ),
         publisher=publisher(),
+        later=after_answer,
         retry_schedule_s=configured.retry_schedule_s,
         capture_window=configured.capture_window,
     )

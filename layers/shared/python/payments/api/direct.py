@@ -35,12 +35,13 @@ def invoke(event: Any, context: Any, service: Service, owner: str, function: str
     try:
         command, request, key, traceparent = _read(event, function)
         known = (command.kind, key, request_hash(request))
-        if earlier := outbox.data_of(service.db, _event_id(owner, known)):
-            return _as_before(earlier)
         deadline = Deadline.in_s(context.get_remaining_time_in_millis() / 1000)
-        call = Call(owner=owner, deadline=deadline, idempotency_key=key, traceparent=traceparent)
+        refusal_id = _event_id(owner, known)
+        call = Call(owner=owner, deadline=deadline, idempotency_key=key, traceparent=traceparent, refusal_id=refusal_id)
         result = perform(command, request, call, service)
     except Refused as error:
+        if known and (earlier := outbox.data_of(service.db, _event_id(owner, known))):
+            return _as_before(earlier)
         return _refused(error, event, context, service, owner, function, known)
     record(result)
     reply = reply_to(result, context.aws_request_id)

@@ -1,11 +1,10 @@
 """Events to Kafka: CloudEvents 1.0 in binary mode, keyed by payment so that a payment's events stay in order."""
 
-import json
 import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +18,10 @@ SOURCE = "urn:payments:service"
 PRODUCER_OPTIONS: dict[str, Any] = {
     "acks": "all",
     "enable_idempotence": True,
-    "linger_ms": 0,  # A caller waits for the acknowledgement, so the producer must not wait for more messages.
+    # The producer's thread would take the first message by itself, and cost the others time. So it waits until we have handed all
+    # of them over, and `flush` sends them at once, in one request for each broker.
+    "linger_ms": 500,
+    "batch_size": 512 * 1024,
     "max_block_ms": 1500,
     "request_timeout_ms": 1500,
     "delivery_timeout_ms": 2000,  # After that the relay sends the event.
@@ -31,11 +33,12 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 }
 
 
-LONGEST_PAUSE_S = (24.0, 300.0)
-"""After a batch without any acknowledgement callers leave the broker alone: at first for 3 s, and for four times as long each
-time, so that an outage costs a caller in a while 2 s. What they leave is the work of the relay, which tries at each run, because
-no one waits for it. An acknowledgement does not begin anew, because one partition of several may be dead; it bounds the next
-pause by the shorter of the two, because the others are up. Only a failure that comes long after the last one begins anew."""
+LONGEST_PAUSE_S = 300.0, 48.0
+"""After a failure callers leave the broker alone: at first for 3 s, and for four times as long each time, so that an outage costs
+a caller in a while 2 s. What they leave is the work of the relay, which tries at each run, because no one waits for it.
+
+While other partitions acknowledge, the one that failed has a pause by itself. The relay heeds it as well, and else would wait for
+this partition with each batch; so it ends before the next minute's run."""
 
 
 class KafkaPublisher:
@@ -45,7 +48,8 @@ class KafkaPublisher:
         self._topic, self._security = topic, security
         self._options = PRODUCER_OPTIONS | {"bootstrap_servers": list(bootstrap_servers)} | options
         self._producer: Any = None
-        self._pause_s, self._ready_at, self._is_up = 0.0, -math.inf, False
+        self._pauses: dict[int | None, tuple[float, float]] = {}
+        self._is_up = True  # as far as we know: the broker has acknowledged something since the last failure
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -61,18 +65,33 @@ class KafkaPublisher:
             self.close()
 
     def publish(self, events: Sequence[Event], timeout_s: float) -> set[UUID]:
-        """Send in the order given. Returns the ids that were acknowledged within `timeout_s` seconds. Does not raise."""
+        """Send in the order given, but not to a partition that has a pause. Returns the ids that were acknowledged within
+        `timeout_s` seconds. Does not raise."""
         deadline = time.monotonic() + timeout_s
-        acknowledged, sent, failures = set[UUID](), list[tuple[UUID, Any]](), list[Exception]()
-        for event in events:
-            if time.monotonic() > deadline:
-                break  # A partition without a leader holds up each send for max_block_ms.
-            try:
-                sent.append((event.event_id, self._get().send(self._topic, **message_of(event))))
-            except Exception as error:
-                failures.append(error)
+        acknowledged, sent, failures = set[UUID](), list[tuple[UUID, int, Any]](), list[Exception]()
+        partitions, failed, alive = list[int](), set[int | None](), set[int | None]()
+        try:
+            from kafka.partitioner import murmur2
+
+            producer = self._get()
+            while not partitions:
+                try:
+                    partitions = sorted(producer.partitions_for(self._topic))
+                except Exception:
+                    if deadline - time.monotonic() < self._options["max_block_ms"] / 1000:
+                        raise  # The relay has time for several tries, and a caller for one.
+            resting = {partition for partition in partitions if self._rests(partition)}
+            for event in events:
+                message = message_of(event)
+                # As Kafka's own producers choose it, so that consumers may join our topic with others of the same keys.
+                partition = partitions[(murmur2(message["key"]) & 0x7FFFFFFF) % len(partitions)]
+                if partition not in resting:
+                    sent.append((event.event_id, partition, producer.send(self._topic, partition=partition, **message)))
+            producer.flush(max(deadline - time.monotonic(), 0.001))
+        except Exception as error:
+            failures.append(error)
         # We wait for each event by itself: one partition may be without a leader while the others acknowledge.
-        for event_id, future in sent:
+        for event_id, partition, future in sent:
             try:
                 if future.get(timeout=max(deadline - time.monotonic(), 0.001)).offset < 0:
                     # The broker answers that it has the event already, and names no offset. A broker that lost its data may
@@ -81,19 +100,28 @@ class KafkaPublisher:
 
                     raise DuplicateSequenceNumberError
                 acknowledged.add(event_id)
+                alive |= {partition, None}
             except Exception as error:
                 failures.append(error)
+                failed.add(partition)
+        for acknowledging in alive:
+            self._pauses.pop(acknowledging, None)
         if failures:
             # A failed producer may still hold a message and send it late. We drop the producer to keep that time short; a late
             # duplicate has the same event_id.
             logger.warning("the broker did not acknowledge: %s", type(failures[0]).__name__, extra={"events": len(failures)})
-            self.close(back_off=not acknowledged)
-        self._is_up = self._is_up or bool(acknowledged)
+            others_are_up = alive or (self._is_up and len(failed) == 1 < len(partitions))
+            self.close(failed - alive if others_are_up else (None,))
+        self._is_up = bool(alive) or (self._is_up and not failures)
         return acknowledged
 
     def backs_off(self) -> bool:
+        return self._rests(None)
+
+    def _rests(self, partition: int | None) -> bool:
         # The monotonic clock of a function that is frozen between two events may stand still. This one may be set back.
-        return self._producer is None and 0 < self._ready_at - time.time() <= self._pause_s
+        pause_s, ready_at = self._pauses.get(partition, (0.0, 0.0))
+        return 0 < ready_at - time.time() <= pause_s
 
     def check(self, timeout_s: float) -> None:
         """Request the topic's metadata. Raises when no answer comes in time or the topic is missing."""
@@ -110,14 +138,16 @@ class KafkaPublisher:
             self.close()
             raise
 
-    def close(self, *, back_off: bool = True) -> None:
+    def close(self, resting: Collection[int | None] = (None,)) -> None:
+        """Drop the producer, and begin or lengthen the pause of these partitions; None stands for the whole broker."""
         with self._lock:
             producer, self._producer = self._producer, None
-            # A warm-up and a publish that fail at the same time are one failure.
-            if back_off and not self.backs_off():
-                anew, longest_s = time.time() > self._ready_at + LONGEST_PAUSE_S[1], LONGEST_PAUSE_S[not self._is_up]
-                self._pause_s, self._is_up = 3.0 if anew else min(4 * self._pause_s, longest_s), False
-                self._ready_at = time.time() + self._pause_s
+            for partition in resting:
+                if not self._rests(partition):  # A warm-up and a publish that fail at the same time are one failure.
+                    pause_s, ready_at = self._pauses.get(partition, (0.0, -math.inf))
+                    # A failure that comes long after the last one begins anew.
+                    pause_s = 3.0 if time.time() > ready_at + 300 else min(4 * pause_s, LONGEST_PAUSE_S[partition is not None])
+                    self._pauses[partition] = pause_s, time.time() + pause_s
         if producer is not None:
             producer._sender.force_close()  # close() would first wait for messages that cannot be delivered.
 
@@ -146,6 +176,6 @@ def message_of(event: Event) -> dict[str, Any]:
     }
     return {
         "key": str(event.payment_id).encode(),
-        "value": json.dumps(event.data, ensure_ascii=False).encode(),
+        "value": event.data.encode(),
         "headers": [(name, value.encode()) for name, value in headers.items() if value is not None],
     }

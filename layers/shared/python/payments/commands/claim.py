@@ -35,6 +35,7 @@ def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service
         traceparent=call.traceparent,
         created_at=service.clock(),
         lease_s=max(call.deadline.remaining_s(), 0) + LEASE_MARGIN_S,
+        refusal_id=call.refusal_id,
     )
     claimed = command.claim(request, draft, service)
     if isinstance(claimed, Claimed):

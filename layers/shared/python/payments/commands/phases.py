@@ -54,13 +54,16 @@ def move_money(command: Command[AnyRequest], request: AnyRequest, call: Call, se
     # Killed after it: the relay publishes the event.
     settled = settle(command, claimed, reply, service)
 
-    # Publish: Kafka acknowledges the event within a bounded time.
-    # Killed after it: the relay sends the event again, with the same event_id.
-    acknowledged = publish([settled.event] if settled.event else [], service)
+    def publish_and_mark() -> None:
+        # Publish: Kafka acknowledges the event within a bounded time.
+        # Killed after it: the relay sends the event again, with the same event_id.
+        acknowledged = publish([settled.event] if settled.event else [], service)
 
-    # Mark: we note in the outbox that Kafka has acknowledged the event.
-    # Killed after it: nothing is left to do.
-    mark(acknowledged, service)
+        # Mark: we note in the outbox that Kafka has acknowledged the event.
+        # Killed after it: nothing is left to do.
+        mark(acknowledged, service)
+
+    service.later(publish_and_mark)
     return settled.result
 
 

@@ -20,6 +20,8 @@ class Service:
     publisher: Publisher
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     new_id: Callable[[], UUID] = uuid7
+    later: Callable[[Callable[[], None]], None] = lambda work: work()
+    """Publishes and marks an event: at once, or after the answer."""
     retry_schedule_s: Sequence[float] = (30, 120, 600, 3600, 21600, 72000)
     """When reconcile calls the gateway again for an unknown outcome, in seconds since the claim. A gateway's hiccup is over in
     30 s, an outage in hours. The last moment lies within GATEWAY_KEY_LIFETIME_S."""
@@ -43,9 +45,13 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call of a command: its owner, its deadline, the caller's idempotency key and trace."""
+    """One call of a command: its owner, its deadline, the caller's idempotency key and trace.
+
+    A direct invocation that is refused for good is told as the event `refusal_id`, and is not carried out later.
+    """
 
     owner: str
     deadline: Deadline
     idempotency_key: str | None = None
     traceparent: str | None = None
+    refusal_id: UUID | None = None

@@ -38,11 +38,13 @@ class _Asked:
 class Draft(_Asked):
     """An operation before its claim, which finds the payment. `amount_minor` None stands for all that the payment allows.
 
-    `lease_s` says for how many seconds the worker that claims the operation may act on it alone.
+    `lease_s` says for how many seconds the worker that claims the operation may act on it alone. If there is an event
+    `refusal_id`, the same request was refused before, and that stands.
     """
 
     amount_minor: int | None = None
     lease_s: float
+    refusal_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -19,15 +20,16 @@ BATCH = 1000
 SEND_TIMEOUT_S = 5.0
 """More patient than an invocation with a caller waiting; a broker that needs longer is down."""
 
-LEASE_S = 15.0
-"""More than SEND_TIMEOUT_S and a mark, so that two relays never send one event at the same time."""
+LEASE_S = 20.0
+"""More than twice SEND_TIMEOUT_S and a mark, so that two relays never send one event at the same time: a batch is claimed while
+the one before it is sent."""
 
 RUN_RESERVE_S = SEND_TIMEOUT_S + 3.0
 """A run with less time left begins no further batch."""
 
 KEEP_DAYS, WEEK_DAYS = 7, 7
 """Published events can be replayed for KEEP_DAYS at least: a consumer has a weekend and a working week to notice that it lost
-some. They leave with all events of their WEEK_DAYS."""
+some. They leave with all events of their WEEK_DAYS. The database takes no fewer than 7 of each (migration 013)."""
 
 
 @dataclass(slots=True)
@@ -41,20 +43,24 @@ class Relayed:
 
 def relay(service: Service, deadline: Deadline) -> Relayed:
     """Publish until no event is left, the broker acknowledges nothing, or time is short."""
-    done, from_time = Relayed(), outbox.EPOCH
-    while deadline.remaining_s() > RUN_RESERVE_S:
-        begun_at = from_time
-        events, from_time = outbox.claim_unpublished(service.db, BATCH, LEASE_S, begun_at)
-        if not events:
-            if begun_at == outbox.EPOCH:
-                break
-            from_time = outbox.EPOCH  # A payment with many events, or one whose lease ended meanwhile, may wait further up.
-            continue
-        acknowledged = _send(events, service)
-        outbox.mark_published(service.db, acknowledged)
-        done.published += len(acknowledged)
-        if not acknowledged:
-            break  # The broker acknowledges nothing now. (Events that some partitions refuse come last in the next batch.)
+    done, events, from_time = Relayed(), list[Event](), outbox.EPOCH
+    with ThreadPoolExecutor(1) as sender:  # It sends a batch while PostgreSQL marks the one before and claims the next.
+        sending = sender.submit(_send, events, service)
+        try:
+            while deadline.remaining_s() > RUN_RESERVE_S:
+                acknowledged, begun_at = sending.result(), from_time
+                sending = sender.submit(_send, events, service)
+                outbox.mark_published(service.db, acknowledged)
+                claimed, from_time = outbox.claim_unpublished(service.db, BATCH, LEASE_S, begun_at)
+                done.published += len(sending.result())
+                if events and not sending.result() and service.publisher.backs_off():
+                    break  # The broker acknowledges nothing now. (Events that one partition refuses come last in the next batch.)
+                if not claimed and not events and begun_at == outbox.EPOCH:
+                    break
+                # A payment whose events were on their way, or one whose lease has ended meanwhile, may wait further up.
+                events, from_time = claimed, from_time if claimed else outbox.EPOCH
+        finally:
+            outbox.mark_published(service.db, sending.result())  # also when a claim has failed
     try:
         outbox.turn(service.db, KEEP_DAYS, WEEK_DAYS)
     except Exception:

@@ -1,7 +1,7 @@
 """Claims, the first phase of every command: write the operation and its lease, and lock the payment or reserve its amount."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from payments.domain.operation import Draft, Operation
@@ -48,24 +48,50 @@ def _insert_operation(amount_minor: str, source: str) -> str:
         FROM {source} RETURNING {columns(OPERATION)}"""
 
 
-INSERT_PAYMENT = Statement(f"""
-    INSERT INTO payments ({columns(PAYMENT)}) VALUES ({", ".join(f":{name}" for name in PAYMENT)})
+# A direct invocation that was refused for good is not carried out later, and the event that told the refusal says so.
+NOT_REFUSED = "NOT EXISTS (SELECT FROM outbox WHERE event_id = :refusal_id::uuid)"
+
+# A payment is requested and begins at once, and its history shows both (migration 012).
+BORN = (
+    *(
+        "payment_id",
+        "owner",
+        "order_id",
+        "status",
+        "status_reason",
+        "amount_minor",
+        "currency",
+        "payment_method",
+        "payment_token",
+    ),
+    *("capture_method", "customer_id", "description", "metadata", "created_at", "updated_at", "version"),
+)
+CLAIM_PROCESS = Statement(f"""-- claim_process
+    WITH payment AS (
+        INSERT INTO payments ({columns(BORN)}) SELECT {", ".join(f":{name}" for name in BORN)}
+        WHERE {NOT_REFUSED} RETURNING payment_id
+    ), operation AS ({_insert_operation(":amount_minor", "payment")})
+    SELECT created_at FROM operation
 """)
 
-# The history shows PENDING -> PROCESSING as two facts, so the payment is written in two statements.
+# Before migration 012 a payment had to be written in two statements.
 START_PROCESSING = Statement("""
     UPDATE payments SET status = :status, status_reason = :status_reason, version = :version, updated_at = :updated_at
     WHERE payment_id = :payment_id
+    RETURNING (SELECT created_at FROM operations WHERE operation_id = :operation_id)
 """)
-
-INSERT_OPERATION = Statement(_insert_operation(":amount_minor::bigint", "(SELECT :payment_id::uuid AS payment_id) AS payment"))
 
 
 def claim_process(db: Database, draft: Draft, pending: Payment, processing: Payment) -> Claim:
     """Write a new payment, PENDING and then PROCESSING, and its operation."""
-    operation = INSERT_OPERATION(draft, payment_id=pending.payment_id, amount_minor=pending.amount_minor)
-    statements = INSERT_PAYMENT(pending), START_PROCESSING(processing), operation
-    return _claim(db, *statements, claimed_in=lambda row: Claimed(operation_of(row), processing))
+
+    def in_two() -> Sequence[Bound]:
+        return CLAIM_PROCESS(pending, draft), START_PROCESSING(processing, draft)
+
+    claim = replace(CLAIM_PROCESS(processing, draft), instead=in_two)
+    asked = {name: getattr(draft, name) for name in OPERATION if hasattr(draft, name)}
+    asked |= {"payment_id": processing.payment_id, "amount_minor": processing.amount_minor}
+    return _claim(db, claim, lambda row: Claimed(Operation(**asked | {"created_at": row[0]}), processing))
 
 
 WHICH: Mapping[PaymentName, str] = {
@@ -76,17 +102,18 @@ WHICH: Mapping[PaymentName, str] = {
 
 
 def by_name(sql: str, conditions: Mapping[PaymentName, str] = WHICH) -> Mapping[PaymentName, Statement]:
-    """Return the statement for each way to name the payment: `{which}` stands for its condition."""
-    return {name: Statement(sql.replace("{which}", which)) for name, which in conditions.items()}
+    """Return the statement for each way to name the payment: `{name}` stands for the way, and `{which}` for its condition."""
+    return {name: Statement(sql.replace("{which}", which).replace("{name}", name)) for name, which in conditions.items()}
 
 
 # The statement locks the payment first, so it acts on the state that it has checked. The index
 # operations_one_in_flight_but_refunds refuses a second capture or void while one is in flight.
-CLAIM_ON_AUTHORIZATION = by_name(f"""
+_ALLOWED = f"payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor AND {NOT_REFUSED}"
+CLAIM_ON_AUTHORIZATION = by_name(f"""-- claim_on_authorization_by_{{name}}
     WITH payment AS (
         SELECT {columns(PAYMENT)}, COALESCE(:amount_minor::bigint, amount_minor) AS take_minor
         FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
-    ), operation AS ({_insert_operation("take_minor", "payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor")})
+    ), operation AS ({_insert_operation("take_minor", _ALLOWED)})
     SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {", ".join(["NULL"] * len(REFUND))}
     FROM operation, payment
 """)
@@ -101,7 +128,7 @@ def claim_on_authorization(db: Database, draft: Draft, name: PaymentName, value:
 # newest version of the row. When the row has changed since the statement's snapshot, PostgreSQL computes `payment` anew, and the
 # UPDATE checks it again. So the database's clock stamps the refund after each one that was committed before on its payment, and
 # a page of refunds never leaves one behind that was added after it.
-CLAIM_REFUND = by_name(f"""
+CLAIM_REFUND = by_name(f"""-- claim_refund_by_{{name}}
     WITH payment AS (
         SELECT payment_id, COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor,
                clock_timestamp() AS taken_at
@@ -114,6 +141,7 @@ CLAIM_REFUND = by_name(f"""
         WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
           AND payment.take_minor > 0
           AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
+          AND {NOT_REFUSED}
         RETURNING payment.take_minor, payment.taken_at, {columns(PAYMENT, "payments")}
     ), refund AS (
         INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
@@ -170,10 +198,10 @@ def claimed_in(row: Row) -> Claimed:
     return Claimed(operation_of(row[_OPERATION]), payment_of(row[_PAYMENT]), refund_of(refund) if refund[0] else None)
 
 
-def _claim(db: Database, *statements: Bound, claimed_in: Callable[[Row], Claimed] = claimed_in) -> Claim:
-    """Run the statements, of which the last one returns the claim, if it was possible."""
+def _claim(db: Database, statement: Bound, claimed_in: Callable[[Row], Claimed] = claimed_in) -> Claim:
+    """Run the statement, which returns the claim if it was possible."""
     try:
-        rows, resent = db.send(*statements)
+        rows, resent = db.send(statement)
     except UniqueViolation as violation:
         return NotClaimed(violation.resent)
     return claimed_in(rows[-1][0]) if rows[-1] else NotClaimed(resent)

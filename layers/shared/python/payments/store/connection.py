@@ -9,6 +9,7 @@ without pinning.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -64,12 +65,21 @@ class ConnectionLost(Exception):
 
 
 class Statement:
-    """SQL with `:name` parameters, which become `$1` once, at import."""
+    """SQL with `:name` parameters, which become `$1` once, at import.
+
+    PostgreSQL plans a statement each time that it is sent, which takes as long as to carry ours out. It keeps the plans of a
+    function. So one that begins with a comment is sent as the call of a function that holds its SQL and is named after the
+    comment (migrations/always/plans.sql).
+    """
 
     def __init__(self, sql: str) -> None:
         parameter = re.compile(r"(?<!:):([a-z_]+)")
         self._names = list(dict.fromkeys(parameter.findall(sql)))
         self.sql = parameter.sub(lambda match: f"${self._names.index(match[1]) + 1}", sql)
+        name = re.match("-- ([a-z_]+)", sql)
+        self.function = f"{name[1]}_{hashlib.sha256(self.sql.encode()).hexdigest()[:12]}" if name else ""
+        places = ", ".join(f"${place + 1}" for place in range(len(self._names)))
+        self._call = f"SELECT * FROM {self.function}({places})" if name else ""
 
     def __call__(self, *records: Any, **values: object) -> Bound:
         """Bind each parameter to the value of its name, or else to the field of that name of the first dataclass that has it.
@@ -81,7 +91,7 @@ class Statement:
             values = {name: getattr(record, name) for name in own} | values
         if values.keys() != set(self._names):
             raise TypeError(f"parameters differ: {sorted(values.keys() ^ set(self._names))}")
-        return Bound(self.sql, tuple(_parameter(values[name]) for name in self._names))
+        return Bound(self.sql, tuple(_parameter(values[name]) for name in self._names), self._call)
 
 
 def _parameter(value: object) -> object:
@@ -93,11 +103,19 @@ def _parameter(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
+    """A statement with its values. `call` is the SQL that calls its function, if it has one. A database without the function gets
+    `sql`, or else what `instead` returns."""
+
     sql: str
     values: tuple[object, ...]
+    call: str = ""
+    instead: Callable[[], Sequence[Bound]] | None = None
 
 
 PING = Statement("SELECT 1")
+
+UNDEFINED_FUNCTION = "42883"
+"""The SQLSTATE. PostgreSQL has run nothing of the phase then."""
 
 
 class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no type information
@@ -105,6 +123,8 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
     moment of the wall clock."""
 
     ends_at_s = math.inf
+    has_functions = True
+    """Whether the database has our statements' functions, until it says that it lacks one: `migrate` was not invoked yet."""
 
     def __init__(self, **options: Any) -> None:
         with _socket_errors():
@@ -115,10 +135,21 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
 
     def flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         """Run the statements in one transaction and return the rows of each. Raises DatabaseError, InterfaceError or OSError."""
+        if self.has_functions:
+            try:
+                return self._run([(statement.call or statement.sql, statement.values) for statement in statements])
+            except DatabaseError as error:
+                if _fields(error).get("C") != UNDEFINED_FUNCTION:
+                    raise
+                self.has_functions = False
+        plain = [one for statement in statements for one in (statement.instead() if statement.instead else [statement])]
+        return self._run([(statement.sql, statement.values) for statement in plain])
+
+    def _run(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> list[list[Row]]:
         # All values are encoded before the first byte leaves, so that a defect of ours shows before anything is written.
-        binds = [_bind(make_params(self.py_types, statement.values)) for statement in statements]
-        self._send(statements, binds)
-        contexts = [core.Context(statement.sql) for statement in statements]
+        binds = [_bind(make_params(self.py_types, values)) for _, values in statements]
+        self._send([sql for sql, _ in statements], binds)
+        contexts = [core.Context(sql) for sql, _ in statements]
         position, completed, code = 0, 0, None
         while code != core.READY_FOR_QUERY:
             code, message = self._receive()
@@ -135,10 +166,10 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
             raise InterfaceError(f"{completed} of {len(contexts)} statements were answered")
         return [context.rows or [] for context in contexts]
 
-    def _send(self, statements: Sequence[Bound], binds: Sequence[bytes]) -> None:
+    def _send(self, statements: Sequence[str], binds: Sequence[bytes]) -> None:
         with _socket_errors():
-            for statement, bind in zip(statements, binds, strict=True):
-                self._send_message(core.PARSE, core.NULL_BYTE + statement.sql.encode() + core.NULL_BYTE + core.H_pack(0))
+            for sql, bind in zip(statements, binds, strict=True):
+                self._send_message(core.PARSE, core.NULL_BYTE + sql.encode() + core.NULL_BYTE + core.H_pack(0))
                 self._send_message(core.BIND, bind)
                 self._send_message(core.DESCRIBE, core.PORTAL + core.NULL_BYTE)
                 self._sock.write(core.EXECUTE_MSG)

@@ -34,8 +34,7 @@ NEWEST_REFUNDS = Statement(f"""
     ) refund ORDER BY created_at, refund_id
 """)
 REFUNDS = Statement(f"""
-    SELECT {columns(REFUND)} FROM refunds
-    WHERE payment_id = :payment_id AND (created_at, refund_id) > (:after_time, :after_id)
+    SELECT {columns(REFUND)} FROM refunds WHERE payment_id = :payment_id AND (created_at, refund_id) > (:after_time, :after_id)
     ORDER BY created_at, refund_id LIMIT :limit
 """)
 HISTORY = Statement("""
@@ -59,8 +58,8 @@ def standing(db: Database, owner: str, name: PaymentName, value: object) -> tupl
 def newest_refunds(db: Database, payment_ids: list[UUID], limit: int) -> dict[UUID, list[Refund]]:
     """Return the newest `limit` refunds of each payment by payment id, oldest first. A payment without refunds is absent."""
     by_payment: dict[UUID, list[Refund]] = {}
-    for row in db.run(NEWEST_REFUNDS(payment_ids=payment_ids, limit=limit))[0] if payment_ids else []:
-        refund = refund_of(row)
+    rows = db.run(NEWEST_REFUNDS(payment_ids=payment_ids, limit=limit))[0] if payment_ids else []
+    for refund in map(refund_of, rows):
         by_payment.setdefault(refund.payment_id, []).append(refund)
     return by_payment
 
@@ -104,21 +103,23 @@ def list_payments(db: Database, owner: str | None, which: ListFilter, limit: int
     return [payment_of(row) for row in db.run(list_statement(owner, which, limit))[0]]
 
 
-_CONDITIONS = {
-    "owner": "owner = :owner",
-    "order_id": "order_id = :order_id",
-    "status": "status = :status",
-    "created_from": "created_at >= :created_from",
-    "created_to": "created_at < :created_to",
-    "after_time": "(created_at, payment_id) < (:after_time, :after_id)",
-}
+_GIVEN = {name: f"{name} = :{name}" for name in ("owner", "order_id", "status")}
+_GIVEN |= {"created_from": "created_at >= :created_from", "created_to": "created_at < :created_to"}
+_OF_OWNER = _GIVEN | {"after_id": "(created_at, payment_id) < (:after_time, :after_id)"}
+# Over all owners the primary key has the newest first. No index has their `created_at`, so the time in the id bounds it: a
+# function reads its clock for both, one right after the other.
+_ID_AT = "rpad(lpad(to_hex(GREATEST(EXTRACT(EPOCH FROM {}) * 1000, 0)::bigint), 12, '0'), 32, '0')::uuid"
+_OF_ALL = _GIVEN | {"after_id": "payment_id < :after_id"}
+_OF_ALL["created_from"] += " AND payment_id >= " + _ID_AT.format(":created_from::timestamptz - interval '1 minute'")
+_OF_ALL["created_to"] += " AND payment_id < " + _ID_AT.format(":created_to::timestamptz + interval '1 minute'")
 
 
 def list_statement(owner: str | None, which: ListFilter, limit: int) -> Bound:
     """Return the list's statement with the conditions of this filter alone, so that each combination finds its index."""
-    after_time, after_id = which.after or (None, None)
+    (after_time, after_id), conditions, newest_first = which.after or (None, None), _OF_OWNER, "created_at DESC, payment_id DESC"
+    if owner is None:
+        after_time, conditions, newest_first = None, _OF_ALL, "payment_id DESC"
     values = asdict(which) | {"after": None, "owner": owner, "after_time": after_time, "after_id": after_id}
     given = {name: value for name, value in values.items() if value is not None}
-    where = " AND ".join(sql for name, sql in _CONDITIONS.items() if name in given) or "true"
-    newest_first = "ORDER BY created_at DESC, payment_id DESC LIMIT :limit"
-    return Statement(f"{PAYMENTS_WHERE} {where} {newest_first}")(**given, limit=limit)
+    where = " AND ".join(sql for name, sql in conditions.items() if name in given) or "true"
+    return Statement(f"{PAYMENTS_WHERE} {where} ORDER BY {newest_first} LIMIT :limit")(**given, limit=limit)

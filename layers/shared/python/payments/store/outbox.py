@@ -5,17 +5,16 @@ It is a chain of tables, see migration 009. A statement on `outbox` reads and ma
 
 import json
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from payments.domain.events import Event
-from payments.store.connection import Database, Row, Statement
+from payments.store.connection import Database, Statement
 from payments.store.rows import columns
 
-EVENT = ("event_id", "payment_id", "sequence", "type", "data", "created_at", "traceparent")
-EVENT_COLUMNS = columns(EVENT, "outbox")
+EVENT_COLUMNS = columns([field.name for field in fields(Event)], "outbox")
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 FOLLOWERS = 50
@@ -36,8 +35,11 @@ DATA = Statement("SELECT data FROM outbox WHERE event_id = :event_id")
 # conditions are written so that they fit none, and find their rows by event_id or by (payment_id, sequence).
 WAITS = "COALESCE(published_at, 'infinity') = 'infinity'"
 
-MARK_PUBLISHED = Statement(f"""
-    UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND {WAITS}
+# Nobody waits until the mark is on the disk: a server that crashes loses it, and the relay sends the event once more, with the
+# same id. A pooler would pin the connection for a SET; it does not see that of a function, which ends with the transaction.
+MARK_PUBLISHED = Statement(f"""-- mark_published
+    UPDATE outbox SET published_at = now() FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed
+    WHERE event_id = ANY(:ids::uuid[]) AND {WAITS}
 """)
 
 # A head is the oldest waiting event of its payment. A claim takes heads, each with the events that follow it until one that
@@ -107,7 +109,7 @@ def claim_unpublished(db: Database, limit: int, lease_s: float, from_time: datet
     Returns them ordered by payment and number, and the time to go on from.
     """
     rows = db.run(CLAIM_UNPUBLISHED(limit=limit, lease_s=lease_s, from_time=from_time, followers=FOLLOWERS))[0]
-    events = [_event(row[:-1]) for row in rows]
+    events = [Event(*row[:-1]) for row in rows]
     return sorted(events, key=lambda event: (event.payment_id, event.sequence)), max((row[-1] for row in rows), default=from_time)
 
 
@@ -120,7 +122,7 @@ def published_between(db: Database, from_time: datetime, to_time: datetime, afte
     """Return the page of published events that follows the event `after`: oldest first, each payment's in order."""
     time, id_, sequence = (after.created_at, after.payment_id, after.sequence) if after else (from_time, UUID(int=0), -1)
     page = PUBLISHED_BETWEEN(to_time=to_time, after_time=time, after_id=id_, after_sequence=sequence, limit=limit)
-    return [_event(row) for row in db.run(page)[0]]
+    return [Event(*row) for row in db.run(page)[0]]
 
 
 def turn(db: Database, keep_days: int, week_days: int) -> int:
@@ -130,8 +132,3 @@ def turn(db: Database, keep_days: int, week_days: int) -> int:
     migration 009.
     """
     return int(db.run(TURN(keep_days=keep_days, week_days=week_days))[0][0][0])
-
-
-def _event(row: Row) -> Event:
-    record = dict(zip(EVENT, row, strict=True))
-    return Event(**record | {"data": json.loads(record["data"])})

@@ -16,7 +16,7 @@ AGREED |= {"customer_id", "description", "metadata", "created_at"}
 
 # Every part depends on `held` and `paid`: the operation must still have our attempt and no outcome, and the payment must have
 # the version that `apply` started from. The last column says that the event before this one does not wait; then none does.
-SETTLE = Statement(f"""
+SETTLE = Statement(f"""-- settle
     WITH held AS (
         SELECT operation_id FROM operations
         WHERE operation_id = :operation_id AND attempt = :attempt AND {IN_FLIGHT} FOR UPDATE

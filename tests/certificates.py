@@ -35,8 +35,15 @@ class Authority:
         )  # fmt: skip
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, stem: Path, host: str, *, valid_for: timedelta = timedelta(days=1)) -> tuple[Path, Path]:
-        """Write a server's certificate and private key, stem.crt and stem.key, and return both paths.
+    def issue(
+        self,
+        stem: Path,
+        host: str,
+        *,
+        valid_for: timedelta = timedelta(days=1),
+        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+    ) -> tuple[Path, Path]:
+        """Write a certificate, a server's by default, and its private key, stem.crt and stem.key, and return both paths.
 
         `valid_for` counts from now; when it is negative the certificate has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -48,7 +55,7 @@ class Authority:
         certificate = (
             self._begun(x509.Name([]), key.public_key(), valid_for)
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(authority, critical=False)
             .sign(self._key, hashes.SHA256())
         )

@@ -1,0 +1,3 @@
+-- outside a transaction
+-- payments_not_captured has taken its place. The admin scope's lists of the release before sort instead.
+DROP INDEX CONCURRENTLY IF EXISTS payments_by_status;
