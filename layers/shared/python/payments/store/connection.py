@@ -17,9 +17,8 @@ import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any, Self, cast
 
 from pg8000 import core
@@ -68,8 +67,8 @@ class Statement:
 
     def __init__(self, sql: str) -> None:
         parameter = re.compile(r"(?<!:):([a-z_]+)")
-        self._names = list(dict.fromkeys(parameter.findall(sql)))
-        self.sql = parameter.sub(lambda match: f"${self._names.index(match[1]) + 1}", sql)
+        self._names = dict.fromkeys(parameter.findall(sql))
+        self.sql = parameter.sub(lambda match: f"${[*self._names].index(match[1]) + 1}", sql)
 
     def __call__(self, *records: Any, **values: object) -> Bound:
         """Bind each parameter to the value of its name, or else to the field of that name of the first dataclass that has it.
@@ -77,18 +76,11 @@ class Statement:
         Raises TypeError for a value without a parameter and for a parameter without a value.
         """
         for record in records:
-            own = {field.name for field in fields(record)}.intersection(self._names)
-            values = {name: getattr(record, name) for name in own} | values
-        if values.keys() != set(self._names):
-            raise TypeError(f"parameters differ: {sorted(values.keys() ^ set(self._names))}")
-        return Bound(self.sql, tuple(_parameter(values[name]) for name in self._names))
-
-
-def _parameter(value: object) -> object:
-    if isinstance(value, Enum):
-        return value.value
-    # An escape of a CJK character has twice its bytes. A statement must stay near the size of the request, see MAX_BODY_BYTES.
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
+            for name in record.__dataclass_fields__.keys() & self._names.keys() - values.keys():
+                values[name] = getattr(record, name)
+        if values.keys() != self._names.keys():
+            raise TypeError(f"parameters differ: {sorted(values.keys() ^ self._names.keys())}")
+        return Bound(self.sql, tuple([values[name] for name in self._names]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +102,21 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
         with _socket_errors():
             super().__init__(**options)
         self._usock.settimeout(READ_TIMEOUT_S)
+        # An escape of a CJK character has twice its bytes. A statement stays near the size of the request, see MAX_BODY_BYTES.
+        self.register_out_adapter(dict, json.JSONEncoder(ensure_ascii=False).encode)
         # pg8000 parses a timestamptz with strptime, 10 times slower, and gives up on offsets that are not whole hours.
         self.register_in_adapter(1184, lambda text: datetime.fromisoformat(text).astimezone(UTC))
 
     def flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         """Run the statements in one transaction and return the rows of each. Raises DatabaseError, InterfaceError or OSError."""
         # All values are encoded before the first byte leaves, so that a defect of ours shows before anything is written.
-        binds = [_bind(make_params(self.py_types, statement.values)) for statement in statements]
-        self._send(statements, binds)
+        messages = [_extended_query(each.sql, make_params(self.py_types, each.values)) for each in statements]
+        with _socket_errors():
+            self._sock.write(b"".join(messages) + core.SYNC_MSG)
+            self._sock.flush()
         contexts = [core.Context(statement.sql) for statement in statements]
-        position, completed, code = 0, 0, None
-        while code != core.READY_FOR_QUERY:
-            code, message = self._receive()
+        position = completed = 0
+        for code, message in self._messages():
             self.message_types[code](message, contexts[position])
             if code == core.ERROR_RESPONSE and NO_CONNECTION_FREE.search(_fields(contexts[position].error).get("M", "")):
                 raise TimeoutError("the pooler has no connection free")  # It hangs up, and no ReadyForQuery follows.
@@ -135,21 +130,13 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
             raise InterfaceError(f"{completed} of {len(contexts)} statements were answered")
         return [context.rows or [] for context in contexts]
 
-    def _send(self, statements: Sequence[Bound], binds: Sequence[bytes]) -> None:
+    def _messages(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the code and the body of each message of the server, up to its ReadyForQuery."""
+        code = None
         with _socket_errors():
-            for statement, bind in zip(statements, binds, strict=True):
-                self._send_message(core.PARSE, core.NULL_BYTE + statement.sql.encode() + core.NULL_BYTE + core.H_pack(0))
-                self._send_message(core.BIND, bind)
-                self._send_message(core.DESCRIBE, core.PORTAL + core.NULL_BYTE)
-                self._sock.write(core.EXECUTE_MSG)
-            self._sock.write(core.SYNC_MSG)
-            self._sock.flush()
-
-    def _receive(self) -> tuple[bytes, bytes]:
-        """Return the code and the body of the server's next message."""
-        with _socket_errors():
-            code, length = core.ci_unpack(core._read(self._sock, 5))
-            return code, core._read(self._sock, length - 4)
+            while code != core.READY_FOR_QUERY:
+                code, length = core.ci_unpack(core._read(self._sock, 5))
+                yield code, core._read(self._sock, length - 4)
 
     def is_stale(self) -> bool:
         """Return whether the server has sent something or hung up since our last statement; an idle server does neither."""
@@ -168,12 +155,12 @@ def _socket_errors() -> Iterator[None]:
         raise InterfaceError("the connection is closed") from error
 
 
-def _bind(params: Sequence[str | None]) -> bytes:
-    message = bytearray(core.NULL_BYTE + core.NULL_BYTE + core.H_pack(0) + core.H_pack(len(params)))
-    for value in params:
-        encoded = (value or "").encode()
-        message += (-1 if value is None else len(encoded)).to_bytes(4, "big", signed=True) + encoded
-    return bytes(message + core.H_pack(0))
+def _extended_query(sql: str, params: Sequence[str | None]) -> bytes:
+    """Return Parse, Bind, Describe and Execute of an unnamed statement."""
+    parse = core._create_message(core.PARSE, b"\0" + sql.encode() + b"\0\0\0")
+    values = [core.i_pack(-1) if value is None else core.i_pack(len(text := value.encode())) + text for value in params]
+    bind = core._create_message(core.BIND, b"\0\0\0\0" + core.H_pack(len(params)) + b"".join(values) + b"\0\0")
+    return bytes(parse + bind + core._create_message(core.DESCRIBE, core.PORTAL + b"\0") + core.EXECUTE_MSG)
 
 
 class Database:
