@@ -31,10 +31,10 @@ from bench.stage import built
 PARTS: dict[str, tuple[str, ...]] = {
     "card filter": ("domain/card_data.py",),
     "log line": ("aws_lambda_powertools/logging/", "/logging/__init__.py"),
-    "metrics": ("aws_lambda_powertools/metrics/", "telemetry.py:count", "telemetry.py:_flush", "telemetry.py:measure"),
-    "hashing": ("claim.py:request_hash", "claim.py:digest", "direct.py:_event_id"),
+    "metrics": ("telemetry.py:count", "telemetry.py:_write_metrics"),
+    "hashing": ("fields.py:digest", "direct.py:_event_id"),
     "validation": ("api/bodies.py", "commands/fields.py", "domain/text.py"),
-    "binding": ("connection.py:__call__", "connection.py:_parameter", "connection.py:_bind", "pg8000/converters.py"),
+    "binding": ("connection.py:__call__", "connection.py:_extended_query", "pg8000/converters.py"),
     "wire": ("store/connection.py", "pg8000/core.py"),
     "rows": ("store/rows.py", "store/claims.py", "store/settlement.py"),
     "gateway": ("gateway/", "phases.py:charge"),
