@@ -1,4 +1,4 @@
-"""Where the CPU time of a payment's main thread goes: `python -m bench.profile direct|api [--payments N] [--calls]`.
+"""Where the CPU time of a payment's main thread goes: `python -m bench.parts direct|api [--payments N] [--calls]`.
 
 It pays on real servers first, and counts the CPU of the thread that carries the payment and of the producer's thread. Then it
 lets the servers' recorded answers stand for them, so that Python's own work is all that is left, and samples where that is. A
@@ -38,7 +38,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "wire": ("store/connection.py", "pg8000/core.py"),
     "rows": ("store/rows.py", "store/claims.py", "store/settlement.py"),
     "gateway": ("gateway/", "phases.py:charge"),
-    "publish": ("payments/broker/", "bench/profile.py:send"),
+    "publish": ("payments/broker/"),
     "domain": ("payments/domain/", "payments/commands/"),
     "answer": ("api/answers.py", "api/direct.py"),
     "FastAPI and Mangum": ("/fastapi/", "/starlette/", "/mangum/", "/asyncio/", "payments/api/"),
