@@ -38,7 +38,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "wire": ("store/connection.py", "pg8000/core.py"),
     "rows": ("store/rows.py", "store/claims.py", "store/settlement.py"),
     "gateway": ("gateway/", "phases.py:charge"),
-    "publish": ("payments/broker/"),
+    "publish": ("payments/broker/",),
     "domain": ("payments/domain/", "payments/commands/"),
     "answer": ("api/answers.py", "api/direct.py"),
     "FastAPI and Mangum": ("/fastapi/", "/starlette/", "/mangum/", "/asyncio/", "payments/api/"),
