@@ -54,7 +54,6 @@ class Stage:
             "GATEWAY_SUCCESS_RATE": "1",
             "GATEWAY_DELAY_MS": "0-0",
             "POWERTOOLS_SERVICE_NAME": "bench",
-            "POWERTOOLS_METRICS_NAMESPACE": "Payments",
             "AWS_LAMBDA_FUNCTION_NAME": "process",
         }
 

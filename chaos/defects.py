@@ -197,10 +197,10 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/commands/settle.py",
-                "        if isinstance(reply, Unknown):\n",
+                "        if not isinstance(reply, Unknown):\n",
                 "        if isinstance(reply, Unknown):\n"
                 '            reply = Declined("processing_error", reply.reason, None, None, {})\n'
-                "        if isinstance(reply, Unknown):\n",
+                "        if not isinstance(reply, Unknown):\n",
             ),
         ),
         _points("reconcile"),
@@ -211,11 +211,11 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/connection.py",
-                "        binds = [",
+                "        messages = [",
                 "        if statements:\n"
                 "            done = [self.execute_unnamed(s.sql, make_params(self.py_types, s.values)) for s in statements]\n"
                 "            return [context.rows or [] for context in done]\n"
-                "        binds = [",
+                "        messages = [",
             ),
         ),
         _load(),
@@ -339,13 +339,14 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/domain/payment.py",
-                "refund_reserved_minor=payment.refund_reserved_minor - amount_minor)\n            after = _move(",
-                "refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0))\n            after = _move(",
+                "to = S.REFUNDED if",
+                "amount_minor = min(amount_minor, payment.refund_reserved_minor)\n            to = S.REFUNDED if",
             ),
             Patch(
                 f"{PAYMENTS}/domain/payment.py",
-                "refund_reserved_minor=payment.refund_reserved_minor - amount_minor)\n            after = replace(",
-                "refund_reserved_minor=max(payment.refund_reserved_minor - amount_minor, 0))\n            after = replace(",
+                'changes = {"status_reason": _declined("refund "',
+                "amount_minor = min(amount_minor, payment.refund_reserved_minor)\n"
+                '            changes = {"status_reason": _declined("refund "',
             ),
         ),
         # A few hits are enough: the defect leaves operations that reconcile can never settle.
@@ -369,8 +370,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/api/direct.py",
-                'f"request-{request_hash(request)}"',
-                "f\"request-{request_hash(request)}-{__import__('time').time_ns()}\"",
+                'f"request-{request.digest}"',
+                "f\"request-{request.digest}-{__import__('time').time_ns()}\"",
             ),
         ),
         _points("process", cold=False),
@@ -393,8 +394,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/domain/payment.py",
-                "owes_event = isinstance(change, Ended)",
-                "owes_event = isinstance(change, Ended) and not isinstance(change, CaptureFailed)",
+                "payment.event_sequence + isinstance(change, Ended)",
+                "payment.event_sequence + (isinstance(change, Ended) and not isinstance(change, CaptureFailed))",
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",

@@ -25,5 +25,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     done = reconcile(wiring.service(), Deadline.in_s(context.get_remaining_time_in_millis() / 1000))
     counts = {"OperationsReconciled": done.settled, "OutcomesStillUnknown": done.unknown}
     counts |= {"OutcomesExhausted": done.exhausted, "AuthorizationsExpired": done.expired}
-    telemetry.measure(counts, {"OldestUnknownOutcome": done.oldest_unknown_s})
+    for name, number in counts.items():
+        telemetry.count(name, number)
+    telemetry.count("OldestUnknownOutcome", done.oldest_unknown_s, "Seconds")
     return asdict(done)

@@ -23,8 +23,9 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
         sent, resume_at = replay(wiring.service(), deadline, start, end)
         return {"replayed": sent, "resume_at": rfc3339(resume_at)}
     relayed = relay(wiring.service(), deadline)
-    counts = {"EventsRelayed": relayed.published, "OutboxUnpublished": relayed.unpublished}
-    telemetry.measure(counts, {"OutboxLag": relayed.lag_s})
+    telemetry.count("EventsRelayed", relayed.published)
+    telemetry.count("OutboxUnpublished", relayed.unpublished)
+    telemetry.count("OutboxLag", relayed.lag_s, "Seconds")
     return asdict(relayed) | {"lag_s": round(relayed.lag_s, 3)}
 
 

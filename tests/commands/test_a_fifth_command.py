@@ -95,7 +95,6 @@ def test_a_command_that_the_diff_adds_works_from_the_invocation_to_reconcile(
         "PYTHONPATH": f"{tmp_path}:{tmp_path / 'layers/shared/python'}",
         "DATABASE_URL": own_database.service_url,
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "POWERTOOLS_METRICS_NAMESPACE": "Payments",
         "POWERTOOLS_LOG_LEVEL": "CRITICAL",
     }
     command = [sys.executable, "-c", USE, own_database.owner_url, own_database.service_url]

@@ -201,6 +201,16 @@ def test_the_refusal_names_the_member(value: object, location: str, message: str
     assert refused.value.detail == f"{location} {message}. Send a payment_token instead of card data."
 
 
+def test_the_first_look_passes_no_text_that_the_filter_would_find() -> None:
+    """Behind a blank, a text of these forms does not pass it."""
+    random = Random(7)
+    for form in ("hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh", "dddd-dd-dd dd:dd:dd,ddd+dddd", "dddd-dd-dd dd:dd:dd,ddd-dddd"):
+        for _ in range(3000):
+            text = "".join({"h": random.choice("0123456789abcdef"), "d": random.choice("0123456789")}.get(c, c) for c in form)
+            for name in ("", "trace_id"):
+                assert contains_card_number(f" {text}", name) is contains_card_number(text, name) is False
+
+
 def test_the_refusal_names_twenty_members_at_most() -> None:
     with pytest.raises(CardDataNotAccepted) as refused:
         refuse_card_data({f"x{n}": CARD for n in range(30)}, "query")

@@ -10,7 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api_client import EVERYTHING, http_event
+from payments import telemetry
+from payments.telemetry import instrumented
+from tests.api_client import EVERYTHING, Context, http_event
 from tests.aws.test_template import RESOURCES, of_type
 from tests.lambda_runtime import Invocation, LambdaRuntime
 from tests.servers import Database
@@ -36,10 +38,12 @@ def _logged(invocation: Invocation) -> list[dict[str, Any]]:
 
 
 def _metrics(invocation: Invocation) -> list[tuple[str, dict[str, Any]]]:
-    """Return the name and the dimensions of each metric."""
+    """Return the name and the dimensions of each metric. An invocation writes them in one line."""
     found = []
-    for line in _lines(invocation):
-        for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
+    lines = [line for line in _lines(invocation) if "_aws" in line]
+    assert len(lines) <= 1
+    for line in lines:
+        for directive in line["_aws"]["CloudWatchMetrics"]:
             assert directive["Namespace"] == "Payments"
             names = [name for names in directive["Dimensions"] for name in names]
             found += [(metric["Name"], {name: line[name] for name in names}) for metric in directive["Metrics"]]
@@ -106,8 +110,24 @@ def test_ids_of_one_request_are_gone_with_it(functions: Functions) -> None:
 )
 def test_every_command_is_counted(event: object, metrics: list[tuple[str, dict[str, Any]]], functions: Functions) -> None:
     found = _metrics(functions("process").invoke(event))
-    assert [each for each in found if each[0] not in {"Invocations", "ColdStart"}] == metrics
-    assert ("Invocations", {"service": STACK}) in found
+    assert [each for each in found if each[0] != "ColdStart"] == metrics
+
+
+def test_a_payment_writes_one_line_of_log_and_one_of_metrics(functions: Functions) -> None:
+    assert ["_aws" in line for line in _lines(functions("process").invoke(_process()))] == [False, True]
+
+
+def test_a_metric_that_one_line_cannot_hold_beside_the_others_begins_another(capsys: pytest.CaptureFixture[str]) -> None:
+    @instrumented
+    def handle(event: object, context: object) -> None:
+        for kind in ("process", "refund", "refund"):
+            telemetry.count("Operations", kind=kind)
+
+    instrumented(lambda *_: None)({}, Context())
+    capsys.readouterr()
+    handle({}, Context())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["kind"], line["Operations"]) for line in lines] == [("process", 1), ("refund", 1), ("refund", 1)]
 
 
 def test_a_replay_is_counted_apart(functions: Functions) -> None:

@@ -13,6 +13,9 @@ the gateway for an older operation, however long it was kept from its work; it c
 IAM = "iam/"
 """The owners of IAM's principals begin with this, and no others."""
 
+STACK = os.environ.get("POWERTOOLS_SERVICE_NAME") or "payments"
+"""The dimension `service` of every metric: the stack's name, so that the alarms of two stacks watch their own."""
+
 TEN_YEARS_S = 315_360_000
 """No wait and no window here is as long. A larger number is a mistake of the unit."""
 

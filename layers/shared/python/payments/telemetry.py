@@ -1,20 +1,22 @@
 """Logs, metrics and trace context. Each log line is JSON, carries the request's ids, and passes the card filter."""
 
 import functools
+import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+import sys
+import time
+from collections.abc import Callable
 from typing import Any, cast
 
-from aws_lambda_powertools import Logger, Metrics, single_metric
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.logging.types import LogRecord
-from aws_lambda_powertools.metrics import MetricUnit
 
 from payments.domain.card_data import REMOVED, contains_card_number, digits_of, redact
 from payments.domain.errors import Fault, InternalError, PaymentsError
-from payments.settings import SettingsError
+from payments.settings import STACK, SettingsError
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -45,17 +47,16 @@ def _redacted(value: Any, name: str = "") -> Any:
 
 def traceparent_of(header: str | None) -> str:
     """Return the caller's W3C trace context, or a new one when the header is absent or not valid."""
-    if header is not None and TRACEPARENT.fullmatch(header):
-        return header
-    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
+    valid = TRACEPARENT.fullmatch(header or "")
+    return valid[0] if valid else f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
 
 
-logger = Logger(service="payments", logger_formatter=CardFreeFormatter())
+logger = Logger(service="payments", logger_formatter=CardFreeFormatter(json_deserializer=str))
 """The parent of the loggers of all our modules (`payments.…`). They share its format, its request ids and the card filter."""
 
-metrics = Metrics(namespace="Payments")
-"""Their dimension `service` is POWERTOOLS_SERVICE_NAME, the stack's name, so that the alarms of two stacks watch their own."""
-
+_document: dict[str, Any] = {}
+"""This invocation's metrics, in CloudWatch's embedded format (EMF). `_aws` says which members are metrics, and which are their
+dimensions."""
 
 # At DEBUG they log what they send and receive, which is passwords and customers' data, past our formatter and its card filter.
 for library in ("kafka", "botocore", "urllib3"):
@@ -70,7 +71,7 @@ class InvocationFailed(Exception):
 
 
 def instrumented(handler: Handler) -> Handler:
-    """Wrap a handler: request ids on each log line, a cold-start metric, metrics flushed at the end.
+    """Wrap a handler: request ids on each log line, a cold-start metric, and all metrics in one line at the end.
 
     It logs exceptions behind the card filter. Lambda receives InvocationFailed, without their text.
     """
@@ -80,7 +81,8 @@ def instrumented(handler: Handler) -> Handler:
         request = event.get("requestContext") if isinstance(event, dict) else None
         http_request_id = request.get("requestId") if isinstance(request, dict) else None
         logger.append_keys(correlation_id=http_request_id or context.aws_request_id)
-        metrics.add_metric("Invocations", MetricUnit.Count, 1)
+        if logger.get_current_keys()["cold_start"]:
+            count("ColdStart", function_name=context.function_name)
         try:
             return handler(event, context)
         except PaymentsError as error:
@@ -93,28 +95,31 @@ def instrumented(handler: Handler) -> Handler:
         except Exception:
             logger.exception("unexpected error")
             raise InvocationFailed(InternalError.code) from None
+        finally:
+            _write_metrics()
 
-    flushed = metrics.log_metrics(with_ids, capture_cold_start_metric=True)
     # An event holds bearer and payment tokens. `log_event=False` overrides POWERTOOLS_LOGGER_LOG_EVENT.
-    return cast(Handler, logger.inject_lambda_context(flushed, log_event=False, clear_state=True))
+    return cast(Handler, logger.inject_lambda_context(with_ids, log_event=False, clear_state=True))
 
 
-def count(name: str, **dimensions: str) -> None:
-    """Count one occurrence, under dimensions of its own."""
-    own = {"service": metrics.service or "payments"} | dimensions
-    with single_metric(name, MetricUnit.Count, 1, namespace=metrics.namespace, default_dimensions=own):
-        pass
+def count(name: str, number: float = 1, unit: str = "Count", **dimensions: str) -> None:
+    """Add a metric to those of this invocation, by default one occurrence, under dimensions of its own."""
+    members = {"service": STACK, **dimensions, name: number}
+    if name in _document or any(_document.get(each, value) != value for each, value in members.items()):
+        _write_metrics()  # A document has one value for a name.
+    told = _document.setdefault("_aws", {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": []})
+    metric = {"Name": name, "Unit": unit}
+    told["CloudWatchMetrics"].append({"Namespace": "Payments", "Dimensions": [["service", *dimensions]], "Metrics": [metric]})
+    _document.update(members)
+
+
+def _write_metrics() -> None:
+    if _document:
+        sys.stdout.write(json.dumps(_document) + "\n")
+        _document.clear()
 
 
 def record_refusal(code: str, **named: str | None) -> None:
     """Count a request that was refused before any money moved, by problem code. `named` says in the log which request it was."""
     count("Refusals", code=code)
     logger.info("refused", extra={"code": code, **named})
-
-
-def measure(counts: Mapping[str, int], seconds: Mapping[str, float]) -> None:
-    """Add metrics to those of this invocation."""
-    for name, number in counts.items():
-        metrics.add_metric(name, MetricUnit.Count, number)
-    for name, number_s in seconds.items():
-        metrics.add_metric(name, MetricUnit.Seconds, number_s)

@@ -12,9 +12,8 @@ from payments.api.answers import record, reply_to, reply_to_error
 from payments.api.bodies import check_idempotency_key, check_value, validate
 from payments.api.lookups import MAX_ID_CHARACTERS
 from payments.commands.catalog import served_by
-from payments.commands.claim import digest, request_hash
 from payments.commands.command import Command
-from payments.commands.fields import Request
+from payments.commands.fields import digest
 from payments.commands.phases import mark, perform, publish
 from payments.commands.service import Call, Deadline, Service
 from payments.commands.settle import PUBLISH_LEASE_S
@@ -34,7 +33,7 @@ def invoke(event: Any, context: Any, service: Service, owner: str, function: str
     known: tuple[str, ...] = ()
     try:
         command, request, key, traceparent = _read(event, function)
-        known = (command.kind, key, request_hash(request))
+        known = (command.kind, key, request.digest)
         deadline = Deadline.in_s(context.get_remaining_time_in_millis() / 1000)
         refusal_id = _event_id(owner, known)
         call = Call(owner=owner, deadline=deadline, idempotency_key=key, traceparent=traceparent, refusal_id=refusal_id)
@@ -121,13 +120,7 @@ def _read(event: Any, function: str) -> tuple[Command[Any], Any, str, str]:
         raise InvalidRequest("Send an idempotency_key with this operation.", ("idempotency_key", "is missing"))
     if key is not None and not isinstance(key, str):
         raise InvalidRequest("Correct the idempotency_key.", ("idempotency_key", "must be a string"))
-    key = derived_key(request) if key is None else check_idempotency_key(key)
+    # Without a key, a digest of the validated request stands for it. Lambda's retries and duplicates carry the same request. The
+    # request id and the trace context may differ, so they do not count.
+    key = f"request-{request.digest}" if key is None else check_idempotency_key(key)
     return command, request, key, telemetry.traceparent_of(trace if isinstance(trace, str) else None)
-
-
-def derived_key(request: Request) -> str:
-    """Return the idempotency key of a direct invocation that brings none: a digest of the validated request.
-
-    Lambda's retries and duplicates carry the same request. The request id and the trace context may differ, so they do not count.
-    """
-    return f"request-{request_hash(request)}"

@@ -1,11 +1,7 @@
 """Claim: write the operation and its lease before the gateway is called, or find out why that is not possible."""
 
-import hashlib
-import json
 import math
 from typing import Any
-
-from pydantic import BaseModel
 
 from payments.commands.command import AnyRequest, Command, Result, result_of
 from payments.commands.service import Call, Service
@@ -30,7 +26,7 @@ def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service
         owner=call.owner,
         kind=command.kind,
         idempotency_key=call.idempotency_key,
-        request_hash=request_hash(request),
+        request_hash=request.digest,
         gateway_key=f"{command.kind}-{operation_id}",
         traceparent=call.traceparent,
         created_at=service.clock(),
@@ -70,12 +66,3 @@ def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Re
         detail = "The first request with this Idempotency-Key is still running; try again in a moment."
         raise IdempotencyKeyInUse(detail, retry_after_s=min(math.ceil(lease_left_s), 5))
     return result_of(command, state, replayed=True)
-
-
-def request_hash(request: BaseModel) -> str:
-    """Return a digest of the fields with their defaults. Equal requests have equal digests; an empty field counts as absent."""
-    return digest({name: value for name, value in request.model_dump(mode="json").items() if value not in (None, {})})
-
-
-def digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

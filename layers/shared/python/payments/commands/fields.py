@@ -1,7 +1,10 @@
 """The fields of requests: their types, their limits, and the messages for wrong values."""
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
+from functools import cached_property
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -53,6 +56,15 @@ class Request(BaseModel):
     """A command's request: only known fields, never converted, never shown in an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the fields with their defaults. Equal requests have equal digests; an empty field counts as absent."""
+        return digest({name: value for name, value in self.model_dump(mode="json").items() if value not in (None, {})})
+
+
+def digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 PAYMENT_NAMES: tuple[PaymentName, ...] = ("transaction_id", "payment_id", "order_id")

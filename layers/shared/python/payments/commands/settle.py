@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from payments.commands.command import Command, Result, result_of
@@ -43,13 +43,12 @@ def settle(command: Command[Any], claimed: Claimed, reply: Reply, service: Servi
     The operation is written already, and reconcile will finish it. So the caller gets the outcome `unknown`.
     """
     try:
-        if isinstance(reply, Unknown):
-            give_back(claimed.operation, reply, service)
-            return Settled(result_of(command, claimed))
-        return write_outcome(command, claimed, reply, service)
+        if not isinstance(reply, Unknown):
+            return write_outcome(command, claimed, reply, service)
+        give_back(claimed.operation, reply, service)
     except Fault:
         logger.exception("the outcome could not be written; reconcile will settle", extra=ids(claimed.operation))
-        return Settled(result_of(command, claimed))
+    return Settled(result_of(command, claimed))
 
 
 def give_back(operation: Operation, reply: Unknown, service: Service) -> None:
@@ -66,9 +65,10 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
     Raises Fault.
     """
     outcome = Outcome.SUCCEEDED if isinstance(reply, Approved) else Outcome.DECLINED
-    recorded = {"result": "approved" if isinstance(reply, Approved) else "declined", **asdict(reply)}
+    recorded = {"result": "approved" if isinstance(reply, Approved) else "declined", **vars(reply)}
     for tries in range(SETTLE_TRIES):
-        time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # nosec B311 - no secret
+        if tries:
+            time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # nosec B311 - no secret
         operation, before, refund = claimed.operation, claimed.payment, claimed.refund
         change = command.approved(reply, claimed, service) if isinstance(reply, Approved) else command.declined(reply, claimed)
         after = apply(before, change, service.clock())

@@ -31,6 +31,9 @@ _ISSUERS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("50|5[6-8]|8600|9112|968[02]|9792|9860", (16,)),  # Maestro, Dankort, RuPay, Uzcard, Belkart, mada, Troy, Humo
 )
 _ISSUER = re.compile("|".join(f"({prefix})" for prefix, _ in _ISSUERS))
+# A cheap first look. The shortest card number has 13 digits, and most texts have fewer. Most of the others are a UUID, or a time
+# as log lines have it, whose groups are no card's.
+_MAY_HOLD = re.compile(r"(?![\da-f]{8}(-[\da-f]{4}){4}[\da-f]{8}\Z|\d{4}(-\d\d){2} \d\d(:\d\d){2},\d{3}[+-]\d{4}\Z)(\D*+\d){13}")
 # Sizes of groups: one piece, single digits, pairs, fours (some blanks may be forgotten), eights, a card of 14 or 15 digits as on
 # the card, and the issuer's six digits before the rest.
 _GROUPING = re.compile(r"\d+|1(-1)+|2(-2)+(-1)?|((4|8|12)-)+(4|8|12)|4-4-4(-4)?-[1-3]|8-[5-7]|8-8-[1-3]|4-6-[45]|6-(10|13)")
@@ -125,15 +128,17 @@ def _ascii(character: str) -> str:
 def _card_numbers(text: str, name: str) -> list[tuple[int, int]]:
     """Return start and end in ASCII of each card number, or of each with escapes (%20) for gaps if there is no other."""
     text = text if text.isascii() else "".join(map(_ascii, text))
+    if not _MAY_HOLD.match(text):
+        return []
     unescaped = _ESCAPE.sub(lambda match: " ".ljust(len(match[0]), "\xad"), text)
     return [*_numbers(text, name)] or [*_numbers(unescaped if unescaped != text else "", name)]
 
 
 def _numbers(text: str, name: str) -> Iterator[tuple[int, int]]:
     text = _NO_NUMBER.sub(lambda match: "x" * len(match[0]), text)
-    # Datadog and Google write 64 bits in decimal.
-    is_trace = re.search("(?<![a-z])(trace|span|parent)(id)?(?![a-z])", re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower())
     for run in _RUN.finditer(text):
+        # Datadog and Google write 64 bits in decimal.
+        is_trace = re.search("(?<![a-z])(trace|span|parent)(id)?(?![a-z])", re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower())
         groups, parts, free = [*re.compile(r"\d+").finditer(text, *run.span())], re.findall(r"\d+", run[0]), 0
         for first, last in _candidates(parts, 16 if is_trace else 19):
             start, end = groups[first].start(), groups[last - 1].end()

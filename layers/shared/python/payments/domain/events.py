@@ -87,4 +87,4 @@ def refund_body(refund: Refund, *, confidential: bool = False) -> dict[str, Any]
 
 def rfc3339(at: datetime | None) -> str | None:
     """Return UTC with microseconds, such as 2026-01-31T12:00:00.000000Z. The width is fixed, so text sorts as time does."""
-    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z" if at else None
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if at else None

@@ -1,7 +1,7 @@
 """A payment, the changes that can happen to it, and the one table that says which status may follow which."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -93,17 +93,17 @@ class ProcessingStarted:
     """The claim is written; the gateway will be called next."""
 
 
-# Authorized, Captured and Failed name their fields as the payment does: `apply` copies them.
+# Authorized, Captured and Failed name their fields as the payment does: `apply` copies them with `vars`, so they have no slots.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Authorized:
     transaction_id: str
     payment_intent_id: str
     capture_before: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Captured:
     """The gateway took the money, at once or from an authorization. It releases the rest of an authorization."""
 
@@ -112,7 +112,7 @@ class Captured:
     payment_intent_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Failed:
     decline_code: str
     error_message: str
@@ -148,13 +148,13 @@ class RefundFailed:
 # The last two leave the payment AUTHORIZED. It shows why, until a later capture or void succeeds.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CaptureFailed:
     decline_code: str
     error_message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VoidFailed:
     decline_code: str
     error_message: str
@@ -184,38 +184,38 @@ NOT_DECLINED = {"decline_code": None, "error_message": None}
 def apply(payment: Payment, change: Change, at: datetime) -> Payment:
     """Return the payment after the change, one version on. Raises IllegalTransition when the payment does not allow it."""
     at = max(at, payment.updated_at)  # The clocks of two machines differ a little, and a payment's history never goes backwards.
-    after = payment
+    changes: dict[str, Any] = {}
     match change:
         case ProcessingStarted():
-            after = _move(payment, S.PROCESSING, "processing started")
+            changes = _move(payment, S.PROCESSING, "processing started")
         case Authorized():
-            after = _move(payment, S.AUTHORIZED, "authorized by the gateway", authorized_at=at, **asdict(change))
+            changes = _move(payment, S.AUTHORIZED, "authorized by the gateway", authorized_at=at, **vars(change))
         case Captured():
-            taken = asdict(change) | NOT_DECLINED
-            after = _move(payment, S.CAPTURED, "captured by the gateway", captured_at=at, capture_before=None, **taken)
+            taken = vars(change) | NOT_DECLINED
+            changes = _move(payment, S.CAPTURED, "captured by the gateway", captured_at=at, capture_before=None, **taken)
         case Failed():
-            after = _move(payment, S.FAILED, _declined("", change.decline_code), failed_at=at, **asdict(change))
+            changes = _move(payment, S.FAILED, _declined("", change.decline_code), failed_at=at, **vars(change))
         case Voided(reason):
-            after = _move(payment, S.VOIDED, reason, voided_at=at, capture_before=None, **NOT_DECLINED)
+            changes = _move(payment, S.VOIDED, reason, voided_at=at, capture_before=None, **NOT_DECLINED)
         case RefundReserved(amount_minor):
             if not 1 <= amount_minor <= payment.refundable_minor:
                 raise IllegalTransition(f"{amount_minor} is not between 1 and the refundable {payment.refundable_minor}")
-            after = replace(payment, refund_reserved_minor=payment.refund_reserved_minor + amount_minor)
+            changes = {"refund_reserved_minor": payment.refund_reserved_minor + amount_minor}
         case RefundSucceeded(amount_minor):
             refunded_minor = payment.refunded_minor + amount_minor
             to = S.REFUNDED if refunded_minor == payment.captured_minor else S.PARTIALLY_REFUNDED
-            released = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)
-            after = _move(released, to, "refunded by the gateway", refunded_minor=refunded_minor)
+            changes = _move(payment, to, "refunded by the gateway", refunded_minor=refunded_minor)
+            changes |= {"refund_reserved_minor": payment.refund_reserved_minor - amount_minor}
         case RefundFailed(amount_minor, decline_code):
-            released = replace(payment, refund_reserved_minor=payment.refund_reserved_minor - amount_minor)
-            after = replace(released, status_reason=_declined("refund ", decline_code))
+            changes = {"status_reason": _declined("refund ", decline_code)}
+            changes |= {"refund_reserved_minor": payment.refund_reserved_minor - amount_minor}
         case CaptureFailed() | VoidFailed():
             if payment.status is not S.AUTHORIZED:
                 raise IllegalTransition(f"a payment that is {payment.status} has no authorization to capture or void")
             what = "capture " if isinstance(change, CaptureFailed) else "void "
-            after = replace(payment, status_reason=_declined(what, change.decline_code), **asdict(change))
-    owes_event = isinstance(change, Ended)
-    return replace(after, updated_at=at, version=payment.version + 1, event_sequence=payment.event_sequence + owes_event)
+            changes = {"status_reason": _declined(what, change.decline_code), **vars(change)}
+    sequence = payment.event_sequence + isinstance(change, Ended)
+    return replace(payment, **changes, updated_at=at, version=payment.version + 1, event_sequence=sequence)
 
 
 def _declined(what: str, decline_code: str) -> str:
@@ -223,7 +223,8 @@ def _declined(what: str, decline_code: str) -> str:
     return f"{what}declined: {public_decline_code(decline_code)}"
 
 
-def _move(payment: Payment, to: PaymentStatus, reason: str, **changes: Any) -> Payment:
+def _move(payment: Payment, to: PaymentStatus, reason: str, **changes: Any) -> dict[str, Any]:
+    """Return the changes of a payment that goes to another status."""
     if to not in TRANSITIONS[payment.status]:
         raise IllegalTransition(f"a payment does not go from {payment.status} to {to}")
-    return replace(payment, status=to, status_reason=reason, **changes)
+    return {"status": to, "status_reason": reason, **changes}

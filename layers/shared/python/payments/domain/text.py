@@ -32,4 +32,4 @@ def is_visible(character: str) -> bool:
 
 def is_unmistakable(text: str) -> bool:
     """Return whether no other text looks the same because of its normal form, or of characters that nobody sees."""
-    return text == text.strip() and unicodedata.is_normalized("NFC", text) and all(map(is_visible, text))
+    return text == text.strip() and (text.isascii() or (unicodedata.is_normalized("NFC", text) and all(map(is_visible, text))))

@@ -24,14 +24,17 @@ class GatewayRequest:
     payment_intent_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+# The operation records the fields of an answer with `vars`, so it has no slots.
+
+
+@dataclass(frozen=True)
 class Approved:
     transaction_id: str
     payment_intent_id: str
     raw: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Declined:
     """A definite no: no money moved and none will under this key."""
 

@@ -31,7 +31,7 @@ class SimulatedGateway:
     delay_ms: tuple[int, int] = (50, 200)
     seed: str = "payments"
     lost_reply_rate: float = 0.0
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = lambda delay_s: time.sleep(delay_s) if delay_s else None
 
     def charge(self, request: GatewayRequest) -> Reply:
         token = request.payment_token

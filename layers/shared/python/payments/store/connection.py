@@ -18,9 +18,8 @@ import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any, Self, cast
 
 from pg8000 import core
@@ -74,8 +73,8 @@ class Statement:
 
     def __init__(self, sql: str) -> None:
         parameter = re.compile(r"(?<!:):([a-z_]+)")
-        self._names = list(dict.fromkeys(parameter.findall(sql)))
-        self.sql = parameter.sub(lambda match: f"${self._names.index(match[1]) + 1}", sql)
+        self._names = dict.fromkeys(parameter.findall(sql))
+        self.sql = parameter.sub(lambda match: f"${[*self._names].index(match[1]) + 1}", sql)
         name = re.match("-- ([a-z_]+)", sql)
         self.function = f"{name[1]}_{hashlib.sha256(self.sql.encode()).hexdigest()[:12]}" if name else ""
         places = ", ".join(f"${place + 1}" for place in range(len(self._names)))
@@ -87,18 +86,11 @@ class Statement:
         Raises TypeError for a value without a parameter and for a parameter without a value.
         """
         for record in records:
-            own = {field.name for field in fields(record)}.intersection(self._names)
-            values = {name: getattr(record, name) for name in own} | values
-        if values.keys() != set(self._names):
-            raise TypeError(f"parameters differ: {sorted(values.keys() ^ set(self._names))}")
-        return Bound(self.sql, tuple(_parameter(values[name]) for name in self._names), self._call)
-
-
-def _parameter(value: object) -> object:
-    if isinstance(value, Enum):
-        return value.value
-    # An escape of a CJK character has twice its bytes. A statement must stay near the size of the request, see MAX_BODY_BYTES.
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
+            for name in record.__dataclass_fields__.keys() & self._names.keys() - values.keys():
+                values[name] = getattr(record, name)
+        if values.keys() != self._names.keys():
+            raise TypeError(f"parameters differ: {sorted(values.keys() ^ self._names.keys())}")
+        return Bound(self.sql, tuple([values[name] for name in self._names]), self._call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +122,8 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
         with _socket_errors():
             super().__init__(**options)
         self._usock.settimeout(READ_TIMEOUT_S)
+        # An escape of a CJK character has twice its bytes. A statement stays near the size of the request, see MAX_BODY_BYTES.
+        self.register_out_adapter(dict, json.JSONEncoder(ensure_ascii=False).encode)
         # pg8000 parses a timestamptz with strptime, 10 times slower, and gives up on offsets that are not whole hours.
         self.register_in_adapter(1184, lambda text: datetime.fromisoformat(text).astimezone(UTC))
 
@@ -147,12 +141,13 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
 
     def _run(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> list[list[Row]]:
         # All values are encoded before the first byte leaves, so that a defect of ours shows before anything is written.
-        binds = [_bind(make_params(self.py_types, values)) for _, values in statements]
-        self._send([sql for sql, _ in statements], binds)
+        messages = [_extended_query(sql, make_params(self.py_types, values)) for sql, values in statements]
+        with _socket_errors():
+            self._sock.write(b"".join(messages) + core.SYNC_MSG)
+            self._sock.flush()
         contexts = [core.Context(sql) for sql, _ in statements]
-        position, completed, code = 0, 0, None
-        while code != core.READY_FOR_QUERY:
-            code, message = self._receive()
+        position = completed = 0
+        for code, message in self._messages():
             self.message_types[code](message, contexts[position])
             if code == core.ERROR_RESPONSE and NO_CONNECTION_FREE.search(_fields(contexts[position].error).get("M", "")):
                 raise TimeoutError("the pooler has no connection free")  # It hangs up, and no ReadyForQuery follows.
@@ -166,21 +161,13 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
             raise InterfaceError(f"{completed} of {len(contexts)} statements were answered")
         return [context.rows or [] for context in contexts]
 
-    def _send(self, statements: Sequence[str], binds: Sequence[bytes]) -> None:
+    def _messages(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the code and the body of each message of the server, up to its ReadyForQuery."""
+        code = None
         with _socket_errors():
-            for sql, bind in zip(statements, binds, strict=True):
-                self._send_message(core.PARSE, core.NULL_BYTE + sql.encode() + core.NULL_BYTE + core.H_pack(0))
-                self._send_message(core.BIND, bind)
-                self._send_message(core.DESCRIBE, core.PORTAL + core.NULL_BYTE)
-                self._sock.write(core.EXECUTE_MSG)
-            self._sock.write(core.SYNC_MSG)
-            self._sock.flush()
-
-    def _receive(self) -> tuple[bytes, bytes]:
-        """Return the code and the body of the server's next message."""
-        with _socket_errors():
-            code, length = core.ci_unpack(core._read(self._sock, 5))
-            return code, core._read(self._sock, length - 4)
+            while code != core.READY_FOR_QUERY:
+                code, length = core.ci_unpack(core._read(self._sock, 5))
+                yield code, core._read(self._sock, length - 4)
 
     def is_stale(self) -> bool:
         """Return whether the server has sent something or hung up since our last statement; an idle server does neither."""
@@ -199,12 +186,12 @@ def _socket_errors() -> Iterator[None]:
         raise InterfaceError("the connection is closed") from error
 
 
-def _bind(params: Sequence[str | None]) -> bytes:
-    message = bytearray(core.NULL_BYTE + core.NULL_BYTE + core.H_pack(0) + core.H_pack(len(params)))
-    for value in params:
-        encoded = (value or "").encode()
-        message += (-1 if value is None else len(encoded)).to_bytes(4, "big", signed=True) + encoded
-    return bytes(message + core.H_pack(0))
+def _extended_query(sql: str, params: Sequence[str | None]) -> bytes:
+    """Return Parse, Bind, Describe and Execute of an unnamed statement."""
+    parse = core._create_message(core.PARSE, b"\0" + sql.encode() + b"\0\0\0")
+    values = [core.i_pack(-1) if value is None else core.i_pack(len(text := value.encode())) + text for value in params]
+    bind = core._create_message(core.BIND, b"\0\0\0\0" + core.H_pack(len(params)) + b"".join(values) + b"\0\0")
+    return bytes(parse + bind + core._create_message(core.DESCRIBE, core.PORTAL + b"\0") + core.EXECUTE_MSG)
 
 
 class Database:
