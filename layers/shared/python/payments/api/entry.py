@@ -28,8 +28,8 @@ def command_handler(function: str, service: Callable[[], Service], direct_owner:
             return http()(event, context)
         return direct.invoke(event, context, service(), direct_owner(), function)
 
-    # Lambda makes the others ahead of their events: from a snapshot, which should hold the modules, or for API Gateway's alias,
-    # whose requests need them. Nothing needs a refresh after a restore: before an event nothing is drawn, signed or connected.
+    # Lambda makes an environment on demand, or ahead of events: from a snapshot, which should hold the modules, or for the alias
+    # of API Gateway, which needs them. A restore refreshes nothing: before an event nothing is drawn, signed or connected.
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") != "on-demand":
         http()
     return handle
