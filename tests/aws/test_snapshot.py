@@ -29,17 +29,14 @@ def drawn(size):
 sys.addaudithook(spy)
 os.urandom = drawn
 import handler
-from snapshot_restore_py import get_before_snapshot
-for load, arguments, options in get_before_snapshot():
-    load(*arguments, **options)
-print(json.dumps({"network": network, "random": random, "http": "fastapi" in sys.modules}))
+print(json.dumps({"network": network, "random": random, "modules": sorted(sys.modules.keys() & {"fastapi", "kafka"})}))
 """
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_before_a_snapshot_everything_is_imported_and_nothing_connected(name: str) -> None:
-    pytest.importorskip("snapshot_restore_py", reason="the runtime client of AWS Lambda has wheels for Linux only")
+def _held(name: str, initialization: str) -> dict[str, list[str]]:
+    """Return what the init phase of a function has connected to and drawn, and which of the large libraries it has imported."""
     environment = {
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization,
         "PYTHONPATH": f"{ROOT / 'functions' / name}:{ROOT / 'layers/shared/python'}",
         "DATABASE_URL": "postgresql://payments_service@database.invalid/payments",
         "DATABASE_AUTH": "iam",
@@ -48,8 +45,20 @@ def test_before_a_snapshot_everything_is_imported_and_nothing_connected(name: st
     }
     done = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    held = json.loads(done.stdout.splitlines()[-1])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_before_a_snapshot_everything_is_imported_and_nothing_connected(name: str) -> None:
+    held = _held(name, "snap-start")
     # FastAPI imports OpenTelemetry, which draws names for its own variables. They need only differ within a process.
     drawn = [path for path in held["random"] if "/opentelemetry/context/" not in path]
     assert (held["network"], drawn) == ([], [])
-    assert held["http"] == (name in ("process", "refund", "lookups"))
+    large = {"process": ["fastapi", "kafka"], "refund": ["fastapi", "kafka"], "lookups": ["fastapi"]}
+    assert held["modules"] == large.get(name, [])
+
+
+@pytest.mark.parametrize("name", ["process", "refund"])
+def test_only_an_environment_for_api_gateway_or_a_snapshot_begins_with_fastapi(name: str) -> None:
+    assert _held(name, "provisioned-concurrency")["modules"] == ["fastapi", "kafka"]
+    assert _held(name, "on-demand")["modules"] == ["kafka"]

@@ -8,7 +8,6 @@ deployment.
 import base64
 import hashlib
 import hmac
-import http.client
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -48,10 +47,11 @@ def credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
         key_id, secret_key = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
         return Credentials(key_id, secret_key, environment.get("AWS_SESSION_TOKEN"))
     url, token = urlsplit(endpoint), environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
-    path = f"{url.path}?{url.query}" if url.query else url.path
+    import http.client  # and with it the parsers of e-mail, which a start without SnapStart does not pay
+
     try:
         with closing(http.client.HTTPConnection(str(url.hostname), url.port, timeout=CREDENTIALS_TIMEOUT_S)) as connection:
-            connection.request("GET", path, headers={"Authorization": token})
+            connection.request("GET", url._replace(scheme="", netloc="").geturl(), headers={"Authorization": token})
             response = connection.getresponse()
             if response.status != http.client.OK:
                 raise ConnectionError(f"the credentials endpoint answered {response.status}")
@@ -72,9 +72,8 @@ def presigned(
     signed |= {"X-Amz-Date": timestamp, "X-Amz-Expires": str(TOKEN_LIFETIME_S), "X-Amz-SignedHeaders": "host"}
     if signer.session_token:
         signed["X-Amz-Security-Token"] = signer.session_token
-    no_body = hashlib.sha256(b"").hexdigest()
     sorted_query = urlencode(sorted(signed.items()), quote_via=quote, safe="-_.~")
-    request = "\n".join(["GET", "/", sorted_query, f"host:{host}\n", "host", no_body])
+    request = "\n".join(["GET", "/", sorted_query, f"host:{host}\n", "host", hashlib.sha256(b"").hexdigest()])
     to_sign = "\n".join(["AWS4-HMAC-SHA256", timestamp, scope, hashlib.sha256(request.encode()).hexdigest()])
     key = b"AWS4" + signer.secret_access_key.encode()
     for part in (*scope.split("/"), to_sign):

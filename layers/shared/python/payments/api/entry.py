@@ -1,12 +1,13 @@
 """The entry of the functions that serve commands: API Gateway's alias brings HTTP requests, any other way direct invocations."""
 
+import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from payments.api import direct
 from payments.api.callers import is_http
+from payments.broker import at_init  # noqa: F401
 from payments.commands.catalog import served_by
 from payments.commands.service import Service
 from payments.telemetry import Handler, instrumented
@@ -27,10 +28,8 @@ def command_handler(function: str, service: Callable[[], Service], direct_owner:
             return http()(event, context)
         return direct.invoke(event, context, service(), direct_owner(), function)
 
-    # SnapStart's snapshot should hold the modules that are otherwise imported at first use. Nothing needs a refresh after a
-    # restore, because there is no connection, token or random number before the first event.
-    with suppress(ImportError):  # Only Lambda's runtime has this module.
-        from snapshot_restore_py import register_before_snapshot
-
-        register_before_snapshot(http)
+    # Lambda makes an environment on demand, or ahead of events: from a snapshot, which should hold the modules, or for the alias
+    # of API Gateway, which needs them. A restore refreshes nothing: before an event nothing is drawn, signed or connected.
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") != "on-demand":
+        http()
     return handle
