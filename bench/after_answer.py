@@ -19,8 +19,6 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from statistics import median, quantiles
-from typing import Any
-from uuid import uuid4
 
 import psutil
 from rich.console import Console
@@ -28,7 +26,6 @@ from rich.table import Table
 
 from bench.cold import Start, limited, starts
 from bench.stage import built, cpu_s
-from bench.workers import order
 from local.template import Function
 from tests.lambda_runtime import LambdaRuntime, qualifier_of
 
@@ -91,10 +88,7 @@ class Payer:
     taken: list[tuple[float, float]] = dataclasses.field(default_factory=list)
 
     def pay(self) -> None:
-        event: Any = order()
-        if "headers" in self.start.event:
-            headers = self.start.event["headers"] | {"idempotency-key": str(uuid4())}
-            event = self.start.event | {"headers": headers, "body": json.dumps(event)}
+        event = self.start.event()
         # LambdaRuntime.invoke would read the whole log each time, which takes longer and longer.
         url, body = self.runtime._started(qualifier_of(event)), json.dumps(event).encode()
         begun_s = time.perf_counter()
@@ -141,7 +135,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(built())
         functions = starts(stage)
-        stack.enter_context(limited(given.cpus))
+        stack.enter_context(limited(given.cpus, full_init=False))
         payers = {}
         for kind in KINDS:
             for name, setting in SETTINGS.items():
