@@ -136,8 +136,10 @@ def main() -> None:
         pay()
         recorded.replays = True
         acknowledged = SimpleNamespace(get=lambda **_: SimpleNamespace(offset=0))
-        service.publisher.close(back_off=False)
-        service.publisher._producer = SimpleNamespace(send=lambda *_, **__: acknowledged)
+        service.publisher.close(())
+        service.publisher._producer = SimpleNamespace(
+            partitions_for=lambda _: {0}, send=lambda *_, **__: acknowledged, flush=lambda *_: None
+        )
         alone_ms = min(timed(pay, asked.payments) for _ in range(5))
         print(f"{asked.kind}, with their answers: {alone_ms:.2f} ms CPU, of which", file=answers)
         found = sampled(pay, 4 * asked.payments)

@@ -272,3 +272,11 @@ def test_a_value_that_may_hold_anything_is_not_told(shop: Shop) -> None:
     for wrong in ("x" * 300, "a\nb", "a\x00b", "a\u202eb", 7, ["a"], {"a": "b"}, True):
         invoke(shop, order(order_id=wrong, idempotency_key="k" if wrong == 7 else f"k-{len(told(shop))}"))
         assert json.loads(told(shop)[-1].data)["order_id"] is None, wrong
+
+
+def test_what_was_told_stands_also_when_somebody_has_used_the_key_over_http_since(shop: Shop) -> None:
+    held = shop.authorized()
+    told = refund(shop, "key-of-both", order_id=held.order_id)
+    shop.capture(held.transaction_id)
+    shop.perform("refund", {"order_id": held.order_id}, "key-of-both")
+    assert refund(shop, "key-of-both", order_id=held.order_id) == told | {"replayed": True}

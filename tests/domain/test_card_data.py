@@ -419,3 +419,7 @@ def test_a_text_of_four_times_the_length_takes_no_ten_times_as_long(look: Callab
         with case(piece):
             quarter, whole = ((piece * size)[:size] for size in (4 * 1024, 16 * 1024))
             assert seconds(look, whole) <= 10 * seconds(look, quarter) + 0.001
+
+
+def test_a_number_in_fewer_characters_than_digits_is_found() -> None:
+    assert contains_card_number("㊶⑪⑪⑪⑪⑪⑪⑪")

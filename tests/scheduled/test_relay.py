@@ -224,6 +224,57 @@ def test_one_dead_partition_does_not_stop_the_relay_which_waits_for_it_once(
     assert topic.waits == 1
 
 
+class Counting(Database):
+    """Counts the claims."""
+
+    claims = 0
+
+    def __init__(self, real: Database) -> None:
+        self._real = real
+
+    def send(self, *statements: Bound) -> tuple[list[list[Row]], bool]:
+        self.claims += "FOR UPDATE OF head" in statements[0].sql
+        return self._real.send(*statements)
+
+
+def test_a_run_ends_when_a_dead_partition_alone_has_events_and_their_leases_end_meanwhile(
+    lone_shop: Shop, lone_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would claim them again and again, a write each, for as long as it lasts."""
+    topic = Topic({0}, partitions=3)
+    monkeypatch.setattr("kafka.KafkaProducer", topic)
+    monkeypatch.setattr("payments.scheduled.relay.BATCH", 5)
+    monkeypatch.setattr("payments.scheduled.relay.LEASE_S", 0.001)
+    with_events(lone_shop, lone_books, payments=60, events=1, published=False)
+    ids = [id_ for [id_] in lone_books.query("SELECT payment_id FROM outbox")]
+    lone_books.query("DELETE FROM outbox WHERE payment_id = ANY (:alive::uuid[])", alive=[i for i in ids if not topic.is_dead(i)])
+    publisher = KafkaPublisher(["broker:9092"], "payments")
+    publisher.close([0])  # The partition rests, as after an earlier failure.
+    counting = Counting(lone_shop.service.db)
+    assert lone_shop.with_(db=counting, publisher=publisher).relay().published == 0
+    assert counting.claims < 60
+
+
+def test_an_event_that_cannot_be_sent_leaves_the_others_of_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [replace(EVENT, event_id=uuid7(), payment_id=uuid7()) for _ in range(10)]
+
+    class Refusing(Topic):
+        def send(self, topic: str, *, partition: int, **message: Any) -> SimpleNamespace:
+            if message["key"] == str(events[0].payment_id).encode():
+                raise ValueError("too large")
+            return super().send(topic, partition=partition, **message)
+
+    monkeypatch.setattr("kafka.KafkaProducer", Refusing(set()))
+    publisher = KafkaPublisher(["broker:9092"], "payments")
+    assert publisher.publish(events, 2.0) == {event.event_id for event in events[1:]}
+    assert not publisher.backs_off()
+
+
+def test_a_topic_without_partitions_costs_a_caller_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka.KafkaProducer", Topic(set(), partitions=0))
+    assert KafkaPublisher(["broker:9092"], "payments").publish([EVENT], 0.1) == set()
+
+
 class Claims(Database):
     """A database that calls `at` with the number of each claim of the relay."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from contract import plans
 from local.servers import connect
+from migrations.apply import migrate
 from payments.domain.ids import uuid7
 from payments.domain.operation import Draft
 from payments.domain.payment import ProcessingStarted, apply
@@ -17,6 +18,7 @@ from payments.store.claims import Claimed
 from payments.store.connection import Statement
 from tests import servers
 from tests.domain.examples import NOON, payment
+from tests.shop import Shop
 
 CALLS = "SELECT sum(calls)::bigint FROM pg_stat_user_functions WHERE funcname = :name"
 
@@ -86,6 +88,50 @@ def test_a_claim_calls_its_function(own: servers.Database, db: connection.Databa
     assert claimed(own, db) == HISTORY
     db.close()  # A session counts its calls at its end.
     assert calls(own, claims.CLAIM_PROCESS) == 1
+
+
+def test_an_owner_who_gives_away_no_functions_gives_ours_to_the_service(postgres: servers.Postgres) -> None:
+    url = servers.with_database(postgres.owner_url, postgres._create("template1"))
+    with contextlib.closing(connect(url)) as owner:
+        owner.run("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+        migrate(url, servers.MIGRATIONS)
+        for name in plans.named():
+            assert owner.run(
+                "SELECT has_function_privilege('payments_service', to_regproc(:name)::oid, 'EXECUTE')", name=name
+            ) == [[True]]
+
+
+def test_a_function_that_differs_is_made_anew(own: servers.Database, db: connection.Database) -> None:
+    """Its name tells the SQL, and not the types of the columns, which a migration may change."""
+    with contextlib.closing(connect(own.owner_url)) as owner:
+        name = claims.CLAIM_PROCESS.function
+        owner.run(f"COMMENT ON FUNCTION {name} IS 'of another time'")
+        owner.run(f"ALTER FUNCTION {name} RESET ALL")
+        owner.run(plans.FILE.read_text(encoding="utf-8"))
+        [[settings]] = owner.run("SELECT proconfig FROM pg_proc WHERE proname = :name", name=name)
+    assert settings == ["enable_seqscan=off"]
+    assert claimed(own, db) == HISTORY
+
+
+def test_a_plan_that_was_kept_when_a_week_began_does_not_read_the_whole_week(own: servers.Database) -> None:
+    """The new outbox is empty then, and the plans stay until the next ANALYZE."""
+    shop = Shop.on(own)
+    read = "SELECT COALESCE(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE relname = 'outbox'"
+    with contextlib.closing(connect(own.owner_url)) as owner:
+        shop.captured()
+        assert owner.run("SELECT turn_outbox_after(10000, 0)") == [[1]]
+        owner.run("ALTER TABLE outbox SET (autovacuum_enabled = off)")
+        for _ in range(12):
+            shop.captured()  # PostgreSQL decides after five executions to keep a plan.
+        owner.run(
+            "INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until, published_at)"
+            " SELECT gen_random_uuid(), gen_random_uuid(), 1, 'x', 'x', now(), now(), now() FROM generate_series(1, 20000)"
+        )
+        [[before]] = owner.run(read)
+        shop.captured()
+        shop.close()  # A session tells its numbers at its end.
+        owner.run("SELECT pg_stat_clear_snapshot()")
+        assert owner.run(read)[0][0] - before < 1000
 
 
 def test_a_database_without_the_functions_keeps_the_same_books(own: servers.Database, db: connection.Database) -> None:

@@ -44,7 +44,10 @@ class AfterAnswer:
                 connection.getresponse().read()
                 answered.acquire()
                 while waiting:
-                    waiting.pop(0)()
+                    try:
+                        waiting.pop(0)()
+                    except Exception:
+                        logger.exception("work after the answer failed")  # Without this thread no invocation would end any more.
 
         threading.Thread(target=serve, name="after-answer", daemon=True).start()
 

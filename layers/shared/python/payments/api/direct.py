@@ -42,6 +42,9 @@ def invoke(event: Any, context: Any, service: Service, owner: str, function: str
         if known and (earlier := outbox.data_of(service.db, _event_id(owner, known))):
             return _as_before(earlier)
         return _refused(error, event, context, service, owner, function, known)
+    # Somebody else may have used the key since, over HTTP. What was told stands.
+    if result.replayed and (earlier := outbox.data_of(service.db, refusal_id)):
+        return _as_before(earlier)
     record(result)
     reply = reply_to(result, context.aws_request_id)
     return {"outcome": result.outcome.value, "status": reply.status, "replayed": result.replayed, "body": reply.body}

@@ -77,16 +77,22 @@ class KafkaPublisher:
             while not partitions:
                 try:
                     partitions = sorted(producer.partitions_for(self._topic))
+                    if not partitions:
+                        raise LookupError("the topic has no partitions")
                 except Exception:
                     if deadline - time.monotonic() < self._options["max_block_ms"] / 1000:
                         raise  # The relay has time for several tries, and a caller for one.
+                    time.sleep(0.05)
             resting = {partition for partition in partitions if self._rests(partition)}
             for event in events:
                 message = message_of(event)
                 # As Kafka's own producers choose it, so that consumers may join our topic with others of the same keys.
                 partition = partitions[(murmur2(message["key"]) & 0x7FFFFFFF) % len(partitions)]
                 if partition not in resting:
-                    sent.append((event.event_id, partition, producer.send(self._topic, partition=partition, **message)))
+                    try:
+                        sent.append((event.event_id, partition, producer.send(self._topic, partition=partition, **message)))
+                    except Exception as error:  # One that cannot be sent leaves the others.
+                        failures.append(error)
             producer.flush(max(deadline - time.monotonic(), 0.001))
         except Exception as error:
             failures.append(error)

@@ -59,7 +59,10 @@ class Request(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """A digest of the fields with their defaults. Equal requests have equal digests; an empty field counts as absent."""
+        """A digest of the fields with their defaults. Equal requests have equal digests; an empty field counts as absent.
+
+        It is of the request as it was at the first look; nothing changes a request.
+        """
         return digest({name: value for name, value in self.model_dump(mode="json").items() if value not in (None, {})})
 
 

@@ -43,7 +43,7 @@ class Relayed:
 
 def relay(service: Service, deadline: Deadline) -> Relayed:
     """Publish until no event is left, the broker acknowledges nothing, or time is short."""
-    done, events, from_time = Relayed(), list[Event](), outbox.EPOCH
+    done, events, from_time, published_s = Relayed(), list[Event](), outbox.EPOCH, time.monotonic()
     with ThreadPoolExecutor(1) as sender:  # It sends a batch while PostgreSQL marks the one before and claims the next.
         sending = sender.submit(_send, events, service)
         try:
@@ -57,6 +57,9 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
                     break  # The broker acknowledges nothing now. (Events that one partition refuses come last in the next batch.)
                 if not claimed and not events and begun_at == outbox.EPOCH:
                     break
+                published_s = time.monotonic() if sending.result() else published_s
+                if time.monotonic() - published_s > LEASE_S:
+                    break  # A dead partition has many events, and the leases of the first ones end: it would claim them again.
                 # A payment whose events were on their way, or one whose lease has ended meanwhile, may wait further up.
                 events, from_time = claimed, from_time if claimed else outbox.EPOCH
         finally:

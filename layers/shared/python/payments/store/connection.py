@@ -41,8 +41,8 @@ IDLE_LIMIT_S = 60.0
 caller READ_TIMEOUT_S and a 503."""
 
 FALLBACK_S = 45.0
-"""So long we use a connection of the URL's user in the place of the role's: less than the minute between two runs, so each run
-finds out whether the role can log in now."""
+"""So long we use a connection of the URL's user in the place of the role's, or one to a database that lacked a function: less
+than the minute between two runs, so each run finds out whether the role can log in now."""
 
 RETRY_AFTER_S = 2
 """A fail-over of RDS Proxy takes about as long."""
@@ -135,7 +135,7 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
             except DatabaseError as error:
                 if _fields(error).get("C") != UNDEFINED_FUNCTION:
                     raise
-                self.has_functions = False
+                self.has_functions, self.ends_at_s = False, min(self.ends_at_s, time.time() + FALLBACK_S)
         plain = [one for statement in statements for one in (statement.instead() if statement.instead else [statement])]
         return self._run([(statement.sql, statement.values) for statement in plain])
 

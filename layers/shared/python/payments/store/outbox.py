@@ -36,11 +36,13 @@ DATA = Statement("SELECT data FROM outbox WHERE event_id = :event_id")
 WAITS = "COALESCE(published_at, 'infinity') = 'infinity'"
 
 # Nobody waits until the mark is on the disk: a server that crashes loses it, and the relay sends the event once more, with the
-# same id. A pooler would pin the connection for a SET; it does not see that of a function, which ends with the transaction.
+# same id. A proxy would pin the connection if it saw the setting, which ends with the transaction. It sees into no function.
 MARK_PUBLISHED = Statement(f"""-- mark_published
     UPDATE outbox SET published_at = now() FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed
     WHERE event_id = ANY(:ids::uuid[]) AND {WAITS}
 """)
+
+MARK_PINNING_NOTHING = Statement(f"UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND {WAITS}")
 
 # A head is the oldest waiting event of its payment. A claim takes heads, each with the events that follow it until one that
 # another function is sending. It orders by the lease's end, so events that the broker refused come after events that are still
@@ -99,8 +101,8 @@ def data_of(db: Database, event_id: UUID) -> dict[str, Any] | None:
 
 
 def mark_published(db: Database, event_ids: Collection[UUID]) -> None:
-    if event_ids:
-        db.run(MARK_PUBLISHED(ids=list(event_ids)))
+    if ids := list(event_ids):
+        db.run(replace(MARK_PUBLISHED(ids=ids), instead=lambda: [MARK_PINNING_NOTHING(ids=ids)]))
 
 
 def claim_unpublished(db: Database, limit: int, lease_s: float, from_time: datetime = EPOCH) -> tuple[list[Event], datetime]:
