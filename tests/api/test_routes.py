@@ -88,7 +88,11 @@ def test_the_template_declares_the_variables_that_are_read(name: str) -> None:
     function = FUNCTIONS[name]
     asked = Asked(function.environment)
     settings_from(asked)
-    code = [function.code_folder / "handler.py", *(function.code_folder / "migrations").glob("*.py")]
+    code = [
+        ROOT / "layers/shared/python/payments/settings.py",
+        function.code_folder / "handler.py",
+        *(function.code_folder / "migrations").glob("*.py"),
+    ]
     assert asked.names | POWERTOOLS | _read_directly(*code) == function.environment.keys()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chaos import evidence, restore
-from chaos.crash import SLOT, Crash
+from chaos.crash import SLOT, Crash, Phase
 from chaos.crash_points import KINDS, Sweep
 from chaos.defects import MUTANTS
 from chaos.gateway import LedgerGateway
@@ -112,8 +112,11 @@ def test_every_network_write_of_every_flow_may_be_the_last(result: Outcome) -> N
 
 @of_run("after the answer")
 def test_an_event_whose_environment_is_killed_between_answer_and_mark_is_published(result: Outcome) -> None:
-    # After the answer itself, after the event has left, and after the mark has, of each kind.
-    assert result.environments.tally.kills_after_answer >= 6
+    tally = result.environments.tally
+    # After the answer itself, after the event has left, and after the mark has. The gateway loses a reply now and then, and
+    # such an invocation has no event.
+    assert all(tally.kills[phase] for phase in (Phase.REPLY, Phase.PUBLISH, Phase.MARK))
+    assert tally.kills_after_answer >= 4
 
 
 @of_run("connections")

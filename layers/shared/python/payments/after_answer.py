@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from payments.settings import PUBLISHES_AFTER_ANSWER
 from payments.telemetry import Handler, logger
 
 
@@ -22,7 +23,7 @@ class AfterAnswer:
     def extended(self, handler: Handler) -> Handler:
         """Return the handler with an extension, when PUBLISH_AFTER_ANSWER asks for one. Call it while the function is imported:
         Lambda takes no extension later."""
-        if os.environ.get("PUBLISH_AFTER_ANSWER") != "On" or not (api := os.environ.get("AWS_LAMBDA_RUNTIME_API")):
+        if not PUBLISHES_AFTER_ANSWER or not (api := os.environ.get("AWS_LAMBDA_RUNTIME_API")):
             return handler
         from http.client import HTTPConnection
 

@@ -16,6 +16,9 @@ IAM = "iam/"
 STACK = os.environ.get("POWERTOOLS_SERVICE_NAME") or "payments"
 """The dimension `service` of every metric: the stack's name, so that the alarms of two stacks watch their own."""
 
+PUBLISHES_AFTER_ANSWER = os.environ.get("PUBLISH_AFTER_ANSWER") == "On"
+"""Whether events follow the answer. It has to be known when the function is imported."""
+
 TEN_YEARS_S = 315_360_000
 """No wait and no window here is as long. A larger number is a mistake of the unit."""
 
