@@ -129,8 +129,8 @@ def wait_until_it_answers(broker: Broker, name: str) -> None:
 def event(number: int) -> Event:
     now = datetime.now(UTC)
     return Event(
-        event_id=UUID(int=number), payment_id=UUID(int=7), sequence=number, type="payment.successful", data="{}",
-        created_at=now, traceparent=None,
+        event_id=UUID(int=number), payment_id=UUID(int=7), sequence=number, type="payment.successful",
+        data=json.dumps({"number": number}), created_at=now, traceparent=None,
     )  # fmt: skip
 
 
