@@ -11,20 +11,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+from functools import partial
 from statistics import median
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.payments import make_run, p50, p99, peer
+from bench.payments import Measured, in_rounds, make_run, p50, p99, peer
 from bench.stage import Stage, built, cpu_s
 from bench.workers import Worker
 
 EVENT, PORT, PEER = "API Gateway event in process", "over make run's port", "peer over HTTP"
 RATIOS = ((PORT, PEER), (PORT, EVENT), (EVENT, PEER))
-
-Measured = dict[str, float]
 
 
 class Run:
@@ -87,13 +86,9 @@ def main() -> None:
         workers = {EVENT: Worker("api", stage.environment), PORT: Worker("http", {}, port), PEER: Worker("http", {}, plain)}
         for worker in workers.values():
             stack.callback(worker.stop)
-        run, names = Run(stage), list(workers)
-        rounds = []
-        for number in range(given.rounds):
-            first = number % len(names)
-            found = {name: measured(name, workers[name], run, given.payments) for name in names[first:] + names[:first]}
-            rounds.append({name: found[name] for name in names})
-    report(rounds)
+        run = Run(stage)
+        rows = {name: partial(measured, name, worker, run, given.payments) for name, worker in workers.items()}
+        report(in_rounds(rows, given.rounds))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from statistics import median, quantiles
 
@@ -218,7 +218,7 @@ def facts_of(stage: Stage) -> dict[str, str]:
     }
 
 
-def in_rounds(rows: dict[str, Callable[[], Measured]], number_of_rounds: int) -> list[dict[str, Measured]]:
+def in_rounds(rows: Mapping[str, Callable[[], Measured]], number_of_rounds: int) -> list[dict[str, Measured]]:
     """Measure each row once a round. The next round begins with another row."""
     rounds, names = list[dict[str, Measured]](), list(rows)
     for number in range(number_of_rounds):

@@ -8,7 +8,7 @@ from payments.domain.operation import Draft, Operation
 from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
 from payments.store.connection import Bound, Database, Row, Statement, UniqueViolation
-from payments.store.rows import OPERATION, PAYMENT, REFUND, columns, operation_of, payment_of, refund_of
+from payments.store.rows import AGREED, OPERATION, PAYMENT, REFUND, columns, operation_of, payment_of, refund_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,7 @@ def _insert_operation(amount_minor: str, source: str) -> str:
 NOT_REFUSED = "NOT EXISTS (SELECT FROM outbox WHERE event_id = :refusal_id::uuid)"
 
 # A payment is requested and begins at once, and its history shows both (migration 012).
-BORN = (
-    *(
-        "payment_id",
-        "owner",
-        "order_id",
-        "status",
-        "status_reason",
-        "amount_minor",
-        "currency",
-        "payment_method",
-        "payment_token",
-    ),
-    *("capture_method", "customer_id", "description", "metadata", "created_at", "updated_at", "version"),
-)
+BORN = [name for name in PAYMENT if name in AGREED | {"status", "status_reason", "updated_at", "version"}]
 CLAIM_PROCESS = Statement(f"""-- claim_process
     WITH payment AS (
         INSERT INTO payments ({columns(BORN)}) SELECT {", ".join(f":{name}" for name in BORN)}

@@ -12,6 +12,10 @@ from payments.domain.refund import Refund, RefundStatus
 PAYMENT, OPERATION, REFUND = (tuple(field.name for field in fields(kind)) for kind in (Payment, Operation, Refund))
 """The columns that we read. Each of these dataclasses has a table's columns as its fields."""
 
+AGREED = {"payment_id", "owner", "order_id", "amount_minor", "currency", "payment_method", "payment_token", "capture_method"}
+AGREED |= {"customer_id", "description", "metadata", "created_at"}
+"""What was agreed on is written once. The roles of the functions may update the other columns alone."""
+
 
 def columns(names: Sequence[str], table: str = "") -> str:
     """Return the names as a column list, each prefixed with the table's name, if one is given."""

@@ -8,11 +8,7 @@ from payments.domain.operation import Operation
 from payments.store.claims import IN_FLIGHT, Claimed
 from payments.store.connection import Database, Statement
 from payments.store.outbox import WAITS
-from payments.store.rows import PAYMENT
-
-AGREED = {"payment_id", "owner", "order_id", "amount_minor", "currency", "payment_method", "payment_token", "capture_method"}
-AGREED |= {"customer_id", "description", "metadata", "created_at"}
-"""What was agreed on is written once. The roles of the functions may update the other columns alone."""
+from payments.store.rows import AGREED, PAYMENT
 
 # Every part depends on `held` and `paid`: the operation must still have our attempt and no outcome, and the payment must have
 # the version that `apply` started from. The last column says that the event before this one does not wait; then none does.
