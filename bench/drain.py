@@ -51,6 +51,12 @@ FROM ids, sample, generate_series(1, 1 + (n % {one_in} = 0)::int) sequence
 
 
 def write_sample(stage: Stage) -> None:
+    pay(stage, TOKEN)
+    stage.query("CREATE TABLE sample_event AS SELECT payment_id, type, data FROM outbox")
+
+
+def pay(stage: Stage, token: str) -> None:
+    """Make one payment whose events stay in the outbox."""
     from payments.commands.catalog import COMMANDS
     from payments.commands.phases import perform
     from payments.commands.process import ProcessRequest
@@ -71,12 +77,11 @@ def write_sample(stage: Stage) -> None:
 
     service = Service(db=Database.at(stage.postgres.service_url), gateway=SimulatedGateway(1.0, (0, 0)), publisher=Away())
     order = ProcessRequest(
-        order_id="order-1001", amount=1999, currency="USD", payment_method="credit_card", payment_token=TOKEN,
+        order_id="order-1001", amount=1999, currency="USD", payment_method="credit_card", payment_token=token,
         customer_id="customer-7", description="Two notebooks", metadata={"channel": "web"},
     )  # fmt: skip
     perform(COMMANDS["process"], order, Call(owner="shop", deadline=Deadline.in_s(30), idempotency_key="k"), service)
     service.db.close()
-    stage.query("CREATE TABLE sample_event AS SELECT payment_id, type, data FROM outbox")
 
 
 def write_backlog(stage: Stage, events: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from local.servers import SCHEDULED_ROLE, SERVICE_ROLE, connect
 from payments.domain.errors import InternalError, ServiceUnavailable
 from payments.store.address import connection_options
-from payments.store.connection import IDLE_LIMIT_S, NO_CONNECTION_FREE, Bound, Database, Statement
+from payments.store.connection import IDLE_LIMIT_S, NO_CONNECTION_FREE, RETRY_AFTER_S, Bound, Connection, Database, Statement
 from tests import servers
 from tests.servers import PgBouncer
 
@@ -162,12 +162,17 @@ def test_what_a_pooler_says_when_it_is_full_is_tried_once(database: servers.Data
             tries += 1
             return super()._flush(statements)  # type: ignore[arg-type]
 
-    db = Counted.at(database.service_url)
+    now_s = 1000.0
+    db = Counted(lambda: Connection(**connection_options(database.service_url)), clock=lambda: now_s)
     says = f"DO $$ BEGIN RAISE EXCEPTION USING MESSAGE = '{message}', ERRCODE = '{state}'; END $$"
     with pytest.raises((ServiceUnavailable, InternalError)) as raised:
         db.run(Bound(says, ()))
     assert bool(NO_CONNECTION_FREE.search(message)) == (message in FULL)
     assert tries == (2 if message in BROKEN and state[:2] == "08" else 1)
     assert isinstance(raised.value, ServiceUnavailable) == (message in FULL or state[:2] == "08")
+    if message in FULL:
+        with pytest.raises(ServiceUnavailable):
+            who(db)  # It hears at once what the first one waited for.
+    now_s += RETRY_AFTER_S
     assert who(db) == SERVICE_ROLE, "no later statement reads what is left of this answer"
     db.close()

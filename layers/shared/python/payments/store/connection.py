@@ -45,7 +45,7 @@ FALLBACK_S = 45.0
 than the minute between two runs, so each run finds out whether the role can log in now."""
 
 RETRY_AFTER_S = 2
-"""A fail-over of RDS Proxy takes about as long."""
+"""A fail-over of RDS Proxy takes about as long. Where no connection is free, we do not try again before that."""
 
 Row = list[Any]
 
@@ -57,6 +57,10 @@ class UniqueViolation(Exception):
     """
 
     resent = False
+
+
+class NoConnectionFree(TimeoutError):
+    """The server, or the pooler or proxy in front of it, has no connection for us. It has run nothing."""
 
 
 class ConnectionLost(Exception):
@@ -119,8 +123,13 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
     """Whether the database has our statements' functions, until it says that it lacks one: `migrate` was not invoked yet."""
 
     def __init__(self, **options: Any) -> None:
-        with _socket_errors():
-            super().__init__(**options)
+        try:
+            with _socket_errors():
+                super().__init__(**options)
+        except DatabaseError as error:
+            if _fields(error).get("C") == TOO_MANY_CONNECTIONS or _no_connection_free(error):
+                raise NoConnectionFree from None
+            raise
         self._usock.settimeout(READ_TIMEOUT_S)
         # An escape of a CJK character has twice its bytes. A statement stays near the size of the request, see MAX_BODY_BYTES.
         self.register_out_adapter(dict, json.JSONEncoder(ensure_ascii=False).encode)
@@ -149,8 +158,8 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
         position = completed = 0
         for code, message in self._messages():
             self.message_types[code](message, contexts[position])
-            if code == core.ERROR_RESPONSE and NO_CONNECTION_FREE.search(_fields(contexts[position].error).get("M", "")):
-                raise TimeoutError("the pooler has no connection free")  # It hangs up, and no ReadyForQuery follows.
+            if code == core.ERROR_RESPONSE and _no_connection_free(contexts[position].error):
+                raise NoConnectionFree  # PgBouncer hangs up, and no ReadyForQuery follows.
             completed += code == core.COMMAND_COMPLETE
             position = min(completed, len(contexts) - 1)
         # After an error the server skips everything up to the Sync, so `position` is at the statement that failed.
@@ -203,7 +212,7 @@ class Database:
     def __init__(self, connect: Callable[[], Connection], clock: Callable[[], float] = time.time) -> None:
         self._connect, self._clock = connect, clock
         self._connection: Connection | None = None
-        self._used_at_s = 0.0
+        self._used_at_s = self._full_until_s = 0.0
 
     @classmethod
     def at(cls, url: str, password: Password | None = None, role: str = "") -> Self:
@@ -238,21 +247,27 @@ class Database:
 
     def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         now_s = self._clock()
+        if 0 < self._full_until_s - now_s <= RETRY_AFTER_S:
+            # A caller has waited in the pool's queue in vain. He and those after him hear at once when to come again, so one
+            # caller in a while waits, and the queue of a database that is stuck does not grow by our tries.
+            raise NoConnectionFree
         idle_s, self._used_at_s = now_s - self._used_at_s, now_s
         # A clock that was set back does not say how long the connection was idle.
         if self._connection is not None and (
             not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s or self._connection.is_stale()
         ):
             self.close()
-        connection = self._connection or self._connect()
-        self._connection = None  # until the answer is complete: an exception would leave it out of step
+        connection, self._connection = self._connection, None  # until the answer is complete: an exception leaves it out of step
         try:
+            connection = connection or self._connect()
             rows = connection.flush(statements)
         except BaseException as error:
+            if isinstance(error, NoConnectionFree):
+                self._full_until_s = self._clock() + RETRY_AFTER_S
             # A complete error answer ends with ReadyForQuery, so the connection is in step, unless the server is leaving.
             if isinstance(error, DatabaseError) and _fields(error).get("C", "")[:2] not in ("57", "08", "25"):
                 self._connection = connection
-            else:
+            elif connection is not None:
                 _close_quietly(connection)
             raise
         self._connection = connection
@@ -295,6 +310,10 @@ def _fields(error: Exception | None) -> Mapping[str, str]:
     return error.args[0] if error and error.args and isinstance(error.args[0], dict) else {}
 
 
+def _no_connection_free(error: Exception | None) -> bool:
+    return bool(NO_CONNECTION_FREE.search(_fields(error).get("M", "")))
+
+
 SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
     "57": ConnectionLost,  # operator intervention, among them shutdowns: rolled back, the next server may be up already
     "57P03": ServiceUnavailable,  # cannot_connect_now: starting up
@@ -303,7 +322,7 @@ SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
     "40": ConnectionLost,  # rolled back, such as serialization_failure and deadlock_detected: worth one more try
     "25": ConnectionLost,  # invalid transaction state, among them idle_in_transaction_session_timeout
     "08": ConnectionLost,  # connection exceptions, among them a pooler's "server closed the connection"
-    "53": ServiceUnavailable,  # insufficient resources: too many connections, disk full
+    "53": ServiceUnavailable,  # insufficient resources, such as a full disk
     "28": ServiceUnavailable,  # the login was refused: an expired token, a password being rotated
     "3D": ServiceUnavailable,  # the database is not there (yet)
 }
@@ -312,6 +331,9 @@ SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
 NO_CONNECTION_FREE = re.compile("max_client_conn|max_[a-z_]+_connections|query_wait_timeout|Timed-out waiting to acquire")
 """What PgBouncer and RDS Proxy say when they have no connection for us, under the SQLSTATE of a broken one (PgBouncer: 08P01).
 The statement reached no server, and a second try would only wait once more."""
+
+TOO_MANY_CONNECTIONS = "53300"
+"""The SQLSTATE that PostgreSQL refuses a login with, at the role's limit or at the server's."""
 
 
 @contextmanager
@@ -325,8 +347,7 @@ def _errors_as_ours() -> Iterator[None]:
         note = f"SQLSTATE {sqlstate} {constraint}".strip()
         if sqlstate == "23505":
             raise UniqueViolation(constraint) from None
-        full = NO_CONNECTION_FREE.search(fields.get("M", ""))
-        kind = ServiceUnavailable if full else SQLSTATE_ERRORS.get(sqlstate) or SQLSTATE_ERRORS.get(sqlstate[:2])
+        kind = SQLSTATE_ERRORS.get(sqlstate) or SQLSTATE_ERRORS.get(sqlstate[:2])
         if kind is not None:
             raise (ConnectionLost(note) if kind is ConnectionLost else _unavailable(note)) from None
         detail = "refused the statement" if sqlstate != "22P05" else "is not encoded as UTF8 and cannot hold this text"
