@@ -25,6 +25,7 @@ SCOPES_THAT_DO = {
     "get_payment": {"payments/read", "payments/admin"},
     "get_order": {"payments/read", "payments/admin"},
     "get_transaction": {"payments/read", "payments/admin"},
+    "get_refund": {"payments/read", "payments/admin"},
     "get_refunds": {"payments/read", "payments/admin"},
     "get_history": {"payments/read", "payments/admin"},
     "list_payments": {"payments/read", "payments/admin"},

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from payments.api.callers import Caller
 from payments.commands.service import Service
-from payments.domain.errors import InvalidRequest, PaymentNotFound
+from payments.domain.errors import InvalidRequest, PaymentNotFound, RefundNotFound
 from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
 from payments.domain.text import is_plain
@@ -64,6 +64,14 @@ def _with_refunds(service: Service, payments: list[Payment], shown: int) -> list
     return [(payment, newest[-shown:], len(newest) > shown) for payment, newest in found]
 
 
+def refund(service: Service, caller: Caller, refund_id: str) -> Refund:
+    """Return a refund. Raises RefundNotFound, also for a value that no refund can have."""
+    with suppress(ValueError):
+        if found := store.find_refund(service.db, _visible(caller), UUID(refund_id)):
+            return found
+    raise RefundNotFound("You have no refund with this refund_id.")
+
+
 def refunds(service: Service, caller: Caller, payment_id: str, cursor: str | None, limit: int) -> Page:
     """Return a page of the payment's refunds, oldest first. Raises PaymentNotFound, and InvalidRequest for a foreign cursor."""
     payment = _payment(service, caller, "payment_id", payment_id)
@@ -82,13 +90,17 @@ def history(service: Service, caller: Caller, payment_id: str, cursor: str | Non
 
 
 def list_payments(service: Service, caller: Caller, which: ListFilter, cursor: str | None, limit: int) -> Page:
-    """Return a page of payments, newest first. Raises InvalidRequest for a cursor that no page has given out."""
+    """Return a page of payments, newest first. It may be short or empty with others after it, which `next_cursor` says.
+
+    Raises InvalidRequest for a cursor that no page has given out.
+    """
     which = replace(which, after=_position(cursor, _place))
-    if which.order_id is not None and _searched("order_id", which.order_id) is None:
+    if any(text is not None and _searched("order_id", text) is None for text in (which.order_id, which.customer_id)):
         return Page([], None)
-    rows = store.list_payments(service.db, _visible(caller), which, limit + 1)
-    page = _page(rows, limit, lambda last: (last.created_at.isoformat(), last.payment_id.hex))
-    return Page(_with_refunds(service, page.data, REFUNDS_LISTED), page.next_cursor)
+    rows, gave_up_at = store.list_payments(service.db, _visible(caller), which, limit + 1)
+    page = _page(rows, limit, _place_of)
+    next_cursor = page.next_cursor or (gave_up_at and _cursor(_place_of(gave_up_at)))
+    return Page(_with_refunds(service, page.data, REFUNDS_LISTED), next_cursor)
 
 
 def _visible(caller: Caller) -> str | None:
@@ -110,8 +122,11 @@ def _page(rows: list[Any], limit: int, position: Callable[[Any], tuple[object, .
     """Return the first `limit` rows. One row more than these says that there is a next page, and `position` where it begins."""
     if len(rows) <= limit:
         return Page(rows, None)
-    text = json.dumps(position(rows[limit - 1]))
-    return Page(rows[:limit], base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
+    return Page(rows[:limit], _cursor(position(rows[limit - 1])))
+
+
+def _cursor(position: tuple[object, ...]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
 def _position(cursor: str | None, read: Callable[..., Any], *of: str) -> Any:
@@ -124,6 +139,10 @@ def _position(cursor: str | None, read: Callable[..., Any], *of: str) -> Any:
         if isinstance(parts, list) and parts[: len(of)] == list(of):
             return read(*parts[len(of) :])
     raise InvalidRequest("Start the list again without a cursor.", ("query.cursor", "must be a next_cursor of this list"))
+
+
+def _place_of(payment: Payment) -> tuple[str, str]:
+    return payment.created_at.isoformat(), payment.payment_id.hex
 
 
 def _place(at: str, id_: str) -> tuple[datetime, UUID]:
