@@ -223,7 +223,7 @@ def _payments_read(connection: Connection, statement: Bound) -> int:
 def test_a_filter_that_nothing_fits_ends_after_a_bounded_number_of_payments(filled: Connection) -> None:
     """50,000 payments, 1,000 of each owner, and behind the filters none that fits. PostgreSQL plans as it likes."""
     read = {name: _payments_read(filled, page) for name, page in PAGES.items()}
-    assert max(read[name] for name in WITHOUT_ORDER) == SCANNED
+    assert SCANNED <= max(read[name] for name in WITHOUT_ORDER) <= SCANNED + 2, "a range by ids has its minutes at each end"
     assert max(read[name] for name in OF_AN_ORDER) <= 4
     each = {name: count for name, count in read.items() if name in OF_EACH_OWNER}
     assert max(each.values()) <= OWNERS * (21 + 1), "of each owner a page, and the entry that names the next owner"
@@ -236,7 +236,7 @@ def test_a_scan_without_a_bound_would_be_seen(filled: Connection) -> None:
 
 def test_a_page_that_is_full_at_once_reads_little_more_than_it_shows(filled: Connection) -> None:
     for which in ListFilter(payment_method="paypal"), ListFilter(customer_id="guest", amount_to=1999):
-        assert _payments_read(filled, list_statement("owner-1", which, 21)) <= 3 * 21 + 2
+        assert _payments_read(filled, list_statement("owner-1", which, 21, SCANNED)) <= 3 * 21 + 2
 
 
 @pytest.mark.parametrize(

@@ -116,13 +116,15 @@ SCANNED = 2000
 be millions that do not. ADR 30 says why it is this number."""
 
 
-def list_payments(db: Database, owner: str | None, which: ListFilter, limit: int) -> tuple[list[Payment], Payment | None]:
+def list_payments(
+    db: Database, owner: str | None, which: ListFilter, limit: int, scanned: int = SCANNED
+) -> tuple[list[Payment], Payment | None]:
     """Return at most `limit` payments, newest first, and the one at which the look-up gave up: after it there may be more.
 
     Rows inserted meanwhile shift nothing, because `after` is a row's key.
     """
     found = []
-    for *row, fits, is_last in db.run(list_statement(owner, which, limit))[0]:
+    for *row, fits, is_last in db.run(list_statement(owner, which, limit, scanned))[0]:
         payment = payment_of(row)
         found += [payment] if fits else []
         if is_last:
@@ -154,7 +156,7 @@ _OF_EACH_OWNER = """
 """
 
 
-def list_statement(owner: str | None, which: ListFilter, limit: int, scanned: int = SCANNED) -> Bound:
+def list_statement(owner: str | None, which: ListFilter, limit: int, scanned: int) -> Bound:
     """Return the list's statement with the conditions of this filter alone, so that each combination finds its index.
 
     An index finds the payments of the order, of the customer or of the status, the first of these that is given. Most payments
