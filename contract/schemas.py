@@ -104,8 +104,8 @@ class RefundList(_Page):
 
 
 class PaymentList(_Page):
-    """With the filters `payment_method`, `currency`, `amount_from` and `amount_to`, and with several filters, a page may be short, or
-    even empty, although `has_more` is true: the service reads a bounded number of payments for a page. Read on with `next_cursor`.
+    """With filters a page may be short, or even empty, although `has_more` is true: the service reads at most 2,000 payments for a
+    page. Read on with `next_cursor`.
     """
 
     data: Annotated[list[PaymentWithRefunds], Field(max_length=100)]

@@ -91,6 +91,12 @@ def _walk(shop: Shop, owner: str | None, which: ListFilter, scanned: int) -> Ite
         which = replace(which, after=(last.created_at, last.payment_id))
 
 
+def test_the_admin_scopes_page_of_a_customer_is_full(lone_shop: Shop, two_shops: tuple[list[str], list[Payment]]) -> None:
+    _, made = two_shops
+    found, _ = list_payments(lone_shop.service.db, None, ListFilter(customer_id="rare"), 11)
+    assert [p.payment_id for p in found] == sorted((p.payment_id for p in made if p.customer_id == "rare"), reverse=True)[:11]
+
+
 @pytest.fixture(scope="module")
 def large(postgres: Postgres) -> servers.Database:
     """Two owners have each a few payments more than one page may read. None is paid with stripe."""
@@ -127,12 +133,14 @@ def test_the_admin_scope_reads_as_many_for_a_page(large_api: Api) -> None:
 
 def test_a_filter_that_many_fit_fills_its_pages(large_api: Api) -> None:
     seen, cursor = list[str](), ""
-    while cursor is not None:
+    while True:
         page = large_api.get("", owner="owner-0", query="payment_method=paypal&limit=100" + cursor).body
         seen += [payment["payment_id"] for payment in page["data"]]
         assert {payment["payment_method"] for payment in page["data"]} == {"paypal"}
         assert len(page["data"]) == 100 or not page["has_more"]
-        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
+        if not page["has_more"]:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
     assert len(seen) == len(set(seen)) == 683
     assert seen == sorted(seen, reverse=True)
 

@@ -46,7 +46,7 @@ InCalendar = AfterValidator(rule(lookups.in_calendar, "calendar", "must lie betw
 Moment = Annotated[AwareDatetime, RFC3339, InCalendar]
 
 MINOR_RULE = f"must be an integer from 0 to {MAX_AMOUNT_MINOR} in the currency's minor unit, such as 1999 for 19.99 USD"
-IsMinor = BeforeValidator(rule(lambda text: re.fullmatch("[0-9]{1,12}", str(text)), "minor", MINOR_RULE))
+IsMinor = BeforeValidator(rule(lambda text: bool(re.fullmatch("[0-9]{1,12}", str(text))), "minor", MINOR_RULE))
 Minor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR), IsMinor]
 
 

@@ -99,7 +99,7 @@ def list_payments(service: Service, caller: Caller, which: ListFilter, cursor: s
         return Page([], None)
     rows, gave_up_at = store.list_payments(service.db, _visible(caller), which, limit + 1)
     page = _page(rows, limit, _place_of)
-    next_cursor = page.next_cursor or (gave_up_at and _cursor(_place_of(gave_up_at)))
+    next_cursor = page.next_cursor or (_cursor(_place_of(gave_up_at)) if gave_up_at else None)
     return Page(_with_refunds(service, page.data, REFUNDS_LISTED), next_cursor)
 
 
