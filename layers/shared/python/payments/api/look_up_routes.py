@@ -62,9 +62,7 @@ class ListQuery(PageQuery):
     customer_id: Text64 | None = None
     status: PaymentStatus | None = None
     payment_method: PaymentMethod | None = None
-    currency: Annotated[
-        str | None, Field(pattern="^[A-Z]{3}$", description="An amount's range counts in any currency without it")
-    ] = None
+    currency: Annotated[str | None, Field(pattern="^[A-Z]{3}$", description="Without it, amounts compare in any currency")] = None
     amount_from: Annotated[Minor | None, Field(description="Inclusive, of the `amount` that was asked for")] = None
     amount_to: Annotated[Minor | None, Field(description="Inclusive, of the `amount` that was asked for")] = None
     created_from: Annotated[Moment | None, Field(description="Inclusive")] = None
