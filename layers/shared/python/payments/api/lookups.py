@@ -66,10 +66,11 @@ def _with_refunds(service: Service, payments: list[Payment], shown: int) -> list
 
 def refund(service: Service, caller: Caller, refund_id: str) -> Refund:
     """Return a refund. Raises RefundNotFound, also for a value that no refund can have."""
-    with suppress(ValueError):
-        if found := store.find_refund(service.db, _visible(caller), UUID(refund_id)):
-            return found
-    raise RefundNotFound("You have no refund with this refund_id.")
+    searched = _uuid(refund_id)
+    found = store.find_refund(service.db, _visible(caller), searched) if searched else None
+    if found is None:
+        raise RefundNotFound("You have no refund with this refund_id.")
+    return found
 
 
 def refunds(service: Service, caller: Caller, payment_id: str, cursor: str | None, limit: int) -> Page:
@@ -111,11 +112,15 @@ def _visible(caller: Caller) -> str | None:
 def _searched(name: PaymentName, value: str) -> UUID | str | None:
     """Return the value as the database compares it, or None when no payment can have it."""
     if name == "payment_id":
-        with suppress(ValueError):
-            return UUID(value)
-        return None
+        return _uuid(value)
     # We never accept a longer value or one with such characters, and PostgreSQL would refuse the query.
     return value if len(value) <= MAX_ID_CHARACTERS and is_plain(value) else None
+
+
+def _uuid(text: str) -> UUID | None:
+    with suppress(ValueError):
+        return UUID(text)
+    return None
 
 
 def _page(rows: list[Any], limit: int, position: Callable[[Any], tuple[object, ...]]) -> Page:
