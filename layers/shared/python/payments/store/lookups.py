@@ -173,15 +173,17 @@ def list_statement(owner: str | None, which: ListFilter, limit: int, scanned: in
     given = {name: value for name, value in values.items() if value is not None}
     where = [sql for name, sql in conditions.items() if name in given and name in _RANGE | {sought}]
     checks = [sql for name, sql in conditions.items() if name in given and name not in _RANGE | {sought}]
-    prefix, each, most = "", "", ":scanned"
+    begin, each, most = "", "", ":scanned"
     if owner is None and sought == "customer_id":
-        prefix, each, most = _OF_EACH_OWNER, "owners CROSS JOIN LATERAL", "(SELECT most FROM share)"
+        begin, each, most = _OF_EACH_OWNER, "owners CROSS JOIN LATERAL", "(SELECT most FROM share)"
         where.append("owner = owners.name")
-    sql = f"""{prefix}
+    rows = f"FROM payments WHERE {' AND '.join(where) or 'true'} ORDER BY {newest_first} LIMIT"
+    if not checks and not each:
+        return Statement(f"SELECT {columns(PAYMENT)}, true, false {rows} :limit")(**given)
+    sql = f"""{begin}
         SELECT {columns(PAYMENT)}, fits, place = {most} FROM {each} (
             SELECT {columns(PAYMENT)}, {" AND ".join(checks) or "true"} AS fits,
-                   row_number() OVER (ORDER BY {newest_first}) AS place
-            FROM payments WHERE {" AND ".join(where) or "true"} ORDER BY {newest_first} LIMIT {most}
+                   row_number() OVER (ORDER BY {newest_first}) AS place {rows} {most}
         ) seen WHERE fits OR place = {most} ORDER BY {newest_first} LIMIT :limit
     """
     return Statement(sql)(**given, scanned=scanned if checks else limit)
