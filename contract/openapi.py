@@ -100,7 +100,9 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "path.payment_id": {"schema": {"format": "uuid"}, "example": "019c139e-4c00-7a41-9b0f-2d6c31e0a7f1"},
     "path.order_id": {"schema": {"minLength": 1, "maxLength": 64}, "example": "order-1001"},
     "path.transaction_id": {"schema": {"minLength": 1, "maxLength": 255}, "example": TRANSACTION_ID},
+    "path.refund_id": {"schema": {"format": "uuid"}, "example": "019c139f-b5d8-7c0e-8f4a-6b1d92c4e035"},
     "query.order_id": {"schema": {"pattern": CONTROL_FREE}, "example": "order-1001"},
+    "query.customer_id": {"schema": {"pattern": CONTROL_FREE}, "example": "customer-7"},
     "query.cursor": {"schema": {"pattern": "^[A-Za-z0-9_-]*$"}},
 }
 """Additions to FastAPI's parameters. An id in a path that breaks these rules is a 404, like an id that does not exist."""
@@ -165,6 +167,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "get_payment": _lookup("A payment by its id, with its newest refunds", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_order": _lookup("An order's live payment, else its latest", schemas.PaymentWithRefunds, "payment_not_found"),
     "get_transaction": _lookup("A payment by its transaction", schemas.PaymentWithRefunds, "payment_not_found"),
+    "get_refund": _lookup("A refund by its id", schemas.Refund, "refund_not_found"),
     "get_refunds": _lookup("A payment's refunds, oldest first", schemas.RefundList, "payment_not_found", "invalid_request"),
     "get_history": _lookup(
         "A payment's statuses and later declines, oldest first", schemas.History, "payment_not_found", "invalid_request"

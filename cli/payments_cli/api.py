@@ -51,6 +51,9 @@ class Api:
         kind = "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
         return _body(self._send("GET", f"/{kind}/{quote(text, safe='')}"), "payment_id")
 
+    def refund(self, refund_id: str) -> dict[str, Any]:
+        return _body(self._send("GET", f"/refund/{quote(refund_id, safe='')}"), "refund_id")
+
     def all_of(self, payment_id: str, what: str) -> list[dict[str, Any]]:
         """Return the `refunds` or the `history` (status changes) of the payment, oldest first, page by page. Raises Failed."""
         found: list[dict[str, Any]] = []
@@ -64,7 +67,10 @@ class Api:
                 return found
 
     def pages(self, filters: dict[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
-        """Yield pages with `data` and `has_more`: payments, newest first, at most `limit` in all. Raises Failed."""
+        """Yield pages with `data` and `has_more`: payments, newest first, at most `limit` in all. Raises Failed.
+
+        A page may be empty with others after it.
+        """
         cursor = None
         while True:
             size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)

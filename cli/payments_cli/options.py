@@ -38,6 +38,7 @@ def _an_id(text: str) -> str:
 
 Payment = Annotated[str, Argument(metavar="PAYMENT", callback=_an_id, help="Payment id, transaction id (txn_...) or order id.")]
 IsOrder = Annotated[bool, Option("--order", help="PAYMENT is an order id, even if it looks like another id.")]
+IsRefund = Annotated[bool, Option("--refund", help="PAYMENT is a refund id. Show that refund alone.")]
 Amount = Annotated[list[str] | None, Argument(metavar="AMOUNT", help="For example 5.00 or 5.00 USD. Default: all of it.")]
 AmountMinor = Annotated[int | None, Option(metavar="N", help="The amount in the currency's minor unit: 500 for 5.00 USD.")]
 Reason = Annotated[Text, Option(metavar="TEXT", help="The reason; the service keeps it with the payment.")]
@@ -62,6 +63,11 @@ Description = Annotated[Text, Option(metavar="TEXT", help="Description of the pa
 Metadata = Annotated[list[str] | None, Option(metavar="KEY=VALUE", help="Any other data to keep; may be repeated.")]
 
 OfOrder = Annotated[Text, Option("--order", metavar="ORDER", help="Show only this order.")]
+OfCustomer = Annotated[Text, Option("--customer", metavar="ID", help="Show only payments of this customer.")]
+WithMethod = Annotated[Method | None, Option("--method", case_sensitive=False, help="Show only payments with this method.")]
+InCurrency = Annotated[Text, Option("--currency", metavar="CODE", help="Show only payments in this currency.")]
+AmountFrom = Annotated[Text, Option(metavar="AMOUNT", help="Show only payments of at least so much, such as '5.00 USD'.")]
+AmountTo = Annotated[Text, Option(metavar="AMOUNT", help="Show only payments of at most so much.")]
 InStatus = Annotated[Status | None, Option(case_sensitive=False, help="Show only payments that have this status now.")]
 From = Annotated[Text, Option("--from", metavar="TIME", help="Show only payments from this time on.")]
 To = Annotated[Text, Option(metavar="TIME", help="Show only payments from before this time.")]

@@ -119,6 +119,15 @@ def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
         (["list", "--from", "yesterday"], 2, "not a time"),
         (["list", "--status", "PAID"], 2, "--status"),
         (["list", "--limit", "0"], 2, "--limit"),
+        (["list", "--method", "cash"], 2, "--method"),
+        (["list", "--amount-from", "5"], 2, "lacks its currency"),
+        (["list", "--amount-from", ""], 2, "not an amount"),
+        (["list", "--amount-from", "5.001 USD"], 2, "2 decimals"),
+        (["list", "--amount-from", "5 USD", "--amount-to", "9 EUR"], 2, "the currency is USD"),
+        (["list", "--amount-from", "5 USD", "--amount-to", "4"], 1, "query.amount_to"),
+        (["list", "--currency", ""], 1, "query.currency"),
+        (["show", "{captured}", "--refund"], 1, "refund_not_found"),
+        (["show", "{captured}", "--refund", "--order"], 2, "not both"),
         (["tail", "--type", "paid"], 2, "--type"),
         (["tail", "--topic", "no-such-topic"], 1, "topic_not_found"),
         (["tail", "--bootstrap-servers", "127.0.0.1:1", "--kafka-config", "{impatient}"], 5, "Kafka cannot be reached"),
@@ -206,6 +215,33 @@ def test_a_list_is_filtered_and_follows_its_pages(payments: Payments) -> None:
     assert len(payments("list", "--json", *me, "--from", "2999-01-01 12:30", "--utc").lines) == 0
     nobody = payments("list", "--owner", new_order())
     assert (nobody.exit_code, nobody.out, nobody.err) == (0, "", "No payments.\n")
+
+
+def test_a_list_is_filtered_by_customer_method_and_amount(payments: Payments) -> None:
+    me = ("--owner", new_order(), "--scopes", "payments/write,payments/read")
+    made = (("5 USD", "c-1", "paypal"), ("9.99 USD", "c-1", "stripe"), ("999 JPY", "c-2", "stripe"))
+    for number, (amount, customer, method) in enumerate(made):
+        payments("process", f"{number}", amount, *me, "--customer", customer, "--method", method, "--payment-token", "tok_ok")
+
+    def found(*options: str) -> list[str]:
+        return [line["order_id"] for line in payments("list", "--json", *me, *options).lines]
+
+    assert found("--customer", "c-1") == ["1", "0"]
+    assert found("--customer", "c-1", "--method", "paypal") == ["0"]
+    assert found("--amount-from", "5.00 USD", "--amount-to", "9.99") == ["1", "0"]
+    assert found("--amount-from", "5.01", "--currency", "usd") == ["1"]
+    assert found("--currency", "JPY") == ["2"]
+
+
+def test_a_refund_is_shown_by_its_id(payments: Payments) -> None:
+    payment = payments.charged()
+    refund = payments.json("refund", payment["payment_id"], "5 USD", "--reason", "late parcel")
+    shown = payments("show", refund["refund_id"], "--refund")
+    assert (shown.exit_code, shown.err) == (0, "")
+    assert all(
+        words in shown.out for words in (refund["refund_id"], "SUCCEEDED", "5.00 USD", "late parcel", payment["payment_id"])
+    )
+    assert payments.json("show", refund["refund_id"], "--refund").items() <= refund.items()
 
 
 def test_a_time_without_a_zone_is_local_unless_utc_is_asked_for(payments: Payments) -> None:
