@@ -477,7 +477,9 @@ def test_an_event_reaches_the_topic_as_a_cloud_event(shop: Shop, books: Books, b
             "ce_time": rfc3339(row["created_at"]),
             "ce_subject": str(payment.payment_id),
             "ce_sequence": f"000000000{row['sequence']}",
+            "ce_dataschema": f"urn:payments:schema:{row['type']}:1",
             "content-type": "application/json",
+            "ce_traceparent": TRACEPARENT,
             "traceparent": TRACEPARENT,
         }
         assert message.value == json.loads(row["data"])
