@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -159,8 +160,11 @@ def test_boto3_invokes_a_function(shared_run: Run) -> None:
     assert json.load(failed["Payload"])["errorMessage"] == "no such luck"
     assert client.invoke(FunctionName="echo", InvocationType="Event", Payload=b"{}")["StatusCode"] == 202
     assert client.invoke(FunctionName="echo", InvocationType="DryRun")["StatusCode"] == 204
-    with pytest.raises(client.exceptions.ResourceNotFoundException):
-        client.invoke(FunctionName="nobody")
+    logged = client.invoke(FunctionName="echo", LogType="Tail", Payload=b"{}")
+    assert f"a line of the log, {json.load(logged['Payload'])['context'][3]}" in base64.b64decode(logged["LogResult"]).decode()
+    for unknown in ("nobody", "echo:nobody"):
+        with pytest.raises(client.exceptions.ResourceNotFoundException):
+            client.invoke(FunctionName=unknown)
 
 
 def test_a_function_sees_the_name_by_which_it_was_invoked(shared_run: Run) -> None:
