@@ -24,6 +24,9 @@ status alone too.
 **At least once**: a message may come again with the same `ce_id`. Ignore a message whose `ce_id` you have seen. A payment's
 messages share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps, as `0000000001`. A
 `payment.refused` is no message of a payment: it stands alone under its own id, and its value is a problem document.
+
+**Schemas**: `ce_dataschema` names the JSON Schema of the value, `urn:payments:schema:TYPE:1`. The folder `schemas` beside this
+document has it as `TYPE.1.json`. Members that it does not name may come under the same number.
 """
 
 SUMMARIES = {
