@@ -1,4 +1,4 @@
-"""Checks real answers and messages against docs/openapi.json and docs/asyncapi.yaml, with jsonschema.
+"""Checks real answers and messages against docs/openapi.json, docs/asyncapi.yaml and docs/schemas/, with jsonschema.
 
 Answers are also checked with the pydantic models, which know formats better.
 """
@@ -42,6 +42,15 @@ def openapi() -> dict[str, Any]:
 def asyncapi() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((DOCS / "asyncapi.yaml").read_text(encoding="utf-8"))
     return document
+
+
+@cache
+def published(uri: str) -> Draft202012Validator:
+    """Return a validator of the schema of this name. Nothing but its file is at hand."""
+    file = DOCS / "schemas" / f"{uri.removeprefix('urn:payments:schema:').replace(':', '.')}.json"
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    assert schema["$id"] == uri
+    return Draft202012Validator(schema, registry=Registry(), format_checker=FORMATS)
 
 
 def validator(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Draft202012Validator:
@@ -110,6 +119,7 @@ def check_direct_answer(kind: str, answer: Mapping[str, Any]) -> None:
     assert answer["outcome"] in {"succeeded", "declined", "unknown", "refused"}
     headers = {"content-type": PROBLEM if answer["status"] >= 400 else "application/json"}
     check_answer("POST", f"/api/v1/payments/{kind}", answer["status"], headers, answer["body"])
+    published(f"urn:payments:schema:direct.{kind}.outcome:1").validate(answer)
 
 
 def check_message(headers: Mapping[str, str], value: Any) -> None:
@@ -119,3 +129,4 @@ def check_message(headers: Mapping[str, str], value: Any) -> None:
     validator(asyncapi(), message["headers"]).validate(headers)
     validator(asyncapi(), message["payload"]).validate(value)
     assert headers.keys() <= message["headers"]["properties"].keys()
+    published(headers["ce_dataschema"]).validate(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ class InThisProcess(Pool):
         self._thread = ThreadPoolExecutor(1, initializer=asyncio.set_event_loop, initargs=(self._events,))
         self._api = self._thread.submit(lambda: Api(make_service())).result()
 
-    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None) -> Answer:
+    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None, log: Path | None = None) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, event)
 
     def _answer(self, event: Any) -> Answer:
