@@ -45,7 +45,7 @@ def _no_bearer_token(text: str | None) -> str | None:
 
 
 def _no_payment_token(text: str | None) -> str | None:
-    """Refuse the gateway's token as the caller's: a service on this machine asks for none, and would take the money without it."""
+    """Refuse the gateway's token as the caller's: a service on this machine asks for none, so it would take the money."""
     if text and text.strip().startswith("tok_"):
         raise BadParameter("This is a payment token, which says what is charged: --payment-token.")
     return text
