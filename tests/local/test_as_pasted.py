@@ -48,14 +48,18 @@ def clone(service: Run, tmp_path: Path) -> Path:
     """A folder in which the service runs, with the programs that a reader saved there."""
     (tmp_path / ".local").symlink_to(service.data_dir)
     for name in ("order_service.py", "notification_service.py"):
-        (tmp_path / name).write_text(program(name), encoding="utf-8")
+        (tmp_path / name).write_text(at_its_port(program(name), service), encoding="utf-8")
     return tmp_path
+
+
+def at_its_port(text: str, service: Run) -> str:
+    return text.replace("http://127.0.0.1:8001", service.facts()["url"])
 
 
 def pasted(text: str, service: Run, clone: Path, said: Path) -> subprocess.Popen[bytes]:
     """Run the text in a shell whose output goes to the file `said`. Only the port is another than in the text."""
     environment = {"HOME": str(clone), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = ["bash", "-eu", "-o", "pipefail", "-c", text.replace("http://127.0.0.1:8001", service.facts()["url"])]
+    command = ["bash", "-eu", "-o", "pipefail", "-c", at_its_port(text, service)]
     with said.open("wb") as file:
         return subprocess.Popen(command, cwd=clone, env=environment, stdout=file, stderr=file, start_new_session=True)
 
