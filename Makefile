@@ -41,6 +41,24 @@ demo: $(run_env) ## send a batch of payments and refunds to the running service
 cli: $(cli_env) ## look payments up, take and refund them: make cli ARGS="show order-1042" (see also `pipx install ./cli`)
 	@PYTHONPATH='$(CURDIR)/cli' exec .venv-cli/bin/python -m payments_cli $(ARGS)
 
+# The collection's runner is JavaScript. Its stamp is the checksum of its lock.
+bruno_env := .venv-bruno/bruno-$(firstword $(shell cksum < requirements/bruno/package-lock.json))
+
+.PHONY: bruno
+bruno: $(bruno_env) ## send the requests of docs/bruno to the running service (needs npm; ARGS="--env-var url=http://127.0.0.1:8002")
+	@cd docs/bruno && exec ../../.venv-bruno/node_modules/.bin/bru run -r --env local $(ARGS)
+
+.PHONY: .venv-bruno
+.venv-bruno: $(bruno_env)
+
+$(bruno_env):
+	@command -v npm >/dev/null || { echo >&2 'Bruno needs Node and npm: put them on the PATH (apt-get install nodejs npm).'; exit 1; }
+	@echo 'Setting up $(@D) from requirements/bruno/package-lock.json, once.'
+	@rm -rf $(@D)
+	@cp -R requirements/bruno $(@D)
+	@cd $(@D) && npm ci --loglevel=error
+	@touch $@
+
 .PHONY: test
 test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytest)
 	.venv/bin/python -m pytest $(ARGS)
@@ -113,6 +131,7 @@ lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade
 	$(call compile,3.11) --group nag --output-file requirements/nag.txt
 	$(call compile,3.11) --group sdks --constraint requirements/test.txt --output-file requirements/sdks.txt
 	$(call compile,3.13) --group emulator --output-file requirements/emulator.txt
+	cd requirements/bruno && npm install --package-lock-only
 
 .PHONY: up
 up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply the migrations (Docker; then `make sam-local`)

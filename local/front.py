@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local import template as sam
 from local.pool import Answer, Pool
-from local.sites import INVOKE, OwnPages
+from local.sites import INVOKE, LOCAL_ORIGIN, OwnPages
 
 MAX_BODY_BYTES = 10_000_000  # API Gateway's quota for a payload
 MAX_INVOKE_BYTES = 6 << 20  # Lambda's quota for a synchronous payload
@@ -53,7 +53,7 @@ class Front:
         assets = Path(package.origin).parent / "static" if package and package.origin else None
         api: ASGIApp = self._route
         if template.cors:
-            api = CORSMiddleware(api, **template.cors)
+            api = CORSMiddleware(api, allow_origin_regex=LOCAL_ORIGIN, **template.cors)
         self.app = OwnPages(api, admitted=(template.cors or {}).get("allow_origins", ()))
         self._pages = Starlette(
             routes=[

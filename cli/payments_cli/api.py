@@ -158,7 +158,7 @@ def _stranger(response: httpx2.Response) -> dict[str, Any]:
     """Return a problem document for an answer of another program: API Gateway, a proxy, or a wrong address."""
     status = response.status_code
     details = {
-        401: "The token is missing, expired or not valid for this service. Use --token or PAYMENTS_TOKEN.",
+        401: "The token is missing, expired or not valid for this service. Use --bearer-token or PAYMENTS_BEARER_TOKEN.",
         403: "The token does not allow this.",
         404: f"There is no such route at {response.url.copy_with(query=None)}. Is --url the address of a payment service?",
         429: "Too many requests at once.",

@@ -51,7 +51,8 @@ Each command has its own [bold]--help[/bold].
   payments redrive --dry-run               show the failed invocations
 
 [bold]Another deployment[/bold]
-  export PAYMENTS_URL=https://payments.example.com PAYMENTS_TOKEN=...
+  export PAYMENTS_URL=https://payments.example.com
+  export PAYMENTS_BEARER_TOKEN=...
   export PAYMENTS_KAFKA=broker.example.com:9092    only tail needs it
 
 [bold]Exit codes[/bold]
@@ -99,7 +100,8 @@ class Manner:
 
 def session(
     url: o.Url = None,
-    token: o.Token = None,
+    bearer_token: o.BearerToken = None,
+    token: o.Token = None,  # noqa: ARG001 - its callback refuses it
     client_certificate: o.ClientCertificate = None,
     client_key: o.ClientKey = None,
     owner: o.Owner = None,
@@ -110,7 +112,7 @@ def session(
     from payments_cli.api import Api
 
     try:
-        where = deployment(url, token, owner, scopes, client_certificate, client_key)
+        where = deployment(url, bearer_token, owner, scopes, client_certificate, client_key)
     except WrongDeployment as error:
         _usage(str(error))
     try:

@@ -135,10 +135,10 @@ def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
         (["show", "{new}", "--url", "payments.example.com"], 2, "https://"),
         (["show", "{new}", "--url", "https://payments.example.com:port"], 2, "https://"),
         (["show", "{new}", "--url", "https://me:s3cret@payments.example.com"], 2, "without user, password"),
-        (["show", "{new}", "--url", "https://payments.example.com", "--token", "gehe\nim"], 2, "printable ASCII"),
-        (["show", "{new}", "--url", "https://payments.example.com", "--owner", "x"], 2, "--token"),
-        (["show", "{new}", "--url", "https://payments.example.com", "--scopes", "payments/read"], 2, "--token"),
-        (["show", "{new}", "--url", "http://payments.example.com", "--token", "x"], 2, "clear text"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--bearer-token", "gehe\nim"], 2, "printable ASCII"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--owner", "x"], 2, "--bearer-token"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--scopes", "payments/read"], 2, "--bearer-token"),
+        (["show", "{new}", "--url", "http://payments.example.com", "--bearer-token", "x"], 2, "clear text"),
         (["pay"], 2, "No such command"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
@@ -307,18 +307,54 @@ def test_a_person_at_a_terminal_is_asked_before_money_goes_back(payments: Paymen
         ["process", "{new}", "5 USD", "--url", "http://127.0.0.1:1", "--no-retry"],
         ["process", "{new}", "5 USD", "--url", "http://secret-elsewhere.example.com"],
         ["process", "{new}", "5"],
-        ["process", "{new}", "5 USD", "--token", "s3cret\x01\n"],
+        ["process", "{new}", "5 USD", "--bearer-token", "s3cret\x01\n"],
         ["process", "--help"],
     ],
     ids=lambda arguments: " ".join(arguments).replace("\x01\n", ""),
 )
 @pytest.mark.parametrize("given", ["options", "environment"])
 def test_no_token_is_ever_printed(payments: Payments, arguments: list[str], given: str) -> None:
-    secrets = {"PAYMENTS_TOKEN": "bearer-s3cret", "PAYMENTS_PAYMENT_TOKEN": "tok_s3cret"}
-    options = ["--token", "bearer-s3cret", "--payment-token", "tok_s3cret"] if given == "options" else []
+    secrets = {"PAYMENTS_BEARER_TOKEN": "bearer-s3cret", "PAYMENTS_PAYMENT_TOKEN": "tok_s3cret"}
+    options = ["--bearer-token", "bearer-s3cret", "--payment-token", "tok_s3cret"] if given == "options" else []
     filled = [argument.format(new=new_order()) for argument in arguments]
     done = payments(*filled, *options, **({} if options else secrets))
     assert "s3cret" not in done.out + done.err
+
+
+JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJzM2NyZXQifQ.s3cret"
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "expected"),
+    [
+        (["--token", "tok_s3cret"], {}, ["--bearer-token", "--payment-token"]),
+        (["--token", JWT], {}, ["--bearer-token", "--payment-token"]),
+        (["--token", ""], {}, ["--bearer-token", "--payment-token"]),
+        ([], {"PAYMENTS_TOKEN": "tok_s3cret"}, ["PAYMENTS_TOKEN", "PAYMENTS_BEARER_TOKEN", "PAYMENTS_PAYMENT_TOKEN"]),
+        (["--bearer-token", "tok_s3cret"], {}, ["--payment-token"]),
+        ([], {"PAYMENTS_BEARER_TOKEN": " tok_s3cret"}, ["--payment-token"]),
+        (["--payment-token", JWT], {}, ["--bearer-token"]),
+        ([], {"PAYMENTS_PAYMENT_TOKEN": f"Bearer {JWT}"}, ["--bearer-token"]),
+    ],
+    ids=str,
+)
+def test_a_token_in_the_other_ones_place_moves_no_money(
+    payments: Payments, options: list[str], variables: dict[str, str], expected: list[str]
+) -> None:
+    """`--token tok_card_declined` once identified the caller to a service that asks for no token, which took the money."""
+    order = new_order()
+    done = payments("process", order, "5 USD", *options, **variables)
+    assert done.exit_code == 2, done.err
+    said = " ".join(done.err.replace("│", " ").split())
+    assert all(name in said for name in expected), said
+    assert "s3cret" not in done.out + done.err
+    assert payments("list", "--order", order, "--json").out == ""
+
+
+def test_the_old_name_of_the_bearer_token_is_not_offered(payments: Payments) -> None:
+    shown = payments("process", "--help", COLUMNS="120").out
+    assert "--bearer-token" in shown and "--payment-token" in shown
+    assert not re.search(r"\s--token", shown) and "PAYMENTS_TOKEN" not in shown
 
 
 def test_help_is_good_reading(payments: Payments) -> None:

@@ -55,6 +55,9 @@ def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
             ],
         ),
         (["refund", "--idem"], ["--idempotency-key"]),
+        (["process", "--pay"], ["--payment-token"]),
+        (["process", "--bear"], ["--bearer-token"]),
+        (["process", "--tok"], []),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -336,6 +336,25 @@ def test_a_port_that_is_none_is_refused(data_dir: Path) -> None:
             listen(port)
 
 
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "https://shop.test/",
+        "shop.test",
+        "https://shop.test https://other.test",
+        "null",
+        "https://Shop.test",
+        "https://a.test,",
+        ",",
+    ],
+)
+def test_an_origin_that_no_page_has_is_refused(data_dir: Path, origins: str) -> None:
+    """A browser names scheme, host and port in small letters. `null` is every page in a sandbox."""
+    assert "Cannot start: CORS_ALLOW_ORIGINS must be origins such as" in refused(
+        DATA_DIR=str(data_dir), CORS_ALLOW_ORIGINS=origins
+    )
+
+
 @pytest.mark.server
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
