@@ -82,9 +82,10 @@ lint: $(test_env) ## format the code and fix what ruff can fix
 	.venv/bin/ruff check --fix
 
 .PHONY: openapi
-openapi: $(test_env) ## write docs/openapi.json and docs/asyncapi.yaml
+openapi: $(test_env) ## write docs/openapi.json, docs/asyncapi.yaml and docs/errors.md
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.openapi
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.asyncapi
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.errors
 
 .PHONY: plans
 plans: $(test_env) ## write migrations/always/plans.sql, after a change of a statement that has a function
