@@ -101,10 +101,11 @@ lint: $(test_env) ## format the code and fix what ruff can fix
 	.venv/bin/ruff check --fix
 
 .PHONY: openapi
-openapi: $(test_env) ## write docs/openapi.json, docs/asyncapi.yaml and docs/schemas/
+openapi: $(test_env) ## write docs/openapi.json, docs/asyncapi.yaml, docs/schemas/ and docs/errors.md
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.openapi
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.asyncapi
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.published
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.errors
 
 .PHONY: sdks
 sdks: $(test_env) $(sdks_env) ## have the CloudEvents SDKs of PyPI, npm and Maven read what the service sends (needs node, npm, a JDK and mvn)

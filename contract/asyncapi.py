@@ -26,7 +26,11 @@ messages share its key, so they stay in one partition, and `ce_sequence` counts 
 `payment.refused` is no message of a payment: it stands alone under its own id, and its value is a problem document.
 
 **Schemas**: `ce_dataschema` names the JSON Schema of the value, `urn:payments:schema:TYPE:1`. The folder `schemas` beside this
-document has it as `TYPE.1.json`. Members that it does not name may come under the same number.
+document has it as `TYPE.1.json`.
+
+**Messages are open.** A value may get new members, a member new values, and the topic new types of events, without notice: ignore
+what you do not know. `x-extensible-enum` lists the known values of a member. docs/versioning.md says what may change without a
+new version. Amounts go up to 999,999,999,999, so keep them in 64 bits.
 """
 
 SUMMARIES = {
@@ -51,10 +55,11 @@ MODELS: dict[str, type[BaseModel]] = {
 TEXT: dict[str, Any] = {"type": "string"}
 _TRACE = TEXT | {"pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"}
 HEADERS: dict[str, dict[str, Any]] = {
-    "ce_specversion": TEXT | {"const": "1.0"},
+    "ce_specversion": TEXT | {"const": "1.0", "description": "The version of CloudEvents"},
     "ce_id": TEXT | {"format": "uuid", "description": "The event's id: the same whenever it is sent again"},
-    "ce_source": TEXT | {"const": SOURCE},
-    "ce_type": TEXT,
+    "ce_source": TEXT | {"const": SOURCE, "description": "Who sends the event. With ce_id it names the event in the whole world"},
+    "ce_type": TEXT
+    | {"description": "The type of the event. A later version may send other types: ignore those that you do not know"},
     "ce_time": TEXT | {"format": "date-time", "description": "When the payment changed"},
     "ce_subject": TEXT | {"format": "uuid", "description": "The payment's id (of a refusal its own id), and the message's key"},
     "ce_sequence": TEXT
@@ -68,7 +73,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "format": "uri",
         "description": "The schema of the value, which docs/schemas/ has. Messages of version 0.1.0 do not have this header",
     },
-    "content-type": TEXT | {"const": "application/json"},
+    "content-type": TEXT | {"const": "application/json", "description": "The value is JSON in UTF-8"},
     "ce_traceparent": _TRACE
     | {"description": "W3C trace context of the request, as CloudEvents' extension for distributed tracing has it"},
     "traceparent": _TRACE | {"description": "The same, where OpenTelemetry and the consumers of version 0.1.0 look for it"},

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -392,48 +391,6 @@ def test_the_demo_sees_every_event_of_the_real_service(data_dir: Path) -> None:
     assert run.end(signal.SIGTERM) == 0
     assert done.returncode == 0, done.stdout
     assert "Every payment's events arrived, numbered without a gap." in done.stdout
-
-
-def block(page: str, language: str, has: str) -> str:
-    """Return the one block of the page in this language that has the text."""
-    text = (REPOSITORY / page).read_text(encoding="utf-8")
-    [found] = [each for each in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) if has in each]
-    return str(found)
-
-
-def test_what_the_pages_show_runs_as_pasted_beside_the_real_service(data_dir: Path, tmp_path: Path) -> None:
-    run = Run(REPOSITORY / "template.yaml", data_dir, GATEWAY_DELAY_MS="0-0")
-    run.until("Ready in")
-    facts = run.facts()
-
-    def here(text: str) -> str:
-        assert "http://127.0.0.1:8001" in text
-        return text.replace("http://127.0.0.1:8001", facts["url"])
-
-    bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}  # no region and no credentials
-    for name in ("order", "notification"):
-        program = block("docs/integration.md", "python", f"# {name}_service.py")
-        (tmp_path / f"{name}_service.py").write_text(here(program) if name == "order" else program, encoding="utf-8")
-    order_service = [sys.executable, str(tmp_path / "order_service.py")]
-    assert subprocess.run([*order_service, "pay", "3001"], env=bare, check=False).returncode == 0
-
-    invoked = subprocess.run(
-        ["sh", "-c", here(block("README.md", "sh", "/invocations"))], env=bare, capture_output=True, text=True, check=True
-    )
-    assert json.loads(invoked.stdout.splitlines()[-1]).items() >= {"order_id": "2001", "status": "CAPTURED"}.items()
-
-    variables = {"KAFKA_BOOTSTRAP_SERVERS": facts["kafka_bootstrap_servers"], "NOTIFICATIONS_DB": str(tmp_path / "books.db")}
-    consumer = subprocess.Popen(
-        [sys.executable, tmp_path / "notification_service.py"], env=bare | variables, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert consumer.stdout
-        told = [consumer.stdout.readline() for _ in range(2)]
-    finally:
-        consumer.kill()
-        consumer.communicate()
-    assert sorted(told) == ["order 2001: thank you for 25.00 USD\n", "order 3001: thank you for 19.99 USD\n"]
-    assert run.end(signal.SIGTERM) == 0
 
 
 def test_the_demo_says_when_the_service_does_not_run(data_dir: Path) -> None:
