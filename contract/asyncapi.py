@@ -24,6 +24,10 @@ status alone too.
 **At least once**: a message may come again with the same `ce_id`. Ignore a message whose `ce_id` you have seen. A payment's
 messages share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps, as `0000000001`. A
 `payment.refused` is no message of a payment: it stands alone under its own id, and its value is a problem document.
+
+**Messages are open.** A value may get new members, a member new values, and the topic new types of events, without notice: ignore
+what you do not know. `x-extensible-enum` lists the known values of a member. docs/versioning.md says what may change without a
+new version. Amounts go up to 999,999,999,999, so keep them in 64 bits.
 """
 
 SUMMARIES = {
@@ -47,10 +51,11 @@ MODELS: dict[str, type[BaseModel]] = {
 
 TEXT: dict[str, Any] = {"type": "string"}
 HEADERS: dict[str, dict[str, Any]] = {
-    "ce_specversion": TEXT | {"const": "1.0"},
+    "ce_specversion": TEXT | {"const": "1.0", "description": "The version of CloudEvents"},
     "ce_id": TEXT | {"format": "uuid", "description": "The event's id: the same whenever it is sent again"},
-    "ce_source": TEXT | {"const": SOURCE},
-    "ce_type": TEXT,
+    "ce_source": TEXT | {"const": SOURCE, "description": "Who sends the event. With ce_id it names the event in the whole world"},
+    "ce_type": TEXT
+    | {"description": "The type of the event. A later version may send other types: ignore those that you do not know"},
     "ce_time": TEXT | {"format": "date-time", "description": "When the payment changed"},
     "ce_subject": TEXT | {"format": "uuid", "description": "The payment's id (of a refusal its own id), and the message's key"},
     "ce_sequence": TEXT
@@ -59,7 +64,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "Counts the payment's events from 1 without gaps, in ten digits, so that its order as text is that of the "
         "events. Messages of version 0.1.0 have no leading zeros: read it as a number while the topic holds such messages",
     },
-    "content-type": TEXT | {"const": "application/json"},
+    "content-type": TEXT | {"const": "application/json", "description": "The value is JSON in UTF-8"},
     "traceparent": TEXT | {"pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "description": "W3C trace context"},
 }
 """A change that a request caused has a `traceparent`. A change that the service made by itself has none."""

@@ -261,6 +261,17 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.ServiceUnavailable("The database is unavailable; try again.", retry_after_s=2),
 )
 
+MESSAGES: Mapping[int, str] = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Request Entity Too Large",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+"""What API Gateway says by itself, by status."""
+
 _DECLINES: Mapping[str, tuple[Payment, str, Refund | None]] = {
     "process": (_failed, "processing_error", None),
     "capture": (_capture_failed, _CAPTURE_FAILURE.decline_code, None),

@@ -18,8 +18,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from contract import asyncapi as events
 from contract import schemas
-from contract.openapi import OPERATIONS
+from contract.openapi import OPERATIONS, operation_id
+
+ANSWERS = {operation_id(id_): operation.answers for id_, operation in OPERATIONS.items()}
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PROBLEM = "application/problem+json"
@@ -92,15 +95,15 @@ def check_answer(method: str, path: str, status: int, headers: Mapping[str, str]
     media_type = headers["content-type"]
     assert media_type in response["content"], f"{media_type} is not documented for {status}"
     validator(openapi(), response["content"][media_type]["schema"]).validate(body)
-    for name in ("idempotent-replayed", "retry-after"):
-        documented = name.title() in response.get("headers", {})
+    for name in ("idempotent-replayed", "retry-after", "location"):
+        documented = name.title() in response["headers"]
         assert documented or name not in headers, f"{name} is not documented for {status}"
     if media_type == PROBLEM:
         schemas.Problem.model_validate(body)
         assert body["status"] == status
         assert body["code"] in response["content"][PROBLEM]["examples"], f"{body['code']} is not documented for {method} {path}"
     else:
-        model, _ = OPERATIONS[operation["operationId"]].answers[status]
+        model, _ = ANSWERS[operation["operationId"]][status]
         model.model_validate(body)
 
 
@@ -118,4 +121,5 @@ def check_message(headers: Mapping[str, str], value: Any) -> None:
     message = named[headers["ce_type"]]
     validator(asyncapi(), message["headers"]).validate(headers)
     validator(asyncapi(), message["payload"]).validate(value)
+    events.MODELS.get(headers["ce_type"], schemas.Payment).model_validate(value)
     assert headers.keys() <= message["headers"]["properties"].keys()

@@ -1,6 +1,7 @@
 """The routes of the commands, and the app that serves a function's routes. Each function has an app of its own."""
 
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -40,7 +41,13 @@ def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> 
         call = Call(owner=caller.owner, deadline=deadline, idempotency_key=key, traceparent=traceparent)
         result = perform(command, body, call, service())
         record(result)
-        return response_of(reply_to(result, request_id(request)))
+        reply = reply_to(result, request_id(request))
+        if reply.status == 202:
+            # The client's path may begin with a stage or an API mapping, and so does the path of the look-up.
+            parent = request.scope["aws.event"]["rawPath"].rpartition("/")[0]
+            reply.headers["Location"] = f"{parent}/payment/{result.payment.payment_id}"
+            reply.headers["Retry-After"] = str(math.ceil(service().retry_schedule_s[0]))
+        return response_of(reply)
 
     return endpoint
 
