@@ -49,16 +49,22 @@ def running() -> Iterator[dict[str, Any]]:
 
 
 class Front(BaseHTTPRequestHandler):
-    """API Gateway as the clients meet it. `BASE/throttled` is over its limit; behind `BASE/newer` is a later version of the service.
+    """API Gateway as the clients meet it. `BASE/throttled` is over its limit; `BASE/newer` is a later version of the service.
 
-    The authorizer lets in tokens that begin with `shop-`: the token is the owner, so each client has its own payments.
+    The authorizer lets in tokens that begin with `shop-`. The token is the owner, so each client has payments of its own.
     """
 
     protocol_version = "HTTP/1.1"
     service = ""
     """The address of the running service, as host:port."""
 
-    def answer(self) -> None:
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         _, first, rest = (self.path + "/").split("/", 2)
@@ -71,8 +77,6 @@ class Front(BaseHTTPRequestHandler):
             self._send(status, headers, json.dumps(newer(json.loads(content))).encode())
         else:
             self._send(*self._passed_on(self.path, body, token))
-
-    do_GET = do_POST = answer
 
     def _passed_on(self, path: str, body: bytes, owner: str) -> tuple[int, dict[str, str], bytes]:
         own = {"host", "connection", "authorization", "content-length", "upgrade", "http2-settings", "accept-encoding"}

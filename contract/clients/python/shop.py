@@ -61,7 +61,7 @@ def main() -> None:
     check("pays", paid.status == PaymentStatus.CAPTURED and paid.amount_captured == BIG, paid)
 
     again = pay("big", BIG, "tok_ok")
-    is_replayed = (again.headers or {}).get("Idempotent-Replayed") == "true"
+    is_replayed = (again.headers or {}).get("idempotent-replayed") == "true"
     check("replays", is_replayed and again.data.payment_id == paid.payment_id, again)
 
     look_ups = LookUpsApi(client())
@@ -77,7 +77,7 @@ def main() -> None:
     is_refunded = refund.status == RefundStatus.SUCCEEDED and refund.payment_status == PaymentStatus.PARTIALLY_REFUNDED
     check("refunds", is_refunded and refund.amount_refunded == 2_000_000_000, refund)
 
-    for n in range(5):
+    for n in range(1, 6):
         pay(f"small-{n}", 100, "tok_ok")
     orders, pages, cursor, has_more = set(), 0, None, True
     while has_more:
@@ -86,7 +86,7 @@ def main() -> None:
         pages, cursor, has_more = pages + 1, page.next_cursor, page.has_more
     check("lists", len(orders) == 7 and pages == 3, orders)
 
-    unauthorized = refused(LookUpsApi(client(token="expired")).get_payment, paid.payment_id)
+    unauthorized = refused(LookUpsApi(client(URL, "expired")).get_payment, paid.payment_id)
     check("meets 401", unauthorized.status == 401 and unauthorized.data.message == "Unauthorized", unauthorized)
 
     throttled = refused(LookUpsApi(client(f"{URL}/throttled")).get_payment, paid.payment_id)

@@ -75,7 +75,7 @@ def main() -> None:
     is_refunded = refunded.status == RefundStatus.SUCCEEDED and refunded.payment_status == PaymentStatus.PARTIALLY_REFUNDED
     check("refunds", is_refunded and refunded.amount_refunded == 2_000_000_000, refunded)
 
-    for n in range(5):
+    for n in range(1, 6):
         pay(f"small-{n}", 100, "tok_ok")
     orders, pages, cursor = set(), 0, None
     while pages == 0 or cursor:
@@ -85,7 +85,7 @@ def main() -> None:
         pages, cursor = pages + 1, page.next_cursor
     check("lists", len(orders) == 7 and pages == 3, orders)
 
-    unauthorized = get_payment.sync(paid.payment_id, client=client(token="expired"))
+    unauthorized = get_payment.sync(paid.payment_id, client=client(URL, "expired"))
     check("meets 401", isinstance(unauthorized, ProblemOrMessage) and unauthorized.message == "Unauthorized", unauthorized)
 
     throttled = get_payment.sync(paid.payment_id, client=client(f"{URL}/throttled"))
