@@ -290,7 +290,12 @@ def _event(change: Ended, after: Payment, refund: Refund | None = None) -> Event
     return event_for(change, after, refund, _EVENT_ID, _TRACEPARENT)
 
 
-_REFUSED = {"operation": "capture", "order_id": "order-1001", "idempotency_key": "capture-of-order-1001"}
+_REFUSED = {
+    "operation": "capture",
+    "order_id": "order-1001",
+    "transaction_id": None,
+    "idempotency_key": "capture-of-order-1001",
+}
 
 EVENTS: Mapping[str, Event] = {
     event.type: event

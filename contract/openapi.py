@@ -39,10 +39,10 @@ Process, authorize, capture, void, refund and look up payments.
 999,999,999,999, so keep them in 64 bits.
 
 **You can repeat a request safely** with an `Idempotency-Key`, 1 to 255 visible ASCII characters without a comma, such as a
-UUID. The same key and request move the money once. Later requests get the first one's result, with `Idempotent-Replayed: true`. A key
-belongs to its caller and its operation. It never expires: it is kept as long as the payment. A refusal (4xx other than 402) uses
-no key up; a decline (402) does, so another try needs a new key. An order is paid only once even without a key. Always send a key
-with a refund, because only a key tells a repeated refund from a second one, and with a capture or void that names an order,
+UUID. The same key and request move the money once. Later requests get the first one's result, with `Idempotent-Replayed: true`.
+A key belongs to its caller and its operation. It never expires: it is kept as long as the payment. A refusal (4xx other than 402)
+uses no key up; a decline (402) does, so another try needs a new key. An order is paid only once even without a key. Always send a
+key with a refund, because only a key tells a repeated refund from a second one, and with a capture or void that names an order,
 because the order may have a new payment meanwhile. Without a key, such a request says `retryable: false` after a failure that
 leaves its outcome in doubt.
 
@@ -447,12 +447,13 @@ def _completed(model: type[BaseModel], schema: dict[str, Any]) -> dict[str, Any]
             _say_what_validators_check(field, member, is_new=model is ProcessRequest)
         if vocabulary := words_of(names, field, OF_FIELDS):
             member = _closed(vocabulary) if is_request else _open(vocabulary, can_be_null="anyOf" in member)
-        elif "enum" in member:
+        elif "enum" in member and not is_request:
             member = {"type": member["type"], "x-extensible-enum": member["enum"]}
         elif not is_request:
             member.pop("propertyNames", None)
         example = {"examples": [EXAMPLES[field]]} if is_request and field in EXAMPLES else {}
-        schema["properties"][field] = member | example | {"description": words_of(names, field, MEMBERS)}
+        words = words_of(names, field, MEMBERS)
+        schema["properties"][field] = member | example | ({"description": words} if words else {})
     return schema
 
 

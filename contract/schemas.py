@@ -181,5 +181,6 @@ class RequestRefused(Problem):
 
     operation: str | None
     order_id: str | None
-    payment_id: str | None = None  # type: ignore[assignment]  # as the request wrote it
+    payment_id: str | None  # type: ignore[assignment]  # as the request wrote it
+    transaction_id: str | None
     idempotency_key: str | None

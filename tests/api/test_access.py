@@ -18,16 +18,16 @@ from tests.servers import Broker
 from tests.topic import messages
 
 SCOPES_THAT_DO = {
-    "process": {"payments/write"},
-    "capture": {"payments/write"},
-    "void": {"payments/write"},
-    "refund": {"payments/refund"},
-    "get_payment": {"payments/read", "payments/admin"},
-    "get_order": {"payments/read", "payments/admin"},
-    "get_transaction": {"payments/read", "payments/admin"},
-    "get_refunds": {"payments/read", "payments/admin"},
-    "get_history": {"payments/read", "payments/admin"},
-    "list_payments": {"payments/read", "payments/admin"},
+    "processPayment": {"payments/write"},
+    "capturePayment": {"payments/write"},
+    "voidPayment": {"payments/write"},
+    "refundPayment": {"payments/refund"},
+    "getPayment": {"payments/read", "payments/admin"},
+    "getOrder": {"payments/read", "payments/admin"},
+    "getTransaction": {"payments/read", "payments/admin"},
+    "getRefunds": {"payments/read", "payments/admin"},
+    "getHistory": {"payments/read", "payments/admin"},
+    "listPayments": {"payments/read", "payments/admin"},
 }
 SCOPES = ["payments/write", "payments/refund", "payments/read", "payments/admin"]
 GUARDED = [

@@ -6,7 +6,7 @@ from typing import Any
 from payments import telemetry
 from payments.commands.command import Result, state_of
 from payments.domain import errors
-from payments.domain.declines import advice_code, public_decline_code, public_decline_message
+from payments.domain.declines import ADVICE_CODES, public_decline_code, public_decline_message
 from payments.domain.events import payment_body, refund_body
 from payments.domain.operation import Outcome
 
@@ -44,7 +44,7 @@ def reply_to(result: Result, request_id: str) -> Reply:
         decline_code = public_decline_code(result.decline_code)
         payment, refund_id = result.payment, str(result.refund.refund_id) if result.refund else None
         extra = state_of(payment) | {"transaction_id": payment.transaction_id, "payment_intent_id": payment.payment_intent_id}
-        extra |= {"refund_id": refund_id, "decline_code": decline_code, "advice_code": advice_code(decline_code)}
+        extra |= {"refund_id": refund_id, "decline_code": decline_code, "advice_code": ADVICE_CODES.get(decline_code or "")}
         # A key keeps its decline: only another request, or another key, is another try.
         return Reply(402, problem(402, code, title, detail, request_id, retryable=False, **extra), headers)
     status = 202 if result.outcome is Outcome.UNKNOWN else result.command.success_status

@@ -1,7 +1,6 @@
 """The routes of the commands, and the app that serves a function's routes. Each function has an app of its own."""
 
 import logging
-import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -42,11 +41,9 @@ def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> 
         result = perform(command, body, call, service())
         record(result)
         reply = reply_to(result, request_id(request))
-        if reply.status == 202:
-            # The client's path may begin with a stage or an API mapping, and so does the path of the look-up.
-            parent = request.scope["aws.event"]["rawPath"].rpartition("/")[0]
-            reply.headers["Location"] = f"{parent}/payment/{result.payment.payment_id}"
-            reply.headers["Retry-After"] = str(math.ceil(service().retry_schedule_s[0]))
+        if reply.status == 202:  # The client's path may begin with a stage or an API mapping, and so does that of the look-up.
+            look_up = f"{request.scope['aws.event']['rawPath'].rpartition('/')[0]}/payment/{result.payment.payment_id}"
+            reply.headers.update({"Location": look_up, "Retry-After": f"{max(service().retry_schedule_s[0], 1):.0f}"})
         return response_of(reply)
 
     return endpoint

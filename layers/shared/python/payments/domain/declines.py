@@ -25,16 +25,7 @@ def public_decline_message(decline_code: str | None, message: str | None) -> str
     return DECLINE_MESSAGES["generic_decline"] if decline_code in CONFIDENTIAL_DECLINES else message
 
 
-# Under the same idempotency key nothing helps, because a key keeps its outcome. Advice follows from what the caller may see.
-ADVICE_CODES = {
-    "insufficient_funds": "try_again_later",
-    "expired_card": "confirm_card_data",
-    "incorrect_cvc": "confirm_card_data",
-    "processing_error": "try_again_later",
-    "generic_decline": "do_not_try_again",
-}
+# Under the same idempotency key nothing helps, because a key keeps its outcome. Look a code up as the caller sees it.
+ADVICE_CODES = dict.fromkeys(("insufficient_funds", "processing_error"), "try_again_later")
+ADVICE_CODES |= dict.fromkeys(("expired_card", "incorrect_cvc"), "confirm_card_data") | {"generic_decline": "do_not_try_again"}
 """What a new try needs, in Stripe's words. A code that is not here has no advice."""
-
-
-def advice_code(decline_code: str | None) -> str | None:
-    return ADVICE_CODES.get(public_decline_code(decline_code) or "")
