@@ -83,9 +83,10 @@ lint: $(test_env) ## format the code and fix what ruff can fix
 	.venv/bin/ruff check --fix
 
 .PHONY: openapi
-openapi: $(test_env) ## write docs/openapi.json and docs/asyncapi.yaml
+openapi: $(test_env) ## write docs/openapi.json, docs/asyncapi.yaml and docs/errors.md
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.openapi
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.asyncapi
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.errors
 
 .PHONY: clients
 clients: $(clients_env) $(run_env) ## generate clients in four languages from the documents and use them (needs java, mvn, go, node, npm; ARGS=java for one)

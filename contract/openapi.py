@@ -469,7 +469,17 @@ def _vocabulary(name: str) -> dict[str, Any]:
     vocabulary = VOCABULARIES[name]
     meanings = {value: meaning for value, meaning in vocabulary.meanings.items() if meaning}
     text = f"{vocabulary.description}.\n\n{table(meanings, 'value', 'meaning')}" if meanings else f"{vocabulary.description}."
-    return {"description": text, "type": "string", "enum": [str(value) for value in vocabulary.meanings]}
+    return {"description": text, "type": "string", "enum": [str(value) for value in vocabulary.meanings]} | _constants(name)
+
+
+def _constants(name: str) -> dict[str, Any]:
+    """Return names for the constants of a vocabulary that shares a value with one before it. In Go, constants share a scope."""
+    values = {name: set(map(str, vocabulary.meanings)) for name, vocabulary in VOCABULARIES.items()}
+    before = list(VOCABULARIES)[: list(VOCABULARIES).index(name)]
+    if not any(values[name] & values[other] for other in before):
+        return {}
+    prefix = re.findall("[A-Z][a-z]+", name)[0].upper()
+    return {"x-enum-varnames": [f"{prefix}_{value}".upper() for value in VOCABULARIES[name].meanings]}
 
 
 def _closed(vocabulary: str) -> dict[str, Any]:

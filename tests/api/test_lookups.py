@@ -10,8 +10,10 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from local.front import http_event
+from local.template import Route
 from payments.commands.service import Service
-from tests.api_client import Api, order
+from tests.api_client import PAYMENTS, Api, order
 from tests.cases import case
 from tests.impossible_ids import IMPOSSIBLE_IDS
 
@@ -30,6 +32,37 @@ def test_a_payment_is_found_by_every_form_of_its_uuid(form: str, api: Api) -> No
     payment_id = api.post("process", order()).body["payment_id"]
     for path in ("/payment/{}", "/payment/{}/refunds", "/payment/{}/history"):
         assert api.get(path.replace("{}", form.format(payment_id.upper()))).status == (404 if form == " {}" else 200)
+
+
+PAGED = "/payment/019c139e-4c00-7a41-9b0f-2d6c31e0a7f1"
+REPEATED = {
+    "": [
+        "limit=1&limit=2",
+        "limit=1&limit=1",
+        "status=FAILED&order_id=a&order_id=b",
+        "limit=1&l%69mit=2",
+        "limit=&limit=",
+        "x=1&x=2",
+    ],
+    f"{PAGED}/refunds": ["limit=1&limit=2", "cursor=a&cursor=b"],
+    f"{PAGED}/history": ["limit=1&limit=2", "cursor=a&cursor=b"],
+    "/health": ["deep=true&deep=false"],
+}
+
+
+@pytest.mark.parametrize("path", REPEATED)
+def test_a_repeated_parameter_is_refused_and_not_read_as_its_last(path: str, api: Api) -> None:
+    """API Gateway joins the values with a comma in one place of its event, and leaves the query as it is in another."""
+    path_of = path if path == "/health" else PAYMENTS + path
+    route = Route("GET", path_of, "LookupsFunction", path != "/health")
+    for query in REPEATED[path]:
+        with case(query):
+            scope = {"method": "GET", "raw_path": path_of.encode(), "query_string": query.encode(), "http_version": "1.1"}
+            event = http_event(scope | {"headers": [], "client": ("203.0.113.7", 1)}, b"", route, {})
+            assert any("," in value for value in event["queryStringParameters"].values())
+            answer = api.send(event)
+            assert (answer.status, answer.code) == (422, "invalid_request")
+            assert answer.body["errors"] == [{"location": "query", "message": "names a parameter twice"}]
 
 
 @pytest.mark.parametrize("command", ["capture", "void", "refund"])

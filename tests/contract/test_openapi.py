@@ -267,6 +267,16 @@ def test_every_vocabulary_lists_what_the_code_knows() -> None:
         assert enums[name] == set(get_args(ProcessRequest.model_fields[field].annotation))
 
 
+def test_no_two_constants_of_the_enums_have_one_name() -> None:
+    """Generated Go has all constants in one scope, and would not compile."""
+    schemas_ = document()["components"]["schemas"]
+    names = [
+        name for vocabulary in VOCABULARIES for name in schemas_[vocabulary].get("x-enum-varnames", schemas_[vocabulary]["enum"])
+    ]
+    assert len(names) == len({name.upper() for name in names})
+    assert schemas_["RefundStatus"]["x-enum-varnames"] == ["REFUND_PENDING", "REFUND_SUCCEEDED", "REFUND_FAILED"]
+
+
 def test_the_introduction_has_the_scenario_tokens_and_the_decline_codes() -> None:
     assert SCENARIOS.keys() == SCENARIO_TOKENS
     for word in (*SCENARIO_TOKENS, *DECLINE_MESSAGES, *ADVICE_CODES.values()):

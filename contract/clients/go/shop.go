@@ -26,7 +26,7 @@ func as(token string) context.Context {
 }
 
 func pay(orderID string, amount int64, paymentToken string) (*payments.Payment, *http.Response, error) {
-	request := payments.NewProcessRequest(orderID, amount, payments.CURRENCYCODE_USD, payments.PAYMENTMETHOD_CREDIT_CARD)
+	request := payments.NewProcessRequest(orderID, amount, payments.USD, payments.CREDIT_CARD)
 	request.SetPaymentToken(paymentToken)
 	return client(url).PaymentsAPI.ProcessPayment(as(token)).ProcessRequest(*request).IdempotencyKey("pay-" + orderID).Execute()
 }
@@ -65,7 +65,7 @@ func fail(format string, values ...any) {
 
 func main() {
 	paid := must(pay("big", big, "tok_ok"))
-	check("pays", paid.Status == string(payments.PAYMENTSTATUS_CAPTURED) && paid.AmountCaptured == big, paid)
+	check("pays", paid.Status == string(payments.CAPTURED) && paid.AmountCaptured == big, paid)
 
 	again, answer, err := pay("big", big, "tok_ok")
 	replayed := must(again, answer, err)
@@ -76,15 +76,15 @@ func main() {
 
 	_, answer, err = pay("declined", 1999, "tok_card_declined")
 	problem := modelOf[payments.Problem](err)
-	isDeclined := answer.StatusCode == 402 && problem.Code == string(payments.ERRORCODE_PAYMENT_DECLINED)
-	check("is declined", isDeclined && problem.GetDeclineCode() == string(payments.DECLINECODE_CARD_DECLINED), problem)
+	isDeclined := answer.StatusCode == 402 && problem.Code == string(payments.PAYMENT_DECLINED)
+	check("is declined", isDeclined && problem.GetDeclineCode() == string(payments.CARD_DECLINED), problem)
 
 	part := payments.NewRefundRequest()
 	part.SetPaymentId(paid.PaymentId)
 	part.SetAmount(2_000_000_000)
 	refund := must(client(url).RefundsAPI.RefundPayment(as(token)).RefundRequest(*part).IdempotencyKey("return-1").Execute())
-	isRefunded := refund.Status == string(payments.REFUNDSTATUS_SUCCEEDED) && refund.AmountRefunded == 2_000_000_000
-	check("refunds", isRefunded && refund.PaymentStatus == string(payments.PAYMENTSTATUS_PARTIALLY_REFUNDED), refund)
+	isRefunded := refund.Status == string(payments.REFUND_SUCCEEDED) && refund.AmountRefunded == 2_000_000_000
+	check("refunds", isRefunded && refund.PaymentStatus == string(payments.PARTIALLY_REFUNDED), refund)
 
 	for n := 1; n <= 5; n++ {
 		must(pay(fmt.Sprintf("small-%d", n), 100, "tok_ok"))
