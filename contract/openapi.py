@@ -60,10 +60,11 @@ when a function fails or takes more than 30 s. Where both may answer, the schema
 at once, unless the deployment says otherwise (`/health`: 5 and 10). Over that, API Gateway answers 429 without `Retry-After`:
 wait a second, then twice as long each time.
 
-**Requests are closed, answers are open.** A request with an unknown member or parameter, or a repeated parameter, is refused. In
-requests, null counts as absent. Answers may get new members, and their members new values, without notice: ignore what you do not
-know. For that, members of answers whose values may grow are strings, whose known values are in `x-extensible-enum`; the schema of
-that name lists them as an enum, for your constants. docs/versioning.md says what may change without a new version.
+**Requests are closed, answers are open.** A request with an unknown member or parameter, or a repeated parameter, is refused
+(`/health` passes over unknown parameters). In requests, null counts as absent. Answers may get new members, and their members
+new values, without notice: ignore what you do not know. For that, members of answers whose values may grow are strings, whose
+known values are in `x-extensible-enum`; the schema of that name lists them as an enum, for your constants. docs/versioning.md
+says what may change without a new version.
 
 **Scopes**: each operation names the scope that its token needs. `payments/admin` reads the payments of all owners, and sees the
 gateway's own decline code where others see `generic_decline`.
@@ -204,10 +205,10 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
 """Additions to FastAPI's parameters. An id in a path that breaks these rules is a 404, like an id that does not exist."""
 
 ANYWHERE = ("card_data_not_accepted", "internal_error")
-LOOKUP = (*ANYWHERE, "unauthenticated", "forbidden", "service_unavailable")
+LOOKUP = (*ANYWHERE, "invalid_request", "unauthenticated", "forbidden", "service_unavailable")
 COMMAND = (
     *LOOKUP,
-    *("malformed_json", "idempotency_key_invalid", "body_too_large", "unsupported_media_type", "invalid_request"),
+    *("malformed_json", "idempotency_key_invalid", "body_too_large", "unsupported_media_type"),
     *("idempotency_key_in_use", "idempotency_key_reused"),
 )
 WAITED_FOR = {"idempotency_key_in_use", "order_in_progress", "service_unavailable"}
@@ -266,7 +267,6 @@ def _lookup(summary: str, description: str, model: type[BaseModel], *problems: s
 
 
 NEWEST = "With its newest 20 refunds."
-PAGED = ("payment_not_found", "invalid_request")
 OPERATIONS: Mapping[str, Operation] = {
     **{kind: _command(command) for kind, command in COMMANDS.items()},
     "get_payment": _lookup("A payment by its id", NEWEST, schemas.PaymentWithRefunds, "payment_not_found"),
@@ -278,13 +278,11 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "get_transaction": _lookup("A payment by its transaction", NEWEST, schemas.PaymentWithRefunds, "payment_not_found"),
     "get_refund": _lookup("A refund by its id", "For example one whose outcome was unknown.", schemas.Refund, "refund_not_found"),
-    "get_refunds": _lookup("A payment's refunds", "Oldest first, in pages.", schemas.RefundList, *PAGED),
+    "get_refunds": _lookup("A payment's refunds", "Oldest first, in pages.", schemas.RefundList, "payment_not_found"),
     "get_history": _lookup(
-        "A payment's history", "Its statuses and later declines, oldest first, in pages.", schemas.History, *PAGED
+        "A payment's history", "Its statuses and later declines, oldest first, in pages.", schemas.History, "payment_not_found"
     ),
-    "list_payments": _lookup(
-        "Payments", "Newest first, in pages, each with its newest 5 refunds.", schemas.PaymentList, "invalid_request"
-    ),
+    "list_payments": _lookup("Payments", "Newest first, in pages, each with its newest 5 refunds.", schemas.PaymentList),
     "health": Operation(
         "Health",
         "Whether the service runs",

@@ -71,7 +71,9 @@ class Front:
             await (self._pages if scope["path"].startswith(_PAGES) else self._api_gateway)(scope, receive, send)
 
     async def _api_gateway(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (await self._answer(scope, receive))(scope, receive, send)
+        response = await self._answer(scope, receive)
+        response.headers.setdefault("apigw-requestid", _request_id())  # API Gateway's own answers have one too
+        await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         path, method = scope["raw_path"].decode("latin-1"), scope["method"]
@@ -185,6 +187,10 @@ async def _body(receive: Receive, limit_bytes: int) -> bytes | None:
     return bytes(body)
 
 
+def _request_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes[:11]).decode()  # 16 characters, as API Gateway's
+
+
 def http_event(scope: Scope, body: bytes, route: sam.Route, path_parameters: dict[str, str]) -> dict[str, Any]:
     """Return the request in payload format 2.0, with path and path parameters percent-decoded, as API Gateway does it."""
     now = time.time()
@@ -224,7 +230,7 @@ def http_event(scope: Scope, body: bytes, route: sam.Route, path_parameters: dic
                 "sourceIp": source_ip,
                 "userAgent": headers.get("user-agent", ""),
             },
-            "requestId": base64.urlsafe_b64encode(uuid.uuid4().bytes[:11]).decode(),  # 16 characters, as API Gateway's
+            "requestId": _request_id(),
             "routeKey": route_key,
             "stage": "$default",
             "time": datetime.fromtimestamp(now, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),

@@ -1,4 +1,4 @@
-"""Generate a client in each language, compile it strictly, and let its shop use a fresh `make run`. See docs/integration.md.
+"""Generate a client in each language, compile it strictly, and let its shop use a fresh `make run`. See docs/integration/shop.md.
 
 It prints a line for each client, for the models of the events and for each linter, and ends with 1 if one of them failed.
 """

@@ -88,6 +88,21 @@ def test_a_repeated_parameter_is_refused_and_not_read_as_its_last(path: str, api
             assert answer.body["errors"] == [{"location": "query", "message": "names a parameter twice"}]
 
 
+@pytest.mark.parametrize("path", ["payment/019c139e-4c00-7a41-9b0f-2d6c31e0a7f1", "order/a", "transaction/a", "refund/a"])
+def test_a_look_up_that_takes_no_parameter_refuses_one(path: str, api: Api) -> None:
+    answer = api.get(f"/{path}", query="limit=1")
+    assert (answer.status, answer.code) == (422, "invalid_request")
+    assert answer.body["errors"] == [{"location": "query", "message": "must be empty"}]
+
+
+def test_a_command_whose_fields_stand_in_the_query_moves_no_money(api: Api) -> None:
+    """A refund whose amount did not count would give all of it back."""
+    paid = api.pay()
+    answer = api.post("refund", {"payment_id": paid["payment_id"]}, query="amount=500")
+    assert (answer.status, answer.code) == (422, "invalid_request")
+    assert api.get(f"/payment/{paid['payment_id']}").body["amount_refunded"] == 0
+
+
 @pytest.mark.parametrize("command", ["capture", "void", "refund"])
 def test_a_transaction_that_cannot_exist_is_not_found_or_invalid(command: str, api: Api) -> None:
     for name, id_ in IMPOSSIBLE_IDS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -95,6 +96,13 @@ def ask(template: Template, functions: Functions, tmp_path: Path) -> Ask:
         return Reply(sent)
 
     return ask
+
+
+def test_every_answer_of_api_gateway_has_the_requests_id(ask: Ask, functions: Functions) -> None:
+    """A client logs it for the support of an API whose function has not seen the request."""
+    assert ask("POST", "/echo").header("apigw-requestid") == functions.events[0]["requestContext"]["requestId"]
+    for method, path, body in (("GET", "/nowhere", b""), ("POST", "/echo", b"x" * 10_000_001)):
+        assert re.fullmatch("[A-Za-z0-9_-]{15}=", ask(method, path, body).header("apigw-requestid") or "")
 
 
 def test_a_request_becomes_an_event_in_payload_format_2(ask: Ask, functions: Functions) -> None:

@@ -111,6 +111,12 @@ def test_what_says_too_little_is_refused_and_changes_nothing(shop: Shop, databas
     assert reply_of(database, operation_id) == before
 
 
+@pytest.mark.parametrize("found", ["019c139e-4c00-7a41-9b0f-2d6c31e0a7f1", [], None, {"operation_id": "no id"}])
+def test_what_is_no_object_or_names_no_operation_is_refused_with_a_reason(shop: Shop, found: Any) -> None:
+    with pytest.raises(NotSettled, match="operation_id must be the UUID"):
+        settle_by_hand(shop.service, found)
+
+
 def test_an_operation_that_reconcile_still_tries_is_left_to_it(shop: Shop, database: Database) -> None:
     found = {"operation_id": lost(shop, database), **KIM, "outcome": "succeeded", **IDS}
     with pytest.raises(NotSettled, match="still calls"):

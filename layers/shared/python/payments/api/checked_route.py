@@ -34,7 +34,9 @@ class CheckedRoute(APIRoute):
                 refuse_card_data(request.scope["path"], "path")
                 query = request.query_params.multi_items()
                 refuse_card_data([{name: value} for name, value in query], "query")
-                if self.dependant.query_params and len(query) > len(request.query_params):  # FastAPI would read the last one.
+                if query and not self.dependant.query_params:  # FastAPI would read none, and an amount there would not count.
+                    raise InvalidRequest("This operation takes no parameters.", ("query", "must be empty"))
+                if len(query) > len(request.query_params):  # FastAPI would read the last one.
                     raise InvalidRequest("Send each parameter once.", ("query", "names a parameter twice"))
                 headers = {name: text for name, text in request.headers.items() if name not in UNCHECKED_HEADERS}
                 refuse_card_data(headers, "header")

@@ -45,7 +45,7 @@ def settle_by_hand(service: Service, found: Mapping[str, Any]) -> Result:
 def _operation_id(found: Mapping[str, Any]) -> UUID:
     try:
         return UUID(str(found.get("operation_id")))
-    except ValueError:
+    except (ValueError, AttributeError):  # `found` may be no object.
         raise NotSettled("operation_id must be the UUID of an operation") from None
 
 
