@@ -26,15 +26,15 @@ NEW_MEMBER = {"risk": {"level": 3}}
 
 
 @contextlib.contextmanager
-def running() -> Iterator[dict[str, Any]]:
-    """Start `make run` on a free port with a data folder of its own, and yield its run.json."""
-    with tempfile.TemporaryDirectory(prefix="clients-") as folder:
+def running(python: str = str(ROOT / ".venv-run/bin/python")) -> Iterator[dict[str, Any]]:
+    """Start `make run` on a free port with a data folder and servers of its own, and yield its run.json."""
+    with tempfile.TemporaryDirectory(prefix="make-run-") as folder:
         environment = os.environ | {"PORT": "0", "DATA_DIR": folder, "PYTHONPATH": str(ROOT / "layers/shared/python")}
         for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"):
             environment.pop(name, None)
         log, facts = Path(folder) / "make-run.log", Path(folder) / "run.json"
         with log.open("w") as output:
-            command = [str(ROOT / ".venv-run/bin/python"), "-m", "local"]
+            command = [python, "-m", "local"]
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
             deadline = time.monotonic() + 120

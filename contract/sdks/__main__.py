@@ -1,7 +1,7 @@
 """`make sdks`: the CloudEvents SDKs of PyPI, npm and Maven read the events that the real service sends to its topic.
 
-Starts the service of `make run` in a folder of its own, causes events of every kind that a caller can cause, and has a program in
-each language read them with that language's Kafka client and SDK, as a member of a consumer group. The attributes and the data
+Starts the service of `make run` with servers of its own, causes events of every kind that a caller can cause, and has a program
+in each language read them with that language's Kafka client and SDK, as a member of a consumer group. The attributes and the data
 must be those of the messages on the topic, the data must match the schema that `dataschema` names, and the trace context must be
 where the SDK's extension for distributed tracing looks for it. Node, npm, a JDK and Maven must be installed.
 """
@@ -13,9 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,13 @@ import httpx2
 from jsonschema import Draft202012Validator
 from kafka import KafkaConsumer, TopicPartition
 
+from contract.clients.service import running
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).resolve().parent
 SCHEMAS = REPOSITORY / "docs" / "schemas"
 BUILD = REPOSITORY / "build" / "sdks"
-START_S, SETTLE_S, READ_S = 60, 60, 120
+SETTLE_S, READ_S = 60, 120
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 LARGE = 5_000_000_000  # more than 32 bits hold
@@ -41,46 +41,28 @@ class Wrong(Exception):
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as folder, service(Path(folder)) as facts:
+    programs = prepare()
+    with running(sys.executable) as facts:
         number = cause_events(facts["url"])
         sent = sent_to(facts["kafka_bootstrap_servers"], facts["topic"], number)
         say(f"{len(sent)} events of {len({event['type'] for event in sent.values()})} types are on the topic.")
-        programs = prepare()
         arguments = [facts["kafka_bootstrap_servers"], facts["topic"], str(len(sent))]
-        running = {
+        readers = {
             name: subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
             for name, command in programs.items()
         }
         try:
-            for name, program in running.items():
+            for name, program in readers.items():
                 output, _ = program.communicate(timeout=READ_S)
                 if program.returncode != 0:
                     raise Wrong(f"{name} ended with status {program.returncode}")
                 compare(name, sent, [json.loads(line) for line in output.splitlines()])
                 say(f"{name} read them all: attributes, data and trace context.")
         finally:
-            for program in running.values():
+            for program in readers.values():
                 program.kill()
                 program.wait()
     return 0
-
-
-@contextlib.contextmanager
-def service(folder: Path) -> Iterator[dict[str, Any]]:
-    """Run the service, and yield what its run.json says."""
-    environment = os.environ | {"DATA_DIR": str(folder), "PORT": "0"}
-    with (folder / "output").open("w") as output:
-        run = subprocess.Popen([sys.executable, "-m", "local"], cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
-    try:
-        file, deadline = folder / "run.json", time.monotonic() + START_S
-        while not file.exists():
-            if run.poll() is not None or time.monotonic() > deadline:
-                raise Wrong(f"the service did not start:\n{(folder / 'output').read_text()}")
-            time.sleep(0.1)
-        yield json.loads(file.read_text())
-    finally:
-        run.terminate()
-        run.wait()
 
 
 def cause_events(url: str) -> int:

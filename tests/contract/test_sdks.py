@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 
 from contract.examples import EVENTS
-from contract.sdks.__main__ import TRACE, Wrong, check, compare
+from contract.sdks.__main__ import TRACE, Wrong, check, compare, main
 from payments.broker.kafka import message_of
 
 MESSAGE = message_of(EVENTS["payment.successful"])
 HEADERS = {name.removeprefix("ce_"): value.decode() for name, value in MESSAGE["headers"] if name.startswith("ce_")}
 EVENT: dict[str, Any] = HEADERS | {"datacontenttype": "application/json", "data": json.loads(MESSAGE["value"])}
 SENT = {EVENT["id"]: EVENT}
+
+
+def test_a_missing_program_is_named_before_the_service_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Wrong, match="npm is not installed"):
+        main()
 
 
 def test_an_sdk_may_write_a_time_in_its_own_way() -> None:

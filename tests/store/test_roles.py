@@ -79,6 +79,18 @@ def test_a_role_that_is_refused_costs_a_line_of_the_log(database: servers.Databa
     db.close()
 
 
+def test_the_log_says_when_the_role_has_no_connection_free(database: servers.Database, caplog: pytest.LogCaptureFixture) -> None:
+    db = Database.at(database.service_url, role=SCHEDULED_ROLE)
+    with contextlib.closing(connect(database.owner_url)) as owner, caplog.at_level(logging.WARNING):
+        owner.run(f"ALTER ROLE {SCHEDULED_ROLE} CONNECTION LIMIT 0")
+        try:
+            assert who(db) == SERVICE_ROLE
+        finally:
+            owner.run(f"ALTER ROLE {SCHEDULED_ROLE} CONNECTION LIMIT -1")
+    assert "payments_scheduled cannot log in (53300); going on as payments_service" in caplog.text
+    db.close()
+
+
 @pytest.mark.usefixtures("without_login")
 def test_a_role_that_can_log_in_again_is_used_again_although_the_other_connection_never_idles(
     database: servers.Database, monkeypatch: pytest.MonkeyPatch

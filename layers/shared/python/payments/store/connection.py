@@ -128,7 +128,7 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
                 super().__init__(**options)
         except DatabaseError as error:
             if _fields(error).get("C") == TOO_MANY_CONNECTIONS or _no_connection_free(error):
-                raise NoConnectionFree from None
+                raise NoConnectionFree(*error.args) from None
             raise
         self._usock.settimeout(READ_TIMEOUT_S)
         # An escape of a CJK character has twice its bytes. A statement stays near the size of the request, see MAX_BODY_BYTES.
@@ -159,7 +159,7 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
         for code, message in self._messages():
             self.message_types[code](message, contexts[position])
             if code == core.ERROR_RESPONSE and _no_connection_free(contexts[position].error):
-                raise NoConnectionFree  # PgBouncer hangs up, and no ReadyForQuery follows.
+                raise NoConnectionFree(*contexts[position].error.args)  # PgBouncer hangs up, and no ReadyForQuery follows.
             completed += code == core.COMMAND_COMPLETE
             position = min(completed, len(contexts) - 1)
         # After an error the server skips everything up to the Sync, so `position` is at the statement that failed.
