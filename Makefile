@@ -125,7 +125,7 @@ plans: $(test_env) ## write migrations/always/plans.sql, after a change of a sta
 compile = uv pip compile --quiet --universal --python-version $(1) --generate-hashes --annotation-style line \
 	--custom-compile-command 'make lock' $(ARGS)
 .PHONY: lock
-lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade takes newer versions)
+lock: ## renew requirements/*.txt, the layer's lock and that of Bruno; needs uv and npm (ARGS=--upgrade takes newer versions)
 	$(call compile,3.11) pyproject.toml --group dev --output-file requirements/test.txt
 	$(call compile,3.13) pyproject.toml --constraint requirements/test.txt --output-file $(layer_lock)
 	$(call compile,3.11) pyproject.toml --group local --constraint requirements/test.txt --output-file requirements/run.txt

@@ -257,6 +257,12 @@ def test_a_wrong_query_is_invalid_and_says_where(query: str, location: str, api:
     assert [error["location"] for error in answer.body["errors"]] == [location]
 
 
+def test_a_wrong_currency_or_amount_is_told_what_would_be_right(api: Api) -> None:
+    [currency, amount] = api.get("", query="currency=usd&amount_from=19.99").body["errors"]
+    assert currency["message"] == "must be a code such as USD"
+    assert amount["message"].startswith("must be an integer from 0 to 999999999999")
+
+
 @pytest.mark.parametrize(
     "query", ["order_id=%00", "order_id=%ED%A0%80", "order_id=%ff", "order_id=a%00b", "order_id=%F0%9F%98%80"]
 )

@@ -47,6 +47,7 @@ Moment = Annotated[AwareDatetime, RFC3339, InCalendar]
 
 MINOR_RULE = f"must be an integer from 0 to {MAX_AMOUNT_MINOR} in the currency's minor unit, such as 1999 for 19.99 USD"
 IsMinor = BeforeValidator(rule(lambda text: bool(re.fullmatch("[0-9]{1,12}", str(text))), "minor", MINOR_RULE))
+IsCode = BeforeValidator(rule(lambda text: bool(re.fullmatch("[A-Z]{3}", text)), "code", "must be a code such as USD"))
 Minor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR), IsMinor]
 
 
@@ -54,7 +55,7 @@ class PageQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before")] = None
+    cursor: Annotated[str | None, Field(max_length=200)] = None
 
 
 class ListQuery(PageQuery):
@@ -62,11 +63,11 @@ class ListQuery(PageQuery):
     customer_id: Text64 | None = None
     status: PaymentStatus | None = None
     payment_method: PaymentMethod | None = None
-    currency: Annotated[str | None, Field(pattern="^[A-Z]{3}$", description="Without it, amounts compare in any currency")] = None
-    amount_from: Annotated[Minor | None, Field(description="Inclusive, of the `amount` that was asked for")] = None
-    amount_to: Annotated[Minor | None, Field(description="Inclusive, of the `amount` that was asked for")] = None
-    created_from: Annotated[Moment | None, Field(description="Inclusive")] = None
-    created_to: Annotated[Moment | None, Field(description="Exclusive")] = None
+    currency: Annotated[str | None, Field(pattern="^[A-Z]{3}$"), IsCode] = None
+    amount_from: Minor | None = None
+    amount_to: Minor | None = None
+    created_from: Moment | None = None
+    created_to: Moment | None = None
 
     @field_validator("amount_to")
     @classmethod
