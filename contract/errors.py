@@ -106,6 +106,10 @@ WORDS: Mapping[str, Words] = {
     "service_unavailable": Words("The database cannot be reached or does not answer in time.", _FAULT, retryable=_IN_DOUBT),
 }
 
+NO_OTHER_CARD = """\
+A capture, void or refund goes to the card of its payment and takes no token. After `confirm_card_data` and `do_not_try_again` it
+needs a person, who voids the hold and has the order paid anew, or gives the money back in another way."""
+
 FROM_API_GATEWAY: Mapping[int, tuple[str, str]] = {
     401: ("There is no token, or it is not valid or has ended.", "Get a new token."),
     403: ("The token lacks the scope.", "Get a token with the scope of the operation."),
@@ -136,7 +140,7 @@ def _declines() -> str:
     for code in DECLINE_MESSAGES:
         advice = ADVICE_CODES.get(public_decline_code(code) or "")
         lines.append(f"| `{code}` | {DECLINES[code]} | {f'`{advice}`' if advice else 'none'} |")
-    return "\n".join([*lines, "", table(ADVICE, "`advice_code`", "what to do"), ""])
+    return "\n".join([*lines, "", table(ADVICE, "`advice_code`", "what to do"), "", NO_OTHER_CARD, ""])
 
 
 def _gateways() -> str:
