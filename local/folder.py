@@ -87,6 +87,8 @@ def fresh_log(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         path.replace(path.with_name(f"{path.name}.1"))
+    for own in path.parent.glob(f"{path.stem}-*.log"):  # of an invocation with LogType=Tail, when its run was killed
+        own.unlink()
     path.touch()
 
 

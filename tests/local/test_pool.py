@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from local.folder import fresh_log
 from local.pool import Answer, Pool
 from local.template import Function, Template
 
@@ -106,6 +107,13 @@ def test_an_invocations_log_outlives_its_environment(echo: Function, tmp_path: P
         assert "a line of the log, request-1" in (tmp_path / "function.log").read_text()
 
     run(test)
+
+
+def test_a_run_begins_without_the_logs_that_a_killed_one_left_of_its_invocations(tmp_path: Path) -> None:
+    for name in ("echo.log", "echo-request-1.log", "late.log"):
+        (tmp_path / name).write_text("a line")
+    fresh_log(tmp_path / "echo.log")
+    assert {file.name for file in tmp_path.iterdir()} == {"echo.log", "echo.log.1", "late.log"}
 
 
 def test_an_environment_that_does_not_start_leaves_an_empty_log(template: Template, tmp_path: Path) -> None:
