@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from contract import schemas
-from contract.examples import ANSWERS, PROBLEMS, REQUESTS, TRANSACTION_ID
+from contract.examples import ANSWERS, PROBLEMS, REQUESTS, TRANSACTION_ID, WEBHOOK_ID
 from payments import __version__
 from payments.api.answers import PROBLEM_TYPE
 from payments.api.look_up_routes import health_router, lookups_router
 from payments.api.routes import app_of, commands_router
+from payments.api.webhook_routes import RedeliverRequest, WebhookRequest, webhooks_router
 from payments.commands.catalog import COMMANDS
 from payments.commands.command import Command, OnPayment
 from payments.commands.fields import PAYMENT_NAMES, PaymentRequest
@@ -51,6 +52,11 @@ and 503 when a function fails or takes too long.
 
 **Scopes**: each operation names the scope that its token needs. `payments/admin` reads the payments of all owners, and sees the
 gateway's own decline code where others see `generic_decline`.
+
+**Webhooks** are the events of docs/asyncapi.yaml, each as one JSON document in CloudEvents' structured mode, sent by POST to an
+address of yours. They are signed as [Standard Webhooks](https://www.standardwebhooks.com) says, and `webhook-id` is the event's
+id. Answer with 2xx within 10 s. What fails is sent again for a day, so an event may come more than once. The events of a payment
+come in order.
 
 **Card numbers are never accepted**, in no field, header or path: send a `payment_token`.
 """
@@ -98,6 +104,7 @@ HEADERS = {
 
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "path.payment_id": {"schema": {"format": "uuid"}, "example": "019c139e-4c00-7a41-9b0f-2d6c31e0a7f1"},
+    "path.webhook_id": {"schema": {"format": "uuid"}, "example": WEBHOOK_ID},
     "path.order_id": {"schema": {"minLength": 1, "maxLength": 64}, "example": "order-1001"},
     "path.transaction_id": {"schema": {"minLength": 1, "maxLength": 255}, "example": TRANSACTION_ID},
     "query.order_id": {"schema": {"pattern": CONTROL_FREE}, "example": "order-1001"},
@@ -112,6 +119,8 @@ COMMAND = (
     *("malformed_json", "idempotency_key_invalid", "body_too_large", "unsupported_media_type", "invalid_request"),
     *("idempotency_key_in_use", "idempotency_key_reused"),
 )
+WEBHOOK = (*LOOKUP, "webhook_not_found")
+BODY = ("malformed_json", "body_too_large", "unsupported_media_type", "invalid_request")
 WAITED_FOR = {"idempotency_key_in_use", "order_in_progress", "service_unavailable"}
 """Problems with a Retry-After header."""
 
@@ -130,7 +139,7 @@ class Operation:
 
     tag: str
     summary: str
-    answers: Mapping[int, tuple[type[BaseModel], str]]
+    answers: Mapping[int, tuple[type[BaseModel] | None, str]]
     problems: tuple[str, ...]
     scope: Scope | None
     description: str = ""
@@ -160,6 +169,17 @@ def _lookup(summary: str, model: type[BaseModel], *problems: str) -> Operation:
     return Operation("Look-ups", summary, {200: (model, "Found")}, (*LOOKUP, *problems), Scope.READ)
 
 
+def _webhook(summary: str, status: int, model: type[BaseModel] | None, what: str, *problems: str) -> Operation:
+    return Operation("Webhooks", summary, {status: (model, what)}, (*WEBHOOK, *problems), Scope.WEBHOOKS)
+
+
+BODIES: Mapping[str, type[BaseModel]] = {
+    **{kind: command.request for kind, command in COMMANDS.items()},
+    "create_webhook": WebhookRequest,
+    "redeliver_webhook": RedeliverRequest,
+}
+"""The request of each operation that takes a body."""
+
 OPERATIONS: Mapping[str, Operation] = {
     **{kind: _command(command) for kind, command in COMMANDS.items()},
     "get_payment": _lookup("A payment by its id, with its newest refunds", schemas.PaymentWithRefunds, "payment_not_found"),
@@ -170,6 +190,25 @@ OPERATIONS: Mapping[str, Operation] = {
         "A payment's statuses and later declines, oldest first", schemas.History, "payment_not_found", "invalid_request"
     ),
     "list_payments": _lookup("Payments, newest first", schemas.PaymentList, "invalid_request"),
+    "create_webhook": Operation(
+        "Webhooks",
+        "Have events sent to an address of yours",
+        {201: (schemas.WebhookWithSecret, "Registered; keep the secret, which is not shown again")},
+        (*LOOKUP, *BODY, "webhook_conflict"),
+        Scope.WEBHOOKS,
+    ),
+    "list_webhooks": Operation(
+        "Webhooks", "Your webhooks, oldest first", {200: (schemas.WebhookList, "Found")}, LOOKUP, Scope.WEBHOOKS
+    ),
+    "get_webhook": _webhook("A webhook, and how it is", 200, schemas.Webhook, "Found"),
+    "delete_webhook": _webhook("Delete a webhook and what waits for it", 204, None, "Deleted"),
+    "rotate_webhook": _webhook(
+        "Give a webhook a new secret; for 24 hours the one before signs too", 200, schemas.WebhookWithSecret, "The secret is new"
+    ),
+    "enable_webhook": _webhook("Send to a webhook again, at once", 200, schemas.Webhook, "It is enabled"),
+    "redeliver_webhook": _webhook(
+        "Send a webhook events again: one, or those of a range", 202, schemas.Redelivery, "They will be sent", *BODY
+    ),
     "health": Operation(
         "Health",
         "Whether the service runs; with `deep`, whether its database and broker answer",
@@ -181,7 +220,8 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 def document() -> dict[str, Any]:
-    app = app_of(commands_router(service, COMMANDS.values()), lookups_router(service), health_router(service, publisher))
+    lookups = lookups_router(service), health_router(service, publisher)
+    app = app_of(commands_router(service, COMMANDS.values()), *lookups, webhooks_router(service, lambda: False))
     routes = get_openapi(title="Payments on Lambda", version=__version__, description=INTRODUCTION, routes=app.routes)
     for path, operations in routes["paths"].items():
         for described in operations.values():
@@ -219,8 +259,8 @@ def _describe(described: dict[str, Any]) -> None:
         parameter.update({**known, "schema": schema})
     if id_ in COMMANDS:
         described["parameters"] = [IDEMPOTENCY_KEY]
+    if model := BODIES.get(id_):
         examples = [f"{id_}.{name}" for name in REQUESTS.get(id_, ())]
-        model = COMMANDS[id_].request
         described["requestBody"] = {"required": True, "content": _content("application/json", model.__name__, examples)}
     described["responses"] = dict(sorted(_responses(id_, operation).items()))
 
@@ -229,7 +269,7 @@ def _responses(id_: str, operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (model, description) in operation.answers.items():
         examples = [f"{id_}.{status}.{name}" for name in ANSWERS.get((id_, status), ())]
-        content = _content("application/json", model.__name__, examples)
+        content = _content("application/json", model.__name__, examples) if model else {}
         headers = {"Idempotent-Replayed"} if id_ in COMMANDS else set()
         responses[str(status)] = {"description": description, "headers": _refs("headers", headers), "content": content}
     for status, codes in _by_status(operation.problems).items():
@@ -268,8 +308,8 @@ def _examples() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    requests: list[type[BaseModel]] = [command.request for command in COMMANDS.values()]
-    answers = [model for operation in OPERATIONS.values() for model, _ in operation.answers.values()]
+    requests = list(BODIES.values())
+    answers = [model for operation in OPERATIONS.values() for model, _ in operation.answers.values() if model]
     found = schemas_of(*requests, *answers, schemas.Problem)
     for name, schema in found.items():
         properties = schema.get("properties", {})
@@ -305,7 +345,9 @@ def _say_what_validators_check(field: str, schema: dict[str, Any], *, is_new: bo
     for part in (schema, *schema.get("anyOf", ())):
         if field == "currency":
             part["enum"] = sorted(MINOR_UNIT_DIGITS)
-        elif part.get("type") == "string" and "enum" not in part:
+        elif field == "url":
+            part.update(pattern="^https://[^#]+$", format="uri")
+        elif part.get("type") == "string" and not {"enum", "format"} & part.keys():
             part["pattern"] = pattern
             if is_new and field in NEW_IDS:
                 part["description"] = (

@@ -107,6 +107,42 @@ class PaymentList(_Page):
     data: Annotated[list[PaymentWithRefunds], Field(max_length=100)]
 
 
+class Webhook(_Answer):
+    """Where an owner has its events sent. `event_types` null stands for all types."""
+
+    webhook_id: UUID
+    url: str
+    description: str | None
+    event_types: list[str] | None
+    created_at: datetime
+    previous_until: Annotated[datetime | None, Field(description="Until then the secret before the present one signs too")]
+    disabled_at: Annotated[
+        datetime | None, Field(description="Nothing is sent since then. Events from then on are not kept for it")
+    ]
+    disabled_reason: Annotated[str | None, Field(description="`gone`: it answered 410; `failing`: it failed for three days")]
+    failing_since: Annotated[datetime | None, Field(description="The first failure after the last success")]
+    last_error: Annotated[str | None, Field(description="Why the last attempt failed")]
+    waiting: Annotated[int, Field(ge=0, le=1000, description="Events that are still to be sent, counted up to 1000")]
+    failed: Annotated[int, Field(ge=0, le=1000, description="Events that were given up in the last 30 days, up to 1000")]
+
+
+class WebhookWithSecret(Webhook):
+    """`secret` is shown this once. Standard Webhooks' libraries take it as it is."""
+
+    secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/]{43}=$")]
+
+
+class WebhookList(_Answer):
+    """An owner has at most ten webhooks."""
+
+    data: Annotated[list[Webhook], Field(max_length=20)]
+
+
+class Redelivery(_Answer):
+    events: Annotated[int, Field(ge=0, description="So many events are sent again")]
+    resume_at: Annotated[datetime | None, Field(description="Ask again from this moment on; null at the end of the range")]
+
+
 class Check(_Answer):
     ok: bool
     latency_ms: float

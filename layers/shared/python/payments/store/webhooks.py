@@ -1,0 +1,258 @@
+"""Webhooks: an owner's endpoints, what is still to be sent there, and how it went. Migration 036 writes the deliveries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from uuid import UUID
+
+from payments.domain.events import Event
+from payments.store.connection import Database, Row, Statement
+from payments.store.outbox import EVENT_COLUMNS
+from payments.store.rows import columns
+
+MOST = 10
+"""Webhooks of an owner. Two that register at once may pass it by one."""
+
+COUNTED = 1000
+"""So many deliveries of a webhook are counted; more tell an owner nothing more."""
+
+KEEP_DAYS = 30
+"""So long a delivery is kept that was given up, whose webhook is disabled, or was deleted. The event itself goes sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """`event_types` None stands for all. `waiting` and `failed` count its deliveries, up to COUNTED."""
+
+    webhook_id: UUID
+    url: str
+    description: str | None
+    event_types: list[str] | None
+    created_at: datetime
+    previous_until: datetime | None
+    disabled_at: datetime | None
+    disabled_reason: str | None
+    failing_since: datetime | None
+    last_error: str | None
+    waiting: int
+    failed: int
+
+
+_COUNT = """(SELECT count(*) FROM (
+                SELECT FROM webhook_deliveries WHERE webhook_id = webhooks.webhook_id AND {} LIMIT :most) counted)"""
+WEBHOOKS = f"""
+    SELECT {columns([each.name for each in fields(Webhook)[:-2]])},
+           {_COUNT.format("failed_at IS NULL")}, {_COUNT.format("failed_at IS NOT NULL")}
+    FROM webhooks WHERE owner = :owner
+"""
+ALL = Statement(f"{WEBHOOKS} ORDER BY created_at, webhook_id")
+ONE = Statement(f"{WEBHOOKS} AND webhook_id = :webhook_id")
+# A second sending of these finds its own row, and changes nothing.
+CREATE = Statement("""
+    INSERT INTO webhooks (webhook_id, owner, url, description, event_types, secret, created_at, next_attempt_at)
+    SELECT :webhook_id::uuid, :owner::text, :url, :description, :event_types::text[], :secret, now(), now()
+    WHERE (SELECT count(*) FROM webhooks WHERE owner = :owner) < :most
+    ON CONFLICT DO NOTHING
+""")
+ROTATE = Statement("""
+    UPDATE webhooks SET secret = :secret, previous_secret = secret, previous_until = now() + make_interval(secs => :overlap_s)
+    WHERE webhook_id = :webhook_id AND owner = :owner AND secret <> :secret
+""")
+ENABLE = Statement("""
+    UPDATE webhooks
+    SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL, last_error = NULL, next_attempt_at = now()
+    WHERE webhook_id = :webhook_id AND owner = :owner
+""")
+DELETE = Statement("DELETE FROM webhooks WHERE webhook_id = :webhook_id AND owner = :owner RETURNING webhook_id")
+
+# A delivery that is on its way keeps its lease, so that it is not sent twice at a time.
+_AGAIN = """
+    INSERT INTO webhook_deliveries (webhook_id, payment_id, sequence, created_at, next_attempt_at)
+    SELECT webhook_id, payment_id, sequence, now(), now()
+    FROM told JOIN payments USING (payment_id) JOIN webhooks USING (owner)
+    WHERE webhook_id = :webhook_id AND owner = :owner AND (event_types IS NULL OR type = ANY (event_types))
+    ON CONFLICT (webhook_id, payment_id, sequence)
+    DO UPDATE SET created_at = now(), attempt = 0, next_attempt_at = now(), failed_at = NULL, last_error = NULL
+    RETURNING payment_id
+"""
+AGAIN = Statement(f"WITH told AS (SELECT payment_id, sequence, type FROM outbox WHERE event_id = :event_id) {_AGAIN}")
+# The range is that of all owners' events, so a call looks at a bounded number of them and says where the next one goes on.
+RANGE_AGAIN = Statement(f"""
+    WITH told AS (
+        SELECT payment_id, sequence, type, outbox.created_at AS at FROM outbox
+        WHERE outbox.created_at >= :from_time AND outbox.created_at < :to_time ORDER BY outbox.created_at LIMIT :most
+    ), again AS ({_AGAIN})
+    SELECT (SELECT count(*) FROM again), CASE WHEN count(*) = :most THEN max(at) END FROM told
+""")
+
+
+def webhooks(db: Database, owner: str) -> list[Webhook]:
+    """Return the owner's webhooks, oldest first."""
+    return [Webhook(*row) for row in db.run(ALL(owner=owner, most=COUNTED))[0]]
+
+
+def webhook(db: Database, owner: str, webhook_id: UUID) -> Webhook | None:
+    return _changed(db.run(ONE(owner=owner, webhook_id=webhook_id, most=COUNTED)))
+
+
+def create(db: Database, owner: str, webhook_id: UUID, secret: str, **told: object) -> Webhook | None:
+    """Register a webhook with what the owner `told`. Returns None when the owner has one at this URL, or MOST of them."""
+    inserted = CREATE(owner=owner, webhook_id=webhook_id, secret=secret, most=MOST, **told)
+    return _changed(db.run(inserted, ONE(owner=owner, webhook_id=webhook_id, most=COUNTED)))
+
+
+def rotate(db: Database, owner: str, webhook_id: UUID, secret: str, overlap_s: float) -> Webhook | None:
+    """Give it a new secret. The one before signs beside it for `overlap_s`, and any older one no more."""
+    updated = ROTATE(owner=owner, webhook_id=webhook_id, secret=secret, overlap_s=overlap_s)
+    return _changed(db.run(updated, ONE(owner=owner, webhook_id=webhook_id, most=COUNTED)))
+
+
+def enable(db: Database, owner: str, webhook_id: UUID) -> Webhook | None:
+    """Let the courier ask it at once, whatever was before."""
+    updated = ENABLE(owner=owner, webhook_id=webhook_id)
+    return _changed(db.run(updated, ONE(owner=owner, webhook_id=webhook_id, most=COUNTED)))
+
+
+def _changed(answers: list[list[Row]]) -> Webhook | None:
+    return Webhook(*answers[-1][0]) if answers[-1] else None
+
+
+def delete(db: Database, owner: str, webhook_id: UUID) -> bool:
+    """Delete a webhook. Returns whether there was one."""
+    [rows], resent = db.send(DELETE(owner=owner, webhook_id=webhook_id))
+    return bool(rows) or resent
+
+
+def deliver_again(db: Database, owner: str, webhook_id: UUID, event_id: UUID) -> int:
+    """Return 1, or 0 when the webhook is told no such event, or the outbox keeps it no longer."""
+    return len(db.run(AGAIN(owner=owner, webhook_id=webhook_id, event_id=event_id))[0])
+
+
+def deliver_range_again(
+    db: Database, owner: str, webhook_id: UUID, from_time: datetime, to_time: datetime, most: int
+) -> tuple[int, datetime | None]:
+    """Return how many events of [from_time, to_time) are to be sent again, and the moment to go on from after `most` events of
+    all owners, if there are more."""
+    again = RANGE_AGAIN(owner=owner, webhook_id=webhook_id, from_time=from_time, to_time=to_time, most=most)
+    return tuple(db.run(again)[0][0])
+
+
+# A claim takes of each webhook the earliest delivery of each payment, so that a payment's events stay in order, and no more than
+# `at_once` are on their way to one: a slow one cannot take all places. One that fails is asked with a single delivery. If there
+# are more than `limit`, chance decides, so that no webhook always comes last.
+CLAIM = Statement(f"""
+    WITH due AS (
+        SELECT delivery.* FROM webhooks CROSS JOIN LATERAL (
+            SELECT webhook_id, payment_id, sequence FROM webhook_deliveries AS one
+            WHERE webhook_id = webhooks.webhook_id AND failed_at IS NULL AND next_attempt_at <= now() AND NOT EXISTS (
+                SELECT FROM webhook_deliveries AS before
+                WHERE before.webhook_id = one.webhook_id AND before.payment_id = one.payment_id
+                  AND before.sequence < one.sequence AND before.failed_at IS NULL)
+            ORDER BY next_attempt_at
+            LIMIT GREATEST(0, CASE WHEN webhooks.failing_since IS NULL THEN :at_once::integer ELSE 1 END - (
+                SELECT count(*) FROM webhook_deliveries WHERE webhook_id = webhooks.webhook_id AND lease_until > now()))
+            FOR UPDATE SKIP LOCKED
+        ) delivery
+        WHERE disabled_at IS NULL AND next_attempt_at <= now()
+        ORDER BY random() LIMIT :limit
+    ), claimed AS (
+        UPDATE webhook_deliveries AS one SET attempt = attempt + 1,
+            lease_until = now() + make_interval(secs => :lease_s), next_attempt_at = now() + make_interval(secs => :lease_s)
+        FROM due WHERE (one.webhook_id, one.payment_id, one.sequence) = (due.webhook_id, due.payment_id, due.sequence)
+        RETURNING one.webhook_id, one.payment_id, one.sequence, attempt
+    )
+    SELECT webhook_id, claimed.payment_id, claimed.sequence, attempt, url, secret,
+           CASE WHEN previous_until > now() THEN previous_secret END, {EVENT_COLUMNS}
+    FROM claimed JOIN webhooks USING (webhook_id)
+    LEFT JOIN outbox ON outbox.payment_id = claimed.payment_id AND outbox.sequence = claimed.sequence
+""")
+DELIVERED = Statement("""
+    WITH delivered AS (
+        DELETE FROM webhook_deliveries AS one
+        USING unnest(:webhook_ids::uuid[], :payment_ids::uuid[], :sequences::integer[]) AS sent (webhook_id, payment_id, sequence)
+        WHERE (one.webhook_id, one.payment_id, one.sequence) = (sent.webhook_id, sent.payment_id, sent.sequence)
+    )
+    UPDATE webhooks SET failing_since = NULL, last_error = NULL, next_attempt_at = now()
+    WHERE webhook_id = ANY (:webhook_ids) AND failing_since IS NOT NULL
+""")
+# The waits of a delivery grow fourfold with each attempt. Those of its webhook are half of the time that it has been failing for.
+# Chance stretches both by up to a fifth, so that what failed together does not come back together. A delivery is given up when it
+# is old although its webhook took others in the last hours. What waits for one that takes none is kept until that is enabled.
+FAILED = Statement("""
+    WITH failed AS (
+        UPDATE webhook_deliveries AS one SET lease_until = NULL, last_error = :error,
+            next_attempt_at = now() + make_interval(secs => LEAST(:first_s::float8 * 4 ^ LEAST(attempt - 1, 20), :longest_s)
+                                                            * (1 + random() / 5)),
+            failed_at = CASE WHEN :is_lost OR one.created_at < now() - make_interval(secs => :give_up_s)
+                AND COALESCE(failing_since > now() - make_interval(secs => :give_up_s / 2), true) THEN now() END
+        FROM webhooks WHERE webhooks.webhook_id = one.webhook_id
+          AND (one.webhook_id, payment_id, sequence, attempt) = (:webhook_id, :payment_id, :sequence, :attempt)
+        RETURNING failed_at
+    ), webhook AS (
+        UPDATE webhooks SET last_error = :error, failing_since = COALESCE(failing_since, now()),
+            next_attempt_at = now() + make_interval(secs => (1 + random() / 5) * GREATEST(:first_s, LEAST(:longest_pause_s,
+                EXTRACT(EPOCH FROM now() - COALESCE(failing_since, now())) / 2))),
+            disabled_at = CASE WHEN :is_gone OR failing_since < now() - make_interval(secs => :disable_s) THEN now() END,
+            disabled_reason = CASE WHEN :is_gone THEN 'gone' WHEN failing_since < now() - make_interval(secs => :disable_s)
+                THEN 'failing' END
+        WHERE webhook_id = :webhook_id AND disabled_at IS NULL AND NOT :is_lost
+        RETURNING disabled_at
+    )
+    SELECT EXISTS (SELECT FROM failed WHERE failed_at IS NOT NULL), EXISTS (SELECT FROM webhook WHERE disabled_at IS NOT NULL)
+""")
+ANY_ENABLED = Statement("SELECT EXISTS (SELECT FROM webhooks WHERE disabled_at IS NULL)")
+PRUNE = Statement("""
+    DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM webhook_deliveries WHERE created_at < now() - make_interval(days => :keep_days) AND lease_until IS NULL
+        ORDER BY created_at LIMIT 5000))
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to send an event. `event` is None when the outbox keeps it no longer. `previous_secret` signs too, if given."""
+
+    webhook_id: UUID
+    payment_id: UUID
+    sequence: int
+    attempt: int
+    url: str
+    secret: str = field(repr=False)
+    previous_secret: str | None = field(repr=False)
+    event: Event | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a failure is borne, in seconds. FAILED says what of."""
+
+    first_s: float
+    longest_s: float
+    longest_pause_s: float
+    give_up_s: float
+    disable_s: float
+
+
+def claim(db: Database, limit: int, at_once: int, lease_s: float) -> list[Delivery]:
+    """Lease up to `limit` deliveries that are due, of each webhook `at_once` at most."""
+    rows = db.run(CLAIM(limit=limit, at_once=at_once, lease_s=lease_s))[0]
+    return [Delivery(*[*row[:7], Event(*row[7:]) if row[7] else None]) for row in rows]
+
+
+def delivered(db: Database, sent: Sequence[Delivery]) -> None:
+    ids, payments, sequences = zip(*((one.webhook_id, one.payment_id, one.sequence) for one in sent), strict=True)
+    db.run(DELIVERED(webhook_ids=list(ids), payment_ids=list(payments), sequences=list(sequences)))
+
+
+def failed(db: Database, one: Delivery, error: str, patience: Patience, *, is_gone: bool) -> tuple[bool, bool]:
+    """Note the failure. Returns whether the delivery is given up, and whether its webhook is disabled now."""
+    return tuple(db.run(FAILED(one, patience, error=error, is_gone=is_gone, is_lost=one.event is None))[0][0])
+
+
+def any_enabled(db: Database) -> bool:
+    return bool(db.run(ANY_ENABLED())[0][0][0])
+
+
+def prune(db: Database) -> None:
+    """Delete what is older than KEEP_DAYS."""
+    db.run(PRUNE(keep_days=KEEP_DAYS))
