@@ -5,13 +5,13 @@ import io
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from payments import __version__
-from payments.webhooks.target import Resolve, Target, TargetRefused, addresses_of, resolve, target_of
+from payments.webhooks.target import Resolve, Target, TargetRefused, addresses_of, is_public, resolve, target_of
 
 TIMEOUT_S = 10.0
 """A receiver that stores the event and answers needs less than one. One that works on it first had better not."""
@@ -64,6 +64,7 @@ class Post:
     is_local: bool = False
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
     resolve: Resolve = resolve
+    admits: Callable[[str], bool] = is_public
     timeout_s: float = TIMEOUT_S
 
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> int | str:
@@ -78,7 +79,7 @@ class Post:
 
     def _connection(self, target: Target, ends_s: float) -> socket.socket:
         error = OSError()
-        for family, kind, protocol, _, address in addresses_of(target, self.resolve):
+        for family, kind, protocol, _, address in addresses_of(target, self.resolve, self.admits):
             connection = socket.socket(family, kind, protocol)
             try:
                 connection.settimeout(_left_s(ends_s))

@@ -45,20 +45,20 @@ def resolve(host: str, port: int) -> list[Any]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
-def addresses_of(target: Target, resolve: Resolve = resolve) -> list[Any]:
-    """Return the host's addresses, as getaddrinfo does, each of which is public. Raises TargetRefused and OSError.
-
-    A name may lead elsewhere at any time. So each connection goes to an address that was checked here, and not to the name.
-    """
-    found = resolve(target.host, target.port)
-    if target.is_tls and not all(is_public(address[0]) for *_, address in found):
-        raise TargetRefused("leads to an address that is not public")
-    return found
-
-
 def is_public(text: str) -> bool:
     """Return whether the address is one of the public internet: not this machine, its network, its provider's, nor a group."""
     address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address) and (address not in UNICAST or any(address in tunnel for tunnel in TUNNELS)):
         return False
     return address.is_global and not address.is_multicast
+
+
+def addresses_of(target: Target, resolve: Resolve = resolve, admits: Callable[[str], bool] = is_public) -> list[Any]:
+    """Return the host's addresses, as getaddrinfo does, each of which `admits` allows. Raises TargetRefused and OSError.
+
+    A name may lead elsewhere at any time. So each connection goes to an address that was checked here, and not to the name.
+    """
+    found = resolve(target.host, target.port)
+    if target.is_tls and not all(admits(address[0]) for *_, address in found):
+        raise TargetRefused("leads to an address that is not public")
+    return found
