@@ -4,12 +4,15 @@
 SET LOCAL lock_timeout = '2s';
 
 -- PostgreSQL keeps the plan from a moment when the tables may be empty. So it may use indexes alone, as migrations/always/plans.sql says.
-CREATE FUNCTION owe_webhooks(whose text, payment uuid, event integer) RETURNS void LANGUAGE sql SET enable_seqscan = off AS $$
+CREATE FUNCTION owe_webhooks(whose text, payment uuid, event integer) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
+BEGIN
     INSERT INTO public.webhook_deliveries (webhook_id, payment_id, sequence, created_at, next_attempt_at)
     SELECT webhook_id, payment, event, now(), now() FROM public.webhooks
     WHERE owner = whose AND disabled_at IS NULL AND NOT EXISTS (
         SELECT FROM public.outbox WHERE payment_id = payment AND sequence = event AND type <> ALL (event_types))
-    ON CONFLICT DO NOTHING
+    ON CONFLICT DO NOTHING;
+END
 $$;
 
 -- An owner without webhooks pays for one look into an index.
