@@ -36,7 +36,7 @@ CREATE TABLE webhook_deliveries (
 );
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, next_attempt_at) WHERE failed_at IS NULL;
 CREATE INDEX webhook_deliveries_leased ON webhook_deliveries (webhook_id) WHERE lease_until IS NOT NULL;
-CREATE INDEX webhook_deliveries_failed ON webhook_deliveries (webhook_id) WHERE failed_at IS NOT NULL;
+CREATE INDEX webhook_deliveries_failed ON webhook_deliveries (webhook_id, failed_at) WHERE failed_at IS NOT NULL;
 CREATE INDEX webhook_deliveries_by_creation ON webhook_deliveries (created_at);
 -- Each row changes and goes within seconds.
 ALTER TABLE webhook_deliveries SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_threshold = -1);
