@@ -43,7 +43,8 @@ SLOW_MODULES = {
 }
 """Modules of the standard library that are slow to import. Only the libraries that a handler has to import may bring them."""
 
-ALLOWED_SLOW = {**dict.fromkeys(["lookups", "webhooks"], {"asyncio", "http.client"}), "courier": {"http.client"}}
+OVER_HTTP = {"asyncio", "http.client"}
+ALLOWED_SLOW = {"lookups": OVER_HTTP, "webhooks": OVER_HTTP, "courier": {"http.client"}}
 """FastAPI imports asyncio, and through its routing the client. The courier is a client."""
 
 WHERE_INSTALLED = {"botocore"}

@@ -28,8 +28,15 @@ SCOPES_THAT_DO = {
     "get_refunds": {"payments/read", "payments/admin"},
     "get_history": {"payments/read", "payments/admin"},
     "list_payments": {"payments/read", "payments/admin"},
+    "list_webhooks": {"payments/webhooks"},
+    "create_webhook": {"payments/webhooks"},
+    "get_webhook": {"payments/webhooks"},
+    "delete_webhook": {"payments/webhooks"},
+    "rotate_webhook": {"payments/webhooks"},
+    "enable_webhook": {"payments/webhooks"},
+    "redeliver_webhook": {"payments/webhooks"},
 }
-SCOPES = ["payments/write", "payments/refund", "payments/read", "payments/admin"]
+SCOPES = ["payments/write", "payments/refund", "payments/read", "payments/webhooks", "payments/admin"]
 GUARDED = [
     (method, path, operation["operationId"]) for method, path, operation in documents.operations() if operation["security"]
 ]

@@ -471,15 +471,28 @@ def test_a_moment_is_in_utc_and_to_the_second(moment: str) -> None:
 def test_a_vpc_in_us_east_1_avoids_the_zone_without_proxy_and_brokers() -> None:
     """A zone has another letter in each account; its id is the same in all."""
     assert TEMPLATE["Conditions"]["AvoidsZone"]["Fn::And"][0] == {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]}
-    subnets = [of_type("AWS::EC2::Subnet")[name] for name in ("SubnetA", "SubnetB")]
+    subnets = list(of_type("AWS::EC2::Subnet").values())
     identifiers = {subnet["AvailabilityZoneId"]["Fn::If"][1] for subnet in subnets}
     assert len(identifiers) == 2
     assert all(re.fullmatch(r"use1-az[12456]", identifier) for identifier in identifiers)
     for subnet in subnets:
         absent = {"Ref": "AWS::NoValue"}
         assert (subnet["AvailabilityZoneId"]["Fn::If"][2], subnet["AvailabilityZone"]["Fn::If"][1]) == (absent, absent)
-    others = [subnet for name, subnet in of_type("AWS::EC2::Subnet").items() if name not in ("SubnetA", "SubnetB")]
-    assert all(subnet["AvailabilityZone"] == {"Fn::GetAtt": "SubnetA.AvailabilityZone"} for subnet in others)
+
+
+def test_the_courier_alone_has_a_way_out_and_only_with_webhooks() -> None:
+    routes = of_type("AWS::EC2::Route")
+    assert {name: route["RouteTableId"] for name, route in routes.items()} == {
+        "NatRoute": {"Ref": "NatRouteTable"},
+        "CourierRoute": {"Ref": "CourierRouteTable"},
+    }
+    led = {each["SubnetId"]["Ref"] for each in of_type("AWS::EC2::SubnetRouteTableAssociation").values()}
+    assert led == {"NatSubnet", "CourierSubnet"}
+    inside = [name for name, each in of_type("AWS::Serverless::Function").items() if "CourierSubnet" in json.dumps(each)]
+    assert inside == ["CourierFunction"]
+    out = ("InternetGateway", "InternetGatewayAttachment", "NatSubnet", "NatRoute", "NatGateway", "CourierSubnet", "CourierRoute")
+    assert {RESOURCES[name]["Condition"] for name in out} == {"MakesWayOut"}
+    assert TEMPLATE["Parameters"]["Webhooks"]["Default"] == "Off"
 
 
 def test_two_stacks_of_an_account_share_no_series() -> None:

@@ -75,8 +75,17 @@ def schema(make_service: Callable[..., Service]) -> Iterator[Any]:
     functions.shut_down()
 
 
-@pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
-@pytest.mark.parametrize("route", TEMPLATE.routes, ids=lambda route: f"{route.method} {route.path}")
+WITHOUT_INPUT = {"GET /api/v1/webhooks"}
+"""Nothing about such a request can be wrong."""
+ASKED = [
+    pytest.param(route, mode, id=f"{mode.value}-{route.method} {route.path}")
+    for route in TEMPLATE.routes
+    for mode in GenerationMode
+    if mode is GenerationMode.POSITIVE or f"{route.method} {route.path}" not in WITHOUT_INPUT
+]
+
+
+@pytest.mark.parametrize(("route", "mode"), ASKED)
 def test_made_up_requests_get_documented_answers(route: Route, mode: GenerationMode, schema: Any) -> None:
     operation = schema[route.path][route.method]
 

@@ -15,7 +15,7 @@ import pytest
 from payments.broker.kafka import message_of
 from payments.commands.service import Deadline
 from payments.domain.ids import uuid7
-from payments.scheduled.courier import LEASE_S, OF_ONE_WEBHOOK, PATIENCE, RUN_RESERVE_S, SIDE_BY_SIDE, Couriered, Send, courier
+from payments.scheduled.courier import LAST_S, LEASE_S, OF_ONE_WEBHOOK, RUN_RESERVE_S, SIDE_BY_SIDE, Couriered, Send, courier
 from payments.store import webhooks
 from payments.store.connection import Bound, Database, Row
 from payments.webhooks.post import TIMEOUT_S, Post
@@ -248,9 +248,9 @@ def test_the_waits_of_a_webhook_and_of_a_delivery_grow_up_to_a_bound(
         age(lone_books, hours=1)
     for number, (delivery_s, webhook_s) in enumerate(waits):
         with case(number):
-            expected_s = min(PATIENCE.first_s * 4**number, PATIENCE.longest_s)
+            expected_s = min(webhooks.FIRST_S * 4**number, webhooks.LONGEST_S)
             assert 0.8 * expected_s - 1 < delivery_s <= 1.2 * expected_s
-            paused_s = max(PATIENCE.first_s, min(PATIENCE.longest_pause_s, number * 3600 / 2))
+            paused_s = max(webhooks.FIRST_S, min(webhooks.LONGEST_PAUSE_S, number * 3600 / 2))
             assert 0.8 * paused_s - 1 < webhook_s <= 1.2 * paused_s + 1
 
 
@@ -438,6 +438,49 @@ def test_a_run_begins_nothing_that_it_cannot_end(lone_shop: Shop, receivers: Rec
     lone_shop.captured()
     assert courier(lone_shop.service, receivers, Deadline.in_s(RUN_RESERVE_S - 1)) == Couriered()
     assert receivers.came == []
+
+
+def test_a_run_waits_for_nobody_whose_name_is_never_found(lone_shop: Shop, lone_books: Books) -> None:
+    """A look-up of a name has no limit of ours. The others' results are noted, and this one's lease stays for the next run."""
+    registered(lone_shop, "https://stuck.example.com/")
+    registered(lone_shop)
+    lone_shop.captured()
+    found, others = threading.Event(), threading.Event()
+
+    class Clock(Deadline):
+        def remaining_s(self) -> float:
+            return LAST_S if others.is_set() and not deliveries_of(lone_books, "https://shop.example.com/") else 100.0
+
+    def send(url: str, headers: Headers, body: bytes) -> int | str:
+        if "stuck" in url:
+            found.wait(60)
+        others.set()
+        return 200
+
+    try:
+        assert courier(lone_shop.service, send, Clock(0), poll_s=0.05) == Couriered(delivered=1)
+    finally:
+        found.set()
+    assert len(deliveries_of(lone_books, "https://stuck.example.com/")) == 1
+
+
+def deliveries_of(books: Books, url: str) -> list[list[Any]]:
+    return books.query("SELECT sequence FROM webhook_deliveries JOIN webhooks USING (webhook_id) WHERE url = :url", url=url)
+
+
+def test_the_log_names_the_webhook_and_neither_its_address_nor_its_secret(
+    lone_shop: Shop, lone_books: Books, receivers: Receivers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    webhook_id = registered(lone_shop, "https://shop.example.com/key-of-the-receiver")
+    lone_shop.captured()
+    receivers.answer = lambda url, headers: 500
+    run(lone_shop, receivers)
+    [record] = [record for record in caplog.records if record.message == "not delivered: it answered 500"]
+    assert record.__dict__["webhook_id"] == str(webhook_id)
+    everything = str([record.__dict__ for record in caplog.records])
+    assert "shop.example.com" not in everything
+    assert state(lone_books, webhook_id)["secret"] not in everything
 
 
 def test_a_run_without_a_webhook_ends_at_once(lone_shop: Shop, receivers: Receivers) -> None:

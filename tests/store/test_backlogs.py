@@ -20,7 +20,6 @@ from pg8000.native import Connection
 from local.servers import connect
 from payments.domain.ids import uuid7
 from payments.domain.payment import PaymentStatus
-from payments.scheduled.courier import PATIENCE
 from payments.store import due, lookups, outbox, settlement, webhooks
 from payments.store.connection import Bound
 from tests.domain.examples import payment
@@ -152,7 +151,7 @@ def statements(connection: Connection) -> dict[str, tuple[Bound, int]]:
         "why not": (lookups.STANDING["payment_id"](owner="shop", id=payment_id), 1),
         "webhooks, claim": (webhooks.CLAIM(limit=LIMIT, at_once=LIMIT // 2, lease_s=30.0), LIMIT + WEBHOOKS),
         "webhooks, delivered": (webhooks.DELIVERED(webhook_ids=[webhook_id], payment_ids=[payment_id], sequences=[1]), WEBHOOKS),
-        "webhooks, failed": (webhooks.FAILED(late, PATIENCE, error="timed out", is_gone=False, is_lost=False), WEBHOOKS),
+        "webhooks, failed": (webhooks.FAILED(late, error="timed out", is_gone=False, is_lost=False), WEBHOOKS),
         "webhooks, again": (webhooks.AGAIN(webhook_id=webhook_id, owner="shop", event_id=events[0]), WEBHOOKS),
         "webhooks, range": (
             webhooks.RANGE_AGAIN(webhook_id=webhook_id, owner="shop", from_time=outbox.EPOCH, to_time=NEVER, most=LIMIT), LIMIT,

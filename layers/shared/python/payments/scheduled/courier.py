@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from payments.commands.service import Deadline, Service
 from payments.domain.events import structured
 from payments.store import webhooks
-from payments.store.webhooks import Delivery, Patience
+from payments.store.webhooks import Delivery
 from payments.webhooks.post import TIMEOUT_S
 from payments.webhooks.signature import signed
 
@@ -27,16 +27,14 @@ REFILL = SIDE_BY_SIDE // 4
 RUN_RESERVE_S = TIMEOUT_S + 5.0
 """A run with less time left sends no further ones."""
 
+LAST_S = 2.0
+"""With less time left a run waits for nobody."""
+
 LEASE_S = 3 * TIMEOUT_S
 """Longer than a sending and the wait for its thread and for its note, so that no two send one at a time."""
 
 POLL_S = 1.0
 """So often a run looks for new events, while there is a webhook that wants them."""
-
-DAY_S = 24 * 3600
-PATIENCE = Patience(first_s=5, longest_s=4 * 3600, longest_pause_s=3600, give_up_s=DAY_S, disable_s=3 * DAY_S)
-"""A delivery is tried for a day, as Standard Webhooks advises: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min after the first attempt,
-and then every 4 h. A webhook that answers nobody for three days, which is a weekend and a day, has nobody who looks after it."""
 
 GONE = 410
 """The receiver wants no more."""
@@ -55,20 +53,22 @@ class Couriered:
 
 def courier(service: Service, send: Send, deadline: Deadline, poll_s: float | None = POLL_S) -> Couriered:
     """Send what is due until time is short. With `poll_s` None, or without an enabled webhook, only until nothing is due."""
-    done, sending, polled_s = Couriered(), dict[Future[int | str], Delivery](), poll_s or POLL_S
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
-        while True:
+    done, sending, threads = Couriered(), dict[Future[int | str], Delivery](), ThreadPoolExecutor(SIDE_BY_SIDE)
+    try:
+        while deadline.remaining_s() > LAST_S:  # The resolver alone takes longer. What it holds is not sent after its time.
             if deadline.remaining_s() > RUN_RESERVE_S and len(sending) <= SIDE_BY_SIDE - REFILL:
                 claimed = webhooks.claim(service.db, SIDE_BY_SIDE - len(sending), OF_ONE_WEBHOOK, LEASE_S)
                 sending |= {threads.submit(_attempt, one, send): one for one in claimed}
             if sending:
-                ended = wait(sending, polled_s, FIRST_COMPLETED).done
+                ended = wait(sending, poll_s or POLL_S, FIRST_COMPLETED).done
                 _note([(sending.pop(each), each.result()) for each in ended], service, done)
             elif poll_s is None or deadline.remaining_s() <= RUN_RESERVE_S or not webhooks.any_enabled(service.db):
                 break
             else:
                 time.sleep(poll_s)
-    webhooks.prune(service.db)
+        webhooks.prune(service.db)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
     return done
 
 
@@ -88,7 +88,7 @@ def _note(ended: list[tuple[Delivery, int | str]], service: Service, done: Couri
         if _is_success(answer):
             continue
         error = f"it answered {answer}" if isinstance(answer, int) else answer
-        given_up, disabled = webhooks.failed(service.db, one, error, PATIENCE, is_gone=answer == GONE)
+        given_up, disabled = webhooks.failed(service.db, one, error, is_gone=answer == GONE)
         done.failed, done.given_up, done.disabled = done.failed + 1, done.given_up + given_up, done.disabled + disabled
         ids = {"webhook_id": str(one.webhook_id), "payment_id": str(one.payment_id), "attempt": one.attempt}
         logger.info("not delivered: %s", error, extra=ids | {"given_up": given_up, "disabled": disabled})

@@ -20,6 +20,15 @@ KEEP_DAYS = 30
 """So long a delivery is kept that was given up, whose webhook is disabled, or was deleted. The event itself goes sooner."""
 
 
+FIRST_S, LONGEST_S, GIVE_UP_H = 5, 4 * 3600, 24
+"""A delivery is tried for a day, as Standard Webhooks advises: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min and then 4 h after the
+attempt before."""
+
+LONGEST_PAUSE_S, DISABLE_DAYS = 3600, 3
+"""A webhook that fails is asked each hour at least. One that takes nothing for three days, a weekend and a day, has nobody who
+looks after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """`event_types` None stands for all. `waiting` and `failed` count its deliveries, up to COUNTED."""
@@ -179,22 +188,22 @@ DELIVERED = Statement("""
 # The waits of a delivery grow fourfold with each attempt. Those of its webhook are half of the time that it has been failing for.
 # Chance stretches both by up to a fifth, so that what failed together does not come back together. A delivery is given up when it
 # is old although its webhook took others in the last hours. What waits for one that takes none is kept until that is enabled.
-FAILED = Statement("""
+FAILED = Statement(f"""
     WITH failed AS (
         UPDATE webhook_deliveries AS one SET lease_until = NULL, last_error = :error,
-            next_attempt_at = now() + make_interval(secs => LEAST(:first_s::float8 * 4 ^ LEAST(attempt - 1, 20), :longest_s)
+            next_attempt_at = now() + make_interval(secs => LEAST({FIRST_S} * 4 ^ LEAST(attempt - 1, 20), {LONGEST_S})
                                                             * (1 + random() / 5)),
-            failed_at = CASE WHEN :is_lost OR one.created_at < now() - make_interval(secs => :give_up_s)
-                AND COALESCE(failing_since > now() - make_interval(secs => :give_up_s / 2), true) THEN now() END
+            failed_at = CASE WHEN :is_lost OR one.created_at < now() - interval '{GIVE_UP_H} hours'
+                AND COALESCE(failing_since > now() - interval '{GIVE_UP_H / 2} hours', true) THEN now() END
         FROM webhooks WHERE webhooks.webhook_id = one.webhook_id
           AND (one.webhook_id, payment_id, sequence, attempt) = (:webhook_id, :payment_id, :sequence, :attempt)
         RETURNING failed_at
     ), webhook AS (
         UPDATE webhooks SET last_error = :error, failing_since = COALESCE(failing_since, now()),
-            next_attempt_at = now() + make_interval(secs => (1 + random() / 5) * GREATEST(:first_s, LEAST(:longest_pause_s,
+            next_attempt_at = now() + make_interval(secs => (1 + random() / 5) * GREATEST({FIRST_S}, LEAST({LONGEST_PAUSE_S},
                 EXTRACT(EPOCH FROM now() - COALESCE(failing_since, now())) / 2))),
-            disabled_at = CASE WHEN :is_gone OR failing_since < now() - make_interval(secs => :disable_s) THEN now() END,
-            disabled_reason = CASE WHEN :is_gone THEN 'gone' WHEN failing_since < now() - make_interval(secs => :disable_s)
+            disabled_at = CASE WHEN :is_gone OR failing_since < now() - interval '{DISABLE_DAYS} days' THEN now() END,
+            disabled_reason = CASE WHEN :is_gone THEN 'gone' WHEN failing_since < now() - interval '{DISABLE_DAYS} days'
                 THEN 'failing' END
         WHERE webhook_id = :webhook_id AND disabled_at IS NULL AND NOT :is_lost
         RETURNING disabled_at
@@ -223,17 +232,6 @@ class Delivery:
     event: Event | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a failure is borne, in seconds. FAILED says what of."""
-
-    first_s: float
-    longest_s: float
-    longest_pause_s: float
-    give_up_s: float
-    disable_s: float
-
-
 def claim(db: Database, limit: int, at_once: int, lease_s: float) -> list[Delivery]:
     """Lease up to `limit` deliveries that are due, of each webhook `at_once` at most."""
     rows = db.run(CLAIM(limit=limit, at_once=at_once, lease_s=lease_s))[0]
@@ -245,9 +243,9 @@ def delivered(db: Database, sent: Sequence[Delivery]) -> None:
     db.run(DELIVERED(webhook_ids=list(ids), payment_ids=list(payments), sequences=list(sequences)))
 
 
-def failed(db: Database, one: Delivery, error: str, patience: Patience, *, is_gone: bool) -> tuple[bool, bool]:
+def failed(db: Database, one: Delivery, error: str, *, is_gone: bool) -> tuple[bool, bool]:
     """Note the failure. Returns whether the delivery is given up, and whether its webhook is disabled now."""
-    return tuple(db.run(FAILED(one, patience, error=error, is_gone=is_gone, is_lost=one.event is None))[0][0])
+    return tuple(db.run(FAILED(one, error=error, is_gone=is_gone, is_lost=one.event is None))[0][0])
 
 
 def any_enabled(db: Database) -> bool:

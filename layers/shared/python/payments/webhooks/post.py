@@ -33,7 +33,7 @@ FAILURES: Mapping[type[Exception], str] = {
 
 
 class _Timed(io.RawIOBase):
-    """The answer's bytes until `ends_s`, a moment of the monotonic clock. Whoever drips bytes gains no time."""
+    """The answer's bytes until `ends_s`. Whoever drips bytes gains no time."""
 
     def __init__(self, connection: socket.socket, ends_s: float) -> None:
         self._connection, self._ends_s, self._left = connection, ends_s, MOST_ANSWER_BYTES
@@ -52,7 +52,8 @@ class _Timed(io.RawIOBase):
 
 
 def _left_s(ends_s: float) -> float:
-    if (left_s := ends_s - time.monotonic()) <= 0:
+    # The wall clock goes on while the function is frozen, so nothing is sent when it thaws after the lease.
+    if (left_s := ends_s - time.time()) <= 0:
         raise TimeoutError
     return left_s
 
@@ -69,7 +70,7 @@ class Post:
 
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> int | str:
         """Return the status of the answer, or why there is none."""
-        ends_s = time.monotonic() + self.timeout_s
+        ends_s = time.time() + self.timeout_s
         try:
             target = target_of(url, self.is_local)
             with self._connection(target, ends_s) as connection:
