@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from payments.domain.events import Event
-from payments.store.connection import Database, Row, Statement
+from payments.store.connection import Bound, Database, Statement
 from payments.store.outbox import EVENT_COLUMNS
 from payments.store.rows import columns
 
@@ -18,7 +18,6 @@ COUNTED = 1000
 
 KEEP_DAYS = 30
 """So long a delivery is kept that was given up, whose webhook is disabled, or was deleted. The event itself goes sooner."""
-
 
 FIRST_S, LONGEST_S, GIVE_UP_H = 5, 4 * 3600, 24
 """A delivery is tried for a day, as Standard Webhooks advises: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min and then 4 h after the
@@ -101,30 +100,26 @@ def webhooks(db: Database, owner: str) -> list[Webhook]:
     return [Webhook(*row) for row in db.run(ALL(owner=owner, most=COUNTED))[0]]
 
 
-def webhook(db: Database, owner: str, webhook_id: UUID) -> Webhook | None:
-    return _changed(db.run(ONE(owner=owner, webhook_id=webhook_id, most=COUNTED)))
+def webhook(db: Database, owner: str, webhook_id: UUID, *changes: Bound) -> Webhook | None:
+    """Return a webhook, after changes in the same transaction."""
+    rows = db.run(*changes, ONE(owner=owner, webhook_id=webhook_id, most=COUNTED))[-1]
+    return Webhook(*rows[0]) if rows else None
 
 
 def create(db: Database, owner: str, webhook_id: UUID, secret: str, **told: object) -> Webhook | None:
     """Register a webhook with what the owner `told`. Returns None when the owner has one at this URL, or MOST of them."""
-    inserted = CREATE(owner=owner, webhook_id=webhook_id, secret=secret, most=MOST, **told)
-    return _changed(db.run(inserted, ONE(owner=owner, webhook_id=webhook_id, most=COUNTED)))
+    made = CREATE(owner=owner, webhook_id=webhook_id, secret=secret, most=MOST, **told)
+    return webhook(db, owner, webhook_id, made)
 
 
 def rotate(db: Database, owner: str, webhook_id: UUID, secret: str, overlap_s: float) -> Webhook | None:
     """Give it a new secret. The one before signs beside it for `overlap_s`, and any older one no more."""
-    updated = ROTATE(owner=owner, webhook_id=webhook_id, secret=secret, overlap_s=overlap_s)
-    return _changed(db.run(updated, ONE(owner=owner, webhook_id=webhook_id, most=COUNTED)))
+    return webhook(db, owner, webhook_id, ROTATE(owner=owner, webhook_id=webhook_id, secret=secret, overlap_s=overlap_s))
 
 
 def enable(db: Database, owner: str, webhook_id: UUID) -> Webhook | None:
     """Let the courier ask it at once, whatever was before."""
-    updated = ENABLE(owner=owner, webhook_id=webhook_id)
-    return _changed(db.run(updated, ONE(owner=owner, webhook_id=webhook_id, most=COUNTED)))
-
-
-def _changed(answers: list[list[Row]]) -> Webhook | None:
-    return Webhook(*answers[-1][0]) if answers[-1] else None
+    return webhook(db, owner, webhook_id, ENABLE(owner=owner, webhook_id=webhook_id))
 
 
 def delete(db: Database, owner: str, webhook_id: UUID) -> bool:
@@ -149,9 +144,9 @@ def deliver_range_again(
 
 # A claim takes of each webhook the earliest delivery of each payment, so that a payment's events stay in order, and no more than
 # `at_once` are on their way to one: a slow one cannot take all places. One that fails is asked with a single delivery. If there
-# are more than `limit`, chance decides, so that no webhook always comes last.
+# are more than `limit`, chance decides, so that no webhook always comes last. Of these alone the rows are locked.
 CLAIM = Statement(f"""
-    WITH due AS (
+    WITH picked AS (
         SELECT delivery.* FROM webhooks CROSS JOIN LATERAL (
             SELECT webhook_id, payment_id, sequence FROM webhook_deliveries AS one
             WHERE webhook_id = webhooks.webhook_id AND failed_at IS NULL AND next_attempt_at <= now() AND NOT EXISTS (
@@ -161,10 +156,13 @@ CLAIM = Statement(f"""
             ORDER BY next_attempt_at
             LIMIT GREATEST(0, CASE WHEN webhooks.failing_since IS NULL THEN :at_once::integer ELSE 1 END - (
                 SELECT count(*) FROM webhook_deliveries WHERE webhook_id = webhooks.webhook_id AND lease_until > now()))
-            FOR UPDATE SKIP LOCKED
         ) delivery
         WHERE disabled_at IS NULL AND next_attempt_at <= now()
         ORDER BY random() LIMIT :limit
+    ), due AS (
+        SELECT one.webhook_id, one.payment_id, one.sequence
+        FROM picked JOIN webhook_deliveries AS one USING (webhook_id, payment_id, sequence)
+        WHERE failed_at IS NULL AND next_attempt_at <= now() FOR UPDATE OF one SKIP LOCKED
     ), claimed AS (
         UPDATE webhook_deliveries AS one SET attempt = attempt + 1,
             lease_until = now() + make_interval(secs => :lease_s), next_attempt_at = now() + make_interval(secs => :lease_s)
