@@ -67,7 +67,7 @@ def test_only_sam_local_says_that_it_is_sam_local() -> None:
 def test_the_dashboard_is_json_and_names_resources_that_are_there() -> None:
     body, names = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     widgets = json.loads(body)["widgets"]
-    assert len(widgets) == 14
+    assert len(widgets) == 15
     used = {name.split(".")[0] for name in re.findall(r"\$\{([^}]+)\}", body)}
     assert used <= RESOURCES.keys() | names.keys() | {"AWS::Region", "AWS::StackName"}
     places = [(widget["x"], widget["y"]) for widget in widgets]
