@@ -109,7 +109,7 @@ def main() -> int:
         failures = report(pool, {name: partial(use, name, client, address, facts["url"]) for name, client in clients.items()})
         told = [*events_in(facts), *examples()]
         readers = {f"{name}, events": partial(read, name, client, told) for name, client in clients.items() if client.reader}
-        failures += report(pool, readers | ({} if chosen else LINTERS))
+        failures += report(pool, {**readers, **({} if chosen else LINTERS)})
     return 1 if failures else 0
 
 

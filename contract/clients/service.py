@@ -34,7 +34,7 @@ def running() -> Iterator[dict[str, Any]]:
             environment.pop(name, None)
         log, facts = Path(folder) / "make-run.log", Path(folder) / "run.json"
         with log.open("w") as output:
-            command = [ROOT / ".venv-run/bin/python", "-m", "local"]
+            command = [str(ROOT / ".venv-run/bin/python"), "-m", "local"]
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
             deadline = time.monotonic() + 120
