@@ -415,26 +415,32 @@ def _schemas() -> dict[str, Any]:
         members = found[model.__name__]["properties"] | found["Message"]["properties"]
         text = f"A `{model.__name__}`, or a `Message` of API Gateway. No member is required, because the two have none in common"
         found[model.__name__ + OR_MESSAGE] = {"description": text, "type": "object", "properties": members}
-    found |= {name: _vocabulary(name) for name in VOCABULARIES}
     return dict(sorted(found.items()))
 
 
 def schemas_of(*models: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schemas of the models and of the models that they refer to, by name. Requests are closed, answers open."""
+    """Return the JSON schemas of the models, of the models that they refer to, and of their vocabularies, by name.
+
+    Requests are closed, and answers are open.
+    """
     modes: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in dict.fromkeys(models)]
     _, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     known = {model.__name__: model for model in (*models, *vars(schemas).values()) if isinstance(model, type)}
-    found = {}
+    found, used = {}, set[str | None]()
     for name, schema in definitions["$defs"].items():
         if issubclass(model := known[name], BaseModel):  # The others are enums, which are in VOCABULARIES.
             found[name] = _with_formats(_completed(model, _without_titles(schema)))
-    return found
+            used |= {words_of(_names(model), field, OF_FIELDS) for field in found[name]["properties"]}
+    return found | {name: _vocabulary(name) for name in VOCABULARIES if name in used}
+
+
+def _names(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(base.__name__ for base in model.__mro__)
 
 
 def _completed(model: type[BaseModel], schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema with the description of each member, closed for a request and open for an answer."""
-    is_request = issubclass(model, Request)
-    names = tuple(base.__name__ for base in model.__mro__)
+    is_request, names = issubclass(model, Request), _names(model)
     if not is_request:
         del schema["additionalProperties"]
     if issubclass(model, PaymentRequest):
@@ -453,6 +459,8 @@ def _completed(model: type[BaseModel], schema: dict[str, Any]) -> dict[str, Any]
             member.pop("propertyNames", None)
         example = {"examples": [EXAMPLES[field]]} if is_request and field in EXAMPLES else {}
         words = words_of(names, field, MEMBERS)
+        if words and vocabulary and not is_request:
+            words += f". `{vocabulary}` has the values that this version knows"
         schema["properties"][field] = member | example | ({"description": words} if words else {})
     return schema
 
