@@ -518,7 +518,7 @@ def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a value or null as one schema. Of an `anyOf`, modelina makes an Object in Java, whatever the value is."""
+    """Return the schema of a value that may be null. Of an `anyOf`, modelina makes an Object in Java, whatever the value is."""
     kind = _not_null(schema)
     return kind | {"type": [kind["type"], "null"]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LAYER_LOCK = ROOT / "layers" / "shared" / "python" / "requirements.txt"
 LOCKS = [LAYER_LOCK, *sorted((ROOT / "requirements").glob("*.txt"))]
+NPM_LOCKS = sorted((ROOT / "contract").glob("*/*/package-lock.json"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 
@@ -40,7 +42,13 @@ def test_runtime_dependencies_are_pinned_and_read_from_one_place() -> None:
 
 @pytest.mark.parametrize(
     ("lock", "groups", "runtime"),
-    [("run", ["local"], True), ("test", ["dev"], True), ("bench", ["bench"], True), ("sam", ["sam"], False)],
+    [
+        ("run", ["local"], True),
+        ("test", ["dev"], True),
+        ("bench", ["bench"], True),
+        ("sam", ["sam"], False),
+        ("clients", ["clients"], False),
+    ],
 )
 def test_a_lock_holds_what_its_group_asks_for(lock: str, groups: list[str], runtime: bool) -> None:
     versions = locked(ROOT / "requirements" / f"{lock}.txt")
@@ -66,6 +74,14 @@ def test_every_pin_has_hashes_and_none_an_address(lock: Path) -> None:
     entries = re.split(r"^(?=[A-Za-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
     assert [entry for entry in entries if entry.strip() and "--hash=sha256:" not in entry] == []
     assert re.findall(r"://| @ |^--?(?:index|extra|find|trusted|i|f)\b.*", text, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("lock", NPM_LOCKS, ids=lambda path: path.parent.name)
+def test_every_package_of_npm_has_a_checksum_and_none_an_address(lock: Path) -> None:
+    packages = json.loads(lock.read_text())["packages"]
+    own = packages.pop("")
+    assert all(re.fullmatch(r"[0-9.]+", version) for version in own["devDependencies"].values())
+    assert [name for name, package in packages.items() if "integrity" not in package or "resolved" in package] == []
 
 
 @pytest.mark.server
