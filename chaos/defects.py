@@ -236,7 +236,7 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/connection.py",
-                "            else:\n                _close_quietly(connection)\n            raise\n",
+                "            elif connection is not None:\n                _close_quietly(connection)\n            raise\n",
                 # Python does not read on from a file that timed out. That would hide the defect, so the patch makes a new file.
                 "            else:\n"
                 '                connection._sock = connection._usock.makefile(mode="rwb")\n'

@@ -65,6 +65,7 @@ WORDS: Mapping[str, Words] = {
         "You have no payment with this id. It may be another owner's.",
         "Check the id. If the payment was just requested, wait for it.",
     ),
+    "refund_not_found": Words("You have no refund with this id. It may be another owner's.", "Check the id."),
     "order_already_paid": Words(
         "Another payment of the order is authorized, captured or refunded.", "Look the order's payment up. `payment_id` names it."
     ),

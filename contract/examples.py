@@ -185,6 +185,7 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
             _change("CAPTURED", "PARTIALLY_REFUNDED", 90.2, _partly_refunded.status_reason),
         )
     },
+    ("get_refund", 200): {"succeeded": refund_body(_refund_done)},
     ("get_refunds", 200): {"one": _page(refund_body(_refund_done))},
     ("list_payments", 200): {
         "page": _page(
@@ -236,6 +237,7 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.Unauthenticated("Send a bearer token that names a subject."),
     errors.Forbidden("The token needs the scope payments/write."),
     errors.PaymentNotFound("You have no payment with this transaction_id."),
+    errors.RefundNotFound("You have no refund with this refund_id."),
     errors.OrderAlreadyPaid("The order is already paid; look its payment up instead of paying again.", extra=_STATE),
     errors.OrderInProgress(
         "Another payment for this order is in progress; try again.",

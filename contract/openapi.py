@@ -170,11 +170,27 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
         "schema": {"minLength": 1, "maxLength": 255},
         "example": TRANSACTION_ID,
     },
+    "path.refund_id": {
+        "description": "The refund's id",
+        "schema": {"format": "uuid"},
+        "example": "019c139f-b5d8-7c0e-8f4a-6b1d92c4e035",
+    },
     "query.order_id": {
         "description": "Only payments of this order",
         "schema": {"pattern": CONTROL_FREE},
         "example": "order-1001",
     },
+    "query.customer_id": {
+        "description": "Only payments of this customer",
+        "schema": {"pattern": CONTROL_FREE},
+        "example": "customer-7",
+    },
+    "query.payment_method": {"description": "Only payments by this method"},
+    "query.currency": {"description": "Only payments in this currency"},
+    "query.amount_from": {
+        "description": "Only payments of this amount or more, in minor units of any currency, or of `currency`"
+    },
+    "query.amount_to": {"description": "Only payments of this amount or less, in minor units of any currency, or of `currency`"},
     "query.status": {"description": "Only payments that have this status"},
     "query.created_from": {"description": "Only payments that were requested then or later (RFC 3339 with a zone)"},
     "query.created_to": {"description": "Only payments that were requested before (RFC 3339 with a zone)"},
@@ -261,6 +277,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "payment_not_found",
     ),
     "get_transaction": _lookup("A payment by its transaction", NEWEST, schemas.PaymentWithRefunds, "payment_not_found"),
+    "get_refund": _lookup("A refund by its id", "For example one whose outcome was unknown.", schemas.Refund, "refund_not_found"),
     "get_refunds": _lookup("A payment's refunds", "Oldest first, in pages.", schemas.RefundList, *PAGED),
     "get_history": _lookup(
         "A payment's history", "Its statuses and later declines, oldest first, in pages.", schemas.History, *PAGED

@@ -116,7 +116,9 @@ class RefundList(_Page):
 
 
 class PaymentList(_Page):
-    """A page of payments, newest first."""
+    """A page of payments, newest first. With filters a page may be short, or even empty, although `has_more` is true: the service
+    reads at most 2,000 payments for a page. Read on with `next_cursor`.
+    """
 
     data: Annotated[list[PaymentWithRefunds], Field(max_length=100)]
 

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LAYER_LOCK = ROOT / "layers" / "shared" / "python" / "requirements.txt"
 LOCKS = [LAYER_LOCK, *sorted((ROOT / "requirements").glob("*.txt"))]
-NPM_LOCKS = sorted((ROOT / "contract").glob("*/*/package-lock.json"))
+NPM_LOCKS = [ROOT / "requirements/bruno/package-lock.json", *(ROOT / "contract").glob("*/*/package-lock.json")]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 
@@ -77,11 +77,12 @@ def test_every_pin_has_hashes_and_none_an_address(lock: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", NPM_LOCKS, ids=lambda path: path.parent.name)
-def test_every_package_of_npm_has_a_checksum_and_none_an_address(lock: Path) -> None:
+def test_every_npm_package_has_a_hash_and_none_an_address(lock: Path) -> None:
     packages = json.loads(lock.read_text())["packages"]
-    own = packages.pop("")
-    assert all(re.fullmatch(r"[0-9.]+", version) for version in own["devDependencies"].values())
-    assert [name for name, package in packages.items() if "integrity" not in package or "resolved" in package] == []
+    asked = packages.pop("")["dependencies"]
+    assert len(packages) > len(asked) > 0
+    assert [name for name, each in packages.items() if "sha512-" not in each["integrity"] or "resolved" in each] == []
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in asked} == asked
 
 
 @pytest.mark.server

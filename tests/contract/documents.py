@@ -1,4 +1,4 @@
-"""Checks real answers and messages against docs/openapi.json and docs/asyncapi.yaml, with jsonschema.
+"""Checks real answers and messages against docs/openapi.json, docs/asyncapi.yaml and docs/schemas/, with jsonschema.
 
 Answers are also checked with the pydantic models, which know formats better.
 """
@@ -45,6 +45,15 @@ def openapi() -> dict[str, Any]:
 def asyncapi() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((DOCS / "asyncapi.yaml").read_text(encoding="utf-8"))
     return document
+
+
+@cache
+def published(uri: str) -> Draft202012Validator:
+    """Return a validator of the schema of this name. Nothing but its file is at hand."""
+    file = DOCS / "schemas" / f"{uri.removeprefix('urn:payments:schema:').replace(':', '.')}.json"
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    assert schema["$id"] == uri
+    return Draft202012Validator(schema, registry=Registry(), format_checker=FORMATS)
 
 
 def validator(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Draft202012Validator:
@@ -113,6 +122,7 @@ def check_direct_answer(kind: str, answer: Mapping[str, Any]) -> None:
     assert answer["outcome"] in {"succeeded", "declined", "unknown", "refused"}
     headers = {"content-type": PROBLEM if answer["status"] >= 400 else "application/json"}
     check_answer("POST", f"/api/v1/payments/{kind}", answer["status"], headers, answer["body"])
+    published(f"urn:payments:schema:direct.{kind}.outcome:1").validate(answer)
 
 
 def check_message(headers: Mapping[str, str], value: Any) -> None:
@@ -123,3 +133,4 @@ def check_message(headers: Mapping[str, str], value: Any) -> None:
     validator(asyncapi(), message["payload"]).validate(value)
     events.MODELS.get(headers["ce_type"], schemas.Payment).model_validate(value)
     assert headers.keys() <= message["headers"]["properties"].keys()
+    published(headers["ce_dataschema"]).validate(value)

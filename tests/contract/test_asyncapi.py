@@ -65,11 +65,13 @@ def test_its_schemas_refuse_what_is_never_sent(name: str) -> None:
         {"ce_specversion": "0.3"},
         {"ce_id": "1"},
         {"content-type": "text/plain"},
+        {"ce_dataschema": "urn:payments:schema:payment.unheard_of:1"},
+        {"ce_traceparent": "x"},
         {"traceparent": "x"},
     ):
         with pytest.raises(jsonschema.ValidationError):
             documents.check_message(headers | wrong, payload)
-    for missing in ("ce_id", "ce_source", "ce_subject", "ce_time"):
+    for missing in ("ce_id", "ce_source", "ce_subject", "ce_time", "ce_dataschema"):
         with pytest.raises(jsonschema.ValidationError):
             documents.check_message({key: value for key, value in headers.items() if key != missing}, payload)
     for wrong_value in ({"amount": "1999"}, {"payment_token": "tok_ok"}, {"status": "PAID"}):
@@ -164,6 +166,7 @@ def test_what_is_really_produced_is_what_it_says(
     assert first.value == paid
     assert [message.value["refund"]["amount"] for message in (second, third)] == [500, 1499]
     assert [message.value["status"] for message in (second, third)] == ["PARTIALLY_REFUNDED", "REFUNDED"]
-    assert {message.headers["traceparent"] for message in (first, second, third)} == {TRACE}
+    traces = {message.headers[name] for message in (first, second, third) for name in ("ce_traceparent", "traceparent")}
+    assert traces == {TRACE}
     of_itself = by_payment[expiring["payment_id"]][1]
-    assert "traceparent" not in of_itself.headers, "no caller voided it"
+    assert not of_itself.headers.keys() & {"ce_traceparent", "traceparent"}, "no caller voided it"

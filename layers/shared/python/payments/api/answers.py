@@ -16,7 +16,7 @@ _ERRORS: dict[int, tuple[type[errors.PaymentsError], ...]] = {
     400: (errors.MalformedJson, errors.IdempotencyKeyInvalid),
     401: (errors.Unauthenticated,),
     403: (errors.Forbidden,),
-    404: (errors.PaymentNotFound,),
+    404: (errors.PaymentNotFound, errors.RefundNotFound),
     409: (errors.OrderAlreadyPaid, errors.OrderInProgress, errors.PaymentStateConflict, errors.IdempotencyKeyInUse),
     413: (errors.BodyTooLarge,),
     415: (errors.UnsupportedMediaType,),

@@ -257,7 +257,8 @@ class Database:
             not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s or self._connection.is_stale()
         ):
             self.close()
-        connection, self._connection = self._connection, None  # until the answer is complete: an exception leaves it out of step
+        connection = self._connection
+        self._connection = None  # until the answer is complete: an exception would leave it out of step
         try:
             connection = connection or self._connect()
             rows = connection.flush(statements)
