@@ -522,6 +522,7 @@ def _completed(model: type[BaseModel], schema: dict[str, Any]) -> dict[str, Any]
             member = {"type": member["type"], "x-extensible-enum": member["enum"]}
         elif not is_request:
             member.pop("propertyNames", None)
+            member = _with_null(member) if "anyOf" in member else member
         example = {"examples": [EXAMPLES[field]]} if is_request and field in EXAMPLES else {}
         words = words_of(names, field, MEMBERS)
         if words and vocabulary and not is_request:
@@ -562,7 +563,7 @@ def _closed(vocabulary: str) -> dict[str, Any]:
 def _open(vocabulary: str, *, can_be_null: bool) -> dict[str, Any]:
     """Return the schema of a member whose values may grow. Generated clients refuse a value that is not in an `enum`."""
     known = {"type": "string", "x-extensible-enum": [str(value) for value in VOCABULARIES[vocabulary].meanings]}
-    return {"anyOf": [known, {"type": "null"}]} if can_be_null else known
+    return _with_null(known) if can_be_null else known
 
 
 def _say_what_validators_check(field: str, schema: dict[str, Any], *, is_new: bool) -> None:
@@ -581,6 +582,12 @@ def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
         (kind,) = [part for part in schema["anyOf"] if part != {"type": "null"}]
         schema = schema | kind
     return {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+
+
+def _with_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value that may be null. Of an `anyOf`, modelina makes an Object in Java, whatever the value is."""
+    kind = _not_null(schema)
+    return kind | {"type": [kind["type"], "null"]}
 
 
 def _with_formats(schema: Any) -> Any:
