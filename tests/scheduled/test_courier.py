@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import standardwebhooks
 
 from payments.broker.kafka import message_of
 from payments.commands.service import Deadline
@@ -20,8 +21,10 @@ from payments.store import webhooks
 from payments.store.connection import Bound, Database, Row
 from payments.webhooks.post import TIMEOUT_S, Post
 from payments.webhooks.signature import new_secret
+from tests import servers
 from tests.cases import case
 from tests.fakes import Killed
+from tests.servers import PgBouncer
 from tests.shop import Books, Shop
 from tests.webhooks.receiver import Receiver, receiving, says
 
@@ -430,6 +433,17 @@ def test_two_runs_at_once_send_each_event_once(lone_shop: Shop, lone_books: Book
     assert len({(url, headers["webhook-id"]) for url, headers, _ in receivers.came}) == 120
 
 
+def test_a_run_works_through_a_pooler(
+    lone_shop: Shop, lone_database: servers.Database, pgbouncer: PgBouncer, receivers: Receivers
+) -> None:
+    registered(lone_shop)
+    for _ in range(5):
+        lone_shop.refund(lone_shop.captured().transaction_id, amount=100)
+    pooled = lone_shop.elsewhere(pgbouncer.url(lone_database.service_url))
+    assert run(pooled, receivers) == Couriered(delivered=10)
+    pooled.close()
+
+
 # Time
 
 
@@ -532,7 +546,6 @@ def receiver() -> Iterator[Receiver]:
 def test_over_real_connections_the_official_library_verifies_what_came(
     lone_shop: Shop, lone_books: Books, receiver: Receiver
 ) -> None:
-    library = pytest.importorskip("standardwebhooks")
     webhook_id = registered(lone_shop, receiver.url)
     first, second = state(lone_books, webhook_id)["secret"], new_secret()
     for _ in range(3):
@@ -542,14 +555,14 @@ def test_over_real_connections_the_official_library_verifies_what_came(
     lone_shop.captured()
     assert run(lone_shop, Post(is_local=True)).delivered == 1
     for request in receiver.received:
-        assert library.Webhook(first).verify(request.body, request.headers)["id"] == request.id
-        with pytest.raises(library.WebhookVerificationError):
-            library.Webhook(first).verify(request.body + b" ", request.headers)
-        with pytest.raises(library.WebhookVerificationError):
-            library.Webhook(new_secret()).verify(request.body, request.headers)
-    assert library.Webhook(second).verify(receiver.received[-1].body, receiver.received[-1].headers)
-    with pytest.raises(library.WebhookVerificationError):
-        library.Webhook(second).verify(receiver.received[0].body, receiver.received[0].headers)
+        assert standardwebhooks.Webhook(first).verify(request.body, request.headers)["id"] == request.id
+        with pytest.raises(standardwebhooks.WebhookVerificationError):
+            standardwebhooks.Webhook(first).verify(request.body + b" ", request.headers)
+        with pytest.raises(standardwebhooks.WebhookVerificationError):
+            standardwebhooks.Webhook(new_secret()).verify(request.body, request.headers)
+    assert standardwebhooks.Webhook(second).verify(receiver.received[-1].body, receiver.received[-1].headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(second).verify(receiver.received[0].body, receiver.received[0].headers)
 
 
 def test_a_receiver_that_breaks_off_at_any_byte_of_the_request_gets_the_event_again(
