@@ -13,7 +13,16 @@ from starlette.exceptions import HTTPException
 from payments import telemetry
 from payments.api.answers import PROBLEM_TYPE, record, reply_to
 from payments.api.bodies import validate
-from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
+from payments.api.checked_route import (
+    PREFIX,
+    WEBHOOKS,
+    CheckedRoute,
+    caller_with,
+    idempotency_key_of,
+    json_of,
+    request_id,
+    response_of,
+)
 from payments.commands.command import Command
 from payments.commands.phases import perform
 from payments.commands.service import Call, Deadline, Service
@@ -75,7 +84,7 @@ def _path(event: Any) -> str:
     route, parameters = event.get("routeKey", "$default").partition(" ")[2], event.get("pathParameters") or {}
     if not route:  # `$default`: nothing was matched, as at a function URL. A stage or an API mapping may stand before our path.
         path = str(event["requestContext"]["http"]["path"])
-        return re.sub(rf"^/[^/]+(?=/health$|{PREFIX}(/|$))", "", path, count=1)
+        return re.sub(rf"^/[^/]+(?=/health$|{PREFIX}(/|$)|{WEBHOOKS}(/|$))", "", path, count=1)
     return re.sub(r"\{(\w+)\+?\}", lambda name: parameters.get(name[1], name[0]), route)
 
 
