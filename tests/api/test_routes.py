@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from local.template import Function, load_template
 from payments import wiring
 from payments.api.look_up_routes import health_router, lookups_router
-from payments.api.routes import app_of, commands_router, handler_of
+from payments.api.routes import ApiGatewayHandler, app_of, commands_router
 from payments.commands.catalog import COMMANDS, served_by
 from payments.commands.service import Service
 from payments.domain.ids import uuid7
@@ -134,7 +134,9 @@ def test_without_a_matched_route_the_clients_path_counts(api: Api, service: Serv
     assert api.send(event | {"routeKey": "$default"}).status == 201
     staged = http_event("POST", "/prod/api/v1/payments/process", order(), claims={"sub": "shop", "scope": EVERYTHING})
     staged["requestContext"]["stage"] = "prod"
-    reply = handler_of(app_of(commands_router(lambda: service, COMMANDS.values())))(staged | {"routeKey": "$default"}, Context())
+    reply = ApiGatewayHandler(app_of(commands_router(lambda: service, COMMANDS.values())))(
+        staged | {"routeKey": "$default"}, Context()
+    )
     assert reply["statusCode"] == 201
     trailing = http_event("POST", "/api/v1/payments/process/", order(), claims={"sub": "shop", "scope": EVERYTHING})
     assert api.send(trailing | {"routeKey": "$default"}).status == 404, "as API Gateway answers a trailing slash"
@@ -164,4 +166,4 @@ def test_without_a_matched_route_one_segment_is_cut_only_before_our_own_path(
     app = app_of(lookups_router(lambda: service), health_router(lambda: service, wiring.publisher))
     event = http_event("GET", path, claims={"sub": "shop", "scope": EVERYTHING}) | {"routeKey": "$default"}
     event["requestContext"]["stage"] = stage
-    assert handler_of(app)(event, Context())["statusCode"] == status
+    assert ApiGatewayHandler(app)(event, Context())["statusCode"] == status

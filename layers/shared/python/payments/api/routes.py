@@ -1,25 +1,23 @@
 """The routes of the commands, and the app that serves a function's routes. Each function has an app of its own."""
 
-import logging
 import re
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from mangum import Mangum
 from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from payments import telemetry
-from payments.api.answers import PROBLEM_TYPE, record, reply_to
+from payments.api.answers import record, reply_to
 from payments.api.bodies import validate
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
 from payments.commands.command import Command
 from payments.commands.phases import perform
 from payments.commands.service import Call, Deadline, Service
-
-# Mangum logs paths and tracebacks past our formatter and its card filter. We log every error ourselves.
-logging.getLogger("mangum").setLevel(logging.CRITICAL)
 
 
 def commands_router(service: Callable[[], Service], commands: Iterable[Command[Any]]) -> APIRouter:
@@ -46,9 +44,10 @@ def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> 
 
 
 def app_of(*routers: APIRouter) -> FastAPI:
-    app = FastAPI(openapi_url=None, redirect_slashes=False)  # Without its OpenAPI document FastAPI serves no pages about it.
-    for router in routers:
-        app.include_router(router)
+    routes = [route for router in routers for route in router.routes]
+    app = FastAPI(
+        routes=routes, openapi_url=None, redirect_slashes=False
+    )  # Without its document FastAPI serves no pages about it.
     app.add_exception_handler(HTTPException, _as_api_gateway_says_it)
     return app
 
@@ -58,13 +57,38 @@ async def _as_api_gateway_says_it(request: Request, error: Exception) -> Respons
     return JSONResponse({"message": "Not Found"}, status_code=404)
 
 
-class ApiGatewayHandler(Mangum):
-    """Serves the path of the route that API Gateway has matched. The client's path may begin with a stage or an API mapping."""
+class ApiGatewayHandler:
+    """Serves HTTP API events (payload 2.0) with an app.
+
+    Our endpoints block, so their coroutines never wait, and need no event loop. API Gateway has matched the route. A command is
+    handed to its route at once; any other request goes through the app, which matches it again.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        routes = [route for route in app.routes if isinstance(route, CheckedRoute)]
+        self._commands = {f"POST {route.path}": route.app for route in routes if "POST" in (route.methods or ())}
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
-        # Mangum decodes the path, which API Gateway has decoded already, and so would turn the order "a%2Fb" into "a/b".
-        http = event["requestContext"]["http"] | {"path": _path(event).replace("%", "%25")}
-        return super().__call__(event | {"requestContext": event["requestContext"] | {"http": http}}, context)
+        headers = {name.lower(): text for name, text in (event.get("headers") or {}).items()}
+        headers |= {"cookie": "; ".join(event["cookies"])} if event.get("cookies") else {}
+        scope = {"type": "http", "method": event["requestContext"]["http"]["method"], "path": _path(event)}
+        scope |= {"query_string": event.get("rawQueryString", "").encode(), "aws.event": event, "aws.context": context}
+        scope |= {"headers": [(name.encode(), text.encode()) for name, text in headers.items()]}
+        body, sent = event.get("body") or "", list[Message]()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b64decode(body) if event.get("isBase64Encoded") else body.encode()}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        with suppress(StopIteration):
+            self._commands.get(event.get("routeKey"), self.app)(scope, receive, send).send(None)  # type: ignore[attr-defined]
+            raise RuntimeError("an endpoint waits, and no loop would wake it")
+        [start, body_of] = sent
+        told = {name.decode(): text.decode() for name, text in start["headers"]}
+        return {"statusCode": start["status"], "headers": told, "body": body_of["body"].decode(), "isBase64Encoded": False}
 
 
 def _path(event: Any) -> str:
@@ -73,8 +97,3 @@ def _path(event: Any) -> str:
         path = str(event["requestContext"]["http"]["path"])
         return re.sub(rf"^/[^/]+(?=/health$|{PREFIX}(/|$))", "", path, count=1)
     return re.sub(r"\{(\w+)\+?\}", lambda name: parameters.get(name[1], name[0]), route)
-
-
-def handler_of(app: FastAPI) -> ApiGatewayHandler:
-    """Return the Lambda handler of an app, for HTTP API events with payload version 2.0."""
-    return ApiGatewayHandler(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])
