@@ -145,12 +145,14 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
 
     def send(self, statements: Sequence[Bound]) -> None:
         """Send the statements, as one transaction. `receive` has to be called before the next ones."""
-        if not self.has_functions:
+        if not (calls := self.has_functions):
             statements = [one for statement in statements for one in (statement.instead() if statement.instead else [statement])]
         # All values are encoded before the first byte leaves, so that a defect of ours shows before anything is written.
-        messages = [((self.has_functions and one.call) or one.sql, make_params(self.py_types, one.values)) for one in statements]
+        messages = [
+            _extended_query((calls and one.call) or one.sql, make_params(self.py_types, one.values)) for one in statements
+        ]
         with _socket_errors():
-            self._sock.write(b"".join(_extended_query(*message) for message in messages) + core.SYNC_MSG)
+            self._sock.write(b"".join(messages) + core.SYNC_MSG)
             self._sock.flush()
         self._sent = statements
 
@@ -289,7 +291,7 @@ class Database:
 
     def _use(self, use: Callable[[Connection], Used]) -> Used:
         """Use the connection, a new one if there is none, and keep it unless an exception leaves it out of step."""
-        connection, self._connection = self._connection, None  # until the answer is complete
+        connection, self._connection = self._connection, None  # until the answer is complete: an exception leaves it out of step
         try:
             connection = connection or self._connect()
             used = use(connection)
