@@ -19,6 +19,7 @@ bench_env := $(call stamp,.venv-bench,bench)
 nag_env := $(call stamp,.venv-nag,nag)
 durable_env := $(call stamp,.venv-durable,durable)
 emulator_env := $(call stamp,.venv-emulator,emulator)
+sdks_env := $(call stamp,.venv-sdks,sdks)
 
 # What `sam build` installs into the layer.
 layer_lock := layers/shared/python/requirements.txt
@@ -39,6 +40,24 @@ demo: $(run_env) ## send a batch of payments and refunds to the running service
 .PHONY: cli
 cli: $(cli_env) ## look payments up, take and refund them: make cli ARGS="show order-1042" (see also `pipx install ./cli`)
 	@PYTHONPATH='$(CURDIR)/cli' exec .venv-cli/bin/python -m payments_cli $(ARGS)
+
+# The collection's runner is JavaScript. Its stamp is the checksum of its lock.
+bruno_env := .venv-bruno/bruno-$(firstword $(shell cksum < requirements/bruno/package-lock.json))
+
+.PHONY: bruno
+bruno: $(bruno_env) ## send the requests of docs/bruno to the running service (needs npm; ARGS="--env-var url=http://127.0.0.1:8002")
+	@cd docs/bruno && exec ../../.venv-bruno/node_modules/.bin/bru run -r --env local $(ARGS)
+
+.PHONY: .venv-bruno
+.venv-bruno: $(bruno_env)
+
+$(bruno_env):
+	@command -v npm >/dev/null || { echo >&2 'Bruno needs Node and npm: put them on the PATH (apt-get install nodejs npm).'; exit 1; }
+	@echo 'Setting up $(@D) from requirements/bruno/package-lock.json, once.'
+	@rm -rf $(@D)
+	@cp -R requirements/bruno $(@D)
+	@cd $(@D) && npm ci --loglevel=error
+	@touch $@
 
 .PHONY: test
 test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytest)
@@ -82,9 +101,15 @@ lint: $(test_env) ## format the code and fix what ruff can fix
 	.venv/bin/ruff check --fix
 
 .PHONY: openapi
-openapi: $(test_env) ## write docs/openapi.json and docs/asyncapi.yaml
+openapi: $(test_env) ## write docs/openapi.json, docs/asyncapi.yaml, docs/schemas/ and docs/errors.md
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.openapi
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.asyncapi
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.published
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.errors
+
+.PHONY: sdks
+sdks: $(test_env) $(sdks_env) ## have the CloudEvents SDKs of PyPI, npm and Maven read what the service sends (needs node, npm, a JDK and mvn)
+	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.sdks
 
 .PHONY: plans
 plans: $(test_env) ## write migrations/always/plans.sql, after a change of a statement that has a function
@@ -105,7 +130,9 @@ lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade
 	$(call compile,3.11) --group durable --constraint requirements/test.txt --output-file requirements/durable.txt
 	$(call compile,3.11) --group audit --output-file requirements/audit.txt
 	$(call compile,3.11) --group nag --output-file requirements/nag.txt
+	$(call compile,3.11) --group sdks --constraint requirements/test.txt --output-file requirements/sdks.txt
 	$(call compile,3.13) --group emulator --output-file requirements/emulator.txt
+	cd requirements/bruno && npm install --package-lock-only
 
 .PHONY: up
 up: $(run_env) ## start PostgreSQL, PgBouncer and Kafka in containers and apply the migrations (Docker; then `make sam-local`)
@@ -201,7 +228,7 @@ clean: ## remove environments, caches and builds, but not the database in .local
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(nag_env) $(durable_env) $(emulator_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(nag_env) $(durable_env) $(emulator_env) $(sdks_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

@@ -15,11 +15,13 @@ INSERT INTO payments (
     metadata, created_at, updated_at, captured_at, failed_at, version, event_sequence)
 SELECT (lpad(to_hex((extract(epoch FROM s.at) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' ||
         substr(md5(n::text), 4, 15))::uuid,
-       'owner-' || n % {owners}, 'order-' || n, s.status, 'made up', 1999, 'USD', 'credit_card', 'tok_ok',
+       'owner-' || n % {owners}, 'order-' || n, s.status, 'made up', 1999, 'USD',
+       (ARRAY['credit_card', 'debit_card', 'paypal'])[1 + n / {owners} % 3], 'tok_ok',
        'automatic', CASE WHEN s.status = 'FAILED' THEN 0 ELSE 1999 END,
        CASE s.status WHEN 'REFUNDED' THEN 1999 WHEN 'PARTIALLY_REFUNDED' THEN 500 ELSE 0 END,
        'txn_' || md5(n::text), 'pi_' || md5(n::text), CASE WHEN s.status = 'FAILED' THEN 'card_declined' END,
-       CASE WHEN s.status = 'FAILED' THEN 'The card was declined.' END, 'customer-' || n % 100000, 'A made-up payment',
+       CASE WHEN s.status = 'FAILED' THEN 'The card was declined.' END,
+       CASE WHEN n / {owners} % 4 = 0 THEN 'guest' ELSE 'customer-' || n % 100000 END, 'A made-up payment',
        '{{"cart": "made-up"}}', s.at, s.at, CASE WHEN s.status <> 'FAILED' THEN s.at END,
        CASE WHEN s.status = 'FAILED' THEN s.at END, 3, 1
 FROM generate_series(1, {rows}) n,
@@ -37,7 +39,10 @@ FROM payments WHERE refunded_minor > 0;
 
 
 def fill(owner_url: str, rows: int, owners: int = OWNERS) -> None:
-    """Write `rows` payments of `owners` owners over the last year, with history and refunds, and gather statistics."""
+    """Write `rows` payments of `owners` owners over the last year, with history and refunds, and gather statistics.
+
+    Each owner calls the customer of every fourth payment `guest`. Nobody pays with stripe, and all pay 1999.
+    """
     connection = connect(owner_url)
     connection._usock.settimeout(None)  # millions of rows take minutes
     try:

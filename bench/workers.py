@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -162,11 +163,12 @@ def over_http(url: str) -> Pay:
     return pay
 
 
-async def crowd(url: str, seconds: float, callers: int = CROWD) -> list[float]:
-    """Pay from so many connections at once for so many seconds. Returns the milliseconds of each payment."""
-    parts, ends_s, taken = urlsplit(url), time.perf_counter() + seconds, list[float]()
+async def crowd(urls: str, seconds: float, callers: int = CROWD) -> list[float]:
+    """Pay from so many connections at once for so many seconds, at each URL in turn. Returns the milliseconds of each payment."""
+    ends_s, taken = time.perf_counter() + seconds, list[float]()
 
-    async def one() -> None:
+    async def one(url: str) -> None:
+        parts = urlsplit(url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         while (begun_s := time.perf_counter()) < ends_s:
             body = json.dumps(order()).encode()
@@ -180,7 +182,7 @@ async def crowd(url: str, seconds: float, callers: int = CROWD) -> list[float]:
             taken.append((time.perf_counter() - begun_s) * 1000)
         writer.close()
 
-    await asyncio.gather(*(one() for _ in range(callers)))
+    await asyncio.gather(*(one(url) for _, url in zip(range(callers), cycle(urls.split(",")))))
     return taken
 
 

@@ -24,6 +24,13 @@ status alone too.
 **At least once**: a message may come again with the same `ce_id`. Ignore a message whose `ce_id` you have seen. A payment's
 messages share its key, so they stay in one partition, and `ce_sequence` counts them from 1 without gaps, as `0000000001`. A
 `payment.refused` is no message of a payment: it stands alone under its own id, and its value is a problem document.
+
+**Schemas**: `ce_dataschema` names the JSON Schema of the value, `urn:payments:schema:TYPE:1`. The folder `schemas` beside this
+document has it as `TYPE.1.json`.
+
+**Messages are open.** A value may get new members, a member new values, and the topic new types of events, without notice: ignore
+what you do not know. `x-extensible-enum` lists the known values of a member. docs/versioning.md says what may change without a
+new version. Amounts go up to 999,999,999,999, so keep them in 64 bits.
 """
 
 SUMMARIES = {
@@ -46,11 +53,13 @@ MODELS: dict[str, type[BaseModel]] = {
 """All others are the payment alone."""
 
 TEXT: dict[str, Any] = {"type": "string"}
+_TRACE = TEXT | {"pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"}
 HEADERS: dict[str, dict[str, Any]] = {
-    "ce_specversion": TEXT | {"const": "1.0"},
+    "ce_specversion": TEXT | {"const": "1.0", "description": "The version of CloudEvents"},
     "ce_id": TEXT | {"format": "uuid", "description": "The event's id: the same whenever it is sent again"},
-    "ce_source": TEXT | {"const": SOURCE},
-    "ce_type": TEXT,
+    "ce_source": TEXT | {"const": SOURCE, "description": "Who sends the event. With ce_id it names the event in the whole world"},
+    "ce_type": TEXT
+    | {"description": "The type of the event. A later version may send other types: ignore those that you do not know"},
     "ce_time": TEXT | {"format": "date-time", "description": "When the payment changed"},
     "ce_subject": TEXT | {"format": "uuid", "description": "The payment's id (of a refusal its own id), and the message's key"},
     "ce_sequence": TEXT
@@ -59,10 +68,19 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "Counts the payment's events from 1 without gaps, in ten digits, so that its order as text is that of the "
         "events. Messages of version 0.1.0 have no leading zeros: read it as a number while the topic holds such messages",
     },
-    "content-type": TEXT | {"const": "application/json"},
-    "traceparent": TEXT | {"pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "description": "W3C trace context"},
+    "ce_dataschema": TEXT
+    | {
+        "format": "uri",
+        "description": "The schema of the value, which docs/schemas/ has. Messages of version 0.1.0 do not have this header",
+    },
+    "content-type": TEXT | {"const": "application/json", "description": "The value is JSON in UTF-8"},
+    "ce_traceparent": _TRACE
+    | {"description": "W3C trace context of the request, as CloudEvents' extension for distributed tracing has it"},
+    "traceparent": _TRACE | {"description": "The same, where OpenTelemetry and the consumers of version 0.1.0 look for it"},
 }
-"""A change that a request caused has a `traceparent`. A change that the service made by itself has none."""
+"""A change that a request caused has both headers of its trace context. A change that the service made by itself has neither."""
+
+OPTIONAL = {"ce_traceparent", "traceparent"}
 
 
 def document() -> dict[str, Any]:
@@ -99,16 +117,15 @@ def _message(event: Event) -> dict[str, Any]:
     model = MODELS.get(event.type, schemas.Payment)
     sent = message_of(event)
     headers = {name: value.decode() for name, value in sent["headers"]}
+    own = {name: {"const": headers[name]} for name in ("ce_type", "ce_dataschema")}
     return {
         "name": event.type,
         "summary": SUMMARIES[event.type],
         "contentType": "application/json",
         "headers": {
             "type": "object",
-            "properties": {
-                name: schema | ({"const": event.type} if name == "ce_type" else {}) for name, schema in HEADERS.items()
-            },
-            "required": [name for name in HEADERS if name != "traceparent"],
+            "properties": {name: schema | own.get(name, {}) for name, schema in HEADERS.items()},
+            "required": [name for name in HEADERS if name not in OPTIONAL],
         },
         "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
         "bindings": {"kafka": {"key": {"type": "string", "format": "uuid"}, "bindingVersion": "0.5.0"}},

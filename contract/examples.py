@@ -185,6 +185,7 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
             _change("CAPTURED", "PARTIALLY_REFUNDED", 90.2, _partly_refunded.status_reason),
         )
     },
+    ("get_refund", 200): {"succeeded": refund_body(_refund_done)},
     ("get_refunds", 200): {"one": _page(refund_body(_refund_done))},
     ("list_payments", 200): {
         "page": _page(
@@ -236,6 +237,7 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.Unauthenticated("Send a bearer token that names a subject."),
     errors.Forbidden("The token needs the scope payments/write."),
     errors.PaymentNotFound("You have no payment with this transaction_id."),
+    errors.RefundNotFound("You have no refund with this refund_id."),
     errors.OrderAlreadyPaid("The order is already paid; look its payment up instead of paying again.", extra=_STATE),
     errors.OrderInProgress(
         "Another payment for this order is in progress; try again.",
@@ -261,6 +263,17 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.ServiceUnavailable("The database is unavailable; try again.", retry_after_s=2),
 )
 
+MESSAGES: Mapping[int, str] = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Request Entity Too Large",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+"""What API Gateway says by itself, by status."""
+
 _DECLINES: Mapping[str, tuple[Payment, str, Refund | None]] = {
     "process": (_failed, "processing_error", None),
     "capture": (_capture_failed, _CAPTURE_FAILURE.decline_code, None),
@@ -279,7 +292,12 @@ def _event(change: Ended, after: Payment, refund: Refund | None = None) -> Event
     return event_for(change, after, refund, _EVENT_ID, _TRACEPARENT)
 
 
-_REFUSED = {"operation": "capture", "order_id": "order-1001", "idempotency_key": "capture-of-order-1001"}
+_REFUSED = {
+    "operation": "capture",
+    "order_id": "order-1001",
+    "transaction_id": None,
+    "idempotency_key": "capture-of-order-1001",
+}
 
 EVENTS: Mapping[str, Event] = {
     event.type: event

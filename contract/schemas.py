@@ -1,4 +1,8 @@
-"""The API's answers as pydantic models, for its documents. The tests check every real answer against them."""
+"""The API's answers as pydantic models, for its documents. The tests check every real answer against them.
+
+These models are closed: they hold what this version says. The documents are open, because a later version may say more
+(docs/versioning.md). contract/words.py has the descriptions of the members and the values that they know.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,7 @@ from payments.domain.money import MAX_AMOUNT_MINOR
 from payments.domain.payment import PaymentStatus
 from payments.domain.refund import RefundStatus
 
-AmountMinor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR, description="In the currency's minor unit")]
-Currency = Annotated[str, Field(description="As in the request; an old payment may have one that ISO 4217 no longer lists")]
-PaymentMethod = Annotated[str, Field(description="As in the request; an old payment may have one that is no longer accepted")]
+AmountMinor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR)]
 
 
 class _Answer(BaseModel):
@@ -22,11 +24,13 @@ class _Answer(BaseModel):
 
 
 class Refund(_Answer):
+    """A refund of a payment."""
+
     refund_id: UUID
     payment_id: UUID
     transaction_id: str
     amount: AmountMinor
-    currency: Currency
+    currency: str
     status: RefundStatus
     reason: str | None
     decline_code: str | None
@@ -35,17 +39,21 @@ class Refund(_Answer):
 
 
 class RefundCreated(Refund):
+    """A refund, with the payment's state after it."""
+
     payment_status: PaymentStatus
     amount_refunded: AmountMinor
 
 
 class Payment(_Answer):
+    """A payment: one attempt to pay an order."""
+
     payment_id: UUID
     order_id: str
     status: PaymentStatus
     amount: AmountMinor
-    currency: Currency
-    payment_method: PaymentMethod
+    currency: str
+    payment_method: str
     capture_method: Literal["automatic", "manual"]
     amount_captured: AmountMinor
     amount_refunded: AmountMinor
@@ -67,9 +75,7 @@ class Payment(_Answer):
 
 
 class PaymentWithRefunds(Payment):
-    """A look-up holds the newest 20 refunds of a payment, a list the newest 5, oldest first. `has_more_refunds` says that there
-    are older ones: `GET /payment/{payment_id}/refunds` has them all.
-    """
+    """A payment with its newest refunds."""
 
     refunds: Annotated[list[Refund], Field(max_length=20)]
     has_more_refunds: bool
@@ -82,6 +88,8 @@ class PaymentWithRefund(Payment):
 
 
 class StatusChange(_Answer):
+    """A change of a payment's status, or a later decline."""
+
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     from_: Annotated[PaymentStatus | None, Field(alias="from")]
@@ -96,38 +104,56 @@ class _Page(_Answer):
 
 
 class History(_Page):
+    """A page of a payment's history, oldest first."""
+
     data: Annotated[list[StatusChange], Field(max_length=100)]
 
 
 class RefundList(_Page):
+    """A page of a payment's refunds, oldest first."""
+
     data: Annotated[list[Refund], Field(max_length=100)]
 
 
 class PaymentList(_Page):
+    """A page of payments, newest first. With filters a page may be short, or even empty, although `has_more` is true: the service
+    reads at most 2,000 payments for a page. Read on with `next_cursor`.
+    """
+
     data: Annotated[list[PaymentWithRefunds], Field(max_length=100)]
 
 
 class Check(_Answer):
+    """Whether a part of the service answers."""
+
     ok: bool
     latency_ms: float
     error: str | None = None
 
 
 class Health(_Answer):
+    """Whether the service runs."""
+
     status: Literal["ok", "degraded"]
     version: str
     checks: dict[Literal["database", "broker"], Check] | None = None
 
 
 class FieldError(_Answer):
+    """One place of a request that is wrong."""
+
     location: str
     message: str
 
 
-class Problem(BaseModel):
-    """RFC 9457. `code` is stable and meant for programs; `retryable` says whether the same request may succeed later."""
+class Message(_Answer):
+    """An error that API Gateway answers by itself."""
 
-    model_config = ConfigDict(extra="forbid")
+    message: str
+
+
+class Problem(_Answer):
+    """A problem document (RFC 9457). `code` and `retryable` are for programs."""
 
     type: str
     title: str
@@ -143,7 +169,7 @@ class Problem(BaseModel):
     payment_intent_id: str | None = None
     refund_id: UUID | None = None
     decline_code: str | None = None
-    advice_code: Literal["try_again_later"] | None = None
+    advice_code: str | None = None
     amount_available: AmountMinor | None = None
     errors: list[FieldError] | None = None
 
@@ -157,5 +183,6 @@ class RequestRefused(Problem):
 
     operation: str | None
     order_id: str | None
-    payment_id: str | None = None  # type: ignore[assignment]  # as the request wrote it
+    payment_id: str | None  # type: ignore[assignment]  # as the request wrote it
+    transaction_id: str | None
     idempotency_key: str | None

@@ -9,6 +9,8 @@ Environment:
                            functions connect as the owner
   KAFKA_BOOTSTRAP_SERVERS  an existing Kafka to use instead of ours; it must have the topic
   KAFKA_TOPIC              the topic's name; default payments
+  CORS_ALLOW_ORIGINS       the origins whose pages may call the API, separated by commas, beside those of this machine; default:
+                           as in template.yaml
 Set any other variable that template.yaml gives a function, such as GATEWAY_SUCCESS_RATE, to replace the template's value.
 """
 
@@ -39,6 +41,7 @@ from local.front import DEFAULT_OWNER, Front
 from local.pool import Pool
 from local.schedules import tick
 from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect
+from local.sites import allowed_origins
 from local.template import Function, Template, TemplateError, load_template
 from migrations.apply import migrate
 from payments.settings import SettingsError, settings_from
@@ -102,6 +105,7 @@ class Runner:
         owner_url = postgres.url if postgres else os.environ["DATABASE_URL"]
         service_url = postgres.service_url if postgres else os.environ.get("DATABASE_SERVICE_URL") or owner_url
         bootstrap_servers = broker.bootstrap_servers if broker else os.environ["KAFKA_BOOTSTRAP_SERVERS"]
+        own = {"CorsAllowOrigins": origins} if (origins := admitted_origins()) else {}
 
         def declared() -> Template:
             parameters = {
@@ -111,6 +115,7 @@ class Runner:
                 "KafkaTopic": topic,
                 "RetryScheduleSeconds": RETRY_SCHEDULE_S,
                 "DirectOwner": f"jwt/{DEFAULT_OWNER}",  # HTTP shows what direct invocations do, without a header
+                **own,
             }
             template = load_template(self._template, parameters)
             return dataclasses.replace(template, functions={name: configured(f) for name, f in template.functions.items()})
@@ -223,6 +228,14 @@ def _holder(port: int) -> str:
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return "another program"
+
+
+def admitted_origins() -> str | None:
+    """Return what CORS_ALLOW_ORIGINS says in the template's place. Raises StartError for a wrong value."""
+    try:
+        return allowed_origins(text) if (text := os.environ.get("CORS_ALLOW_ORIGINS")) else None
+    except ValueError as error:
+        raise StartError(f"CORS_ALLOW_ORIGINS {error}. Example: CORS_ALLOW_ORIGINS=https://shop.test make run") from None
 
 
 def configured(function: Function) -> Function:

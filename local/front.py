@@ -28,10 +28,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local import template as sam
 from local.pool import Answer, Pool
-from local.sites import INVOKE, OwnPages
+from local.sites import INVOKE, LOCAL_ORIGIN, OwnPages
 
 MAX_BODY_BYTES = 10_000_000  # API Gateway's quota for a payload
 MAX_INVOKE_BYTES = 6 << 20  # Lambda's quota for a synchronous payload
+LOG_TAIL_BYTES = 4096  # of LogType=Tail
 INTEGRATION_TIMEOUT_S = 30  # API Gateway's limit; the function itself runs on until its own timeout
 DEFAULT_OWNER = "local"
 DEFAULT_SCOPES = "payments/write payments/refund payments/read"
@@ -52,7 +53,7 @@ class Front:
         assets = Path(package.origin).parent / "static" if package and package.origin else None
         api: ASGIApp = self._route
         if template.cors:
-            api = CORSMiddleware(api, **template.cors)
+            api = CORSMiddleware(api, allow_origin_regex=LOCAL_ORIGIN, **template.cors)
         self.app = OwnPages(api, admitted=(template.cors or {}).get("allow_origins", ()))
         self._pages = Starlette(
             routes=[
@@ -104,6 +105,9 @@ class Front:
         if qualifier and asked != qualifier:
             message = "The derived qualifier from the function name does not match the specified qualifier."
             return _lambda_error(400, "InvalidParameterValueException", message)
+        arn = sam.function_arn(function.name, asked)
+        if not function.has(asked):
+            return _lambda_error(404, "ResourceNotFoundException", f"Function not found: {arn}")
         body = await _body(request.receive, MAX_INVOKE_BYTES)
         if body is None:
             return _lambda_error(413, "RequestTooLargeException", f"Request must be smaller than {MAX_INVOKE_BYTES} bytes")
@@ -111,7 +115,7 @@ class Front:
             event = json.loads(body or b"{}", parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             return _lambda_error(400, "InvalidRequestContentException", f"Could not parse request body into json: {error}")
-        pool, request_id, arn = self._pools[function.name], str(uuid.uuid4()), sam.function_arn(function.name, asked)
+        pool, request_id = self._pools[function.name], str(uuid.uuid4())
         headers = {"x-amzn-requestid": request_id, "x-amz-executed-version": "$LATEST"}
         match request.headers.get("x-amz-invocation-type", "RequestResponse"):
             case "DryRun":
@@ -120,7 +124,11 @@ class Front:
                 pool.invoke_later(event, request_id, arn)
                 return Response(None, 202, headers)
             case "RequestResponse":
-                answer = await pool.invoke(event, request_id, arn)
+                if request.headers.get("x-amz-log-type") == "Tail":
+                    answer, log = await pool.invoke_with_log(event, request_id, arn)
+                    headers["x-amz-log-result"] = base64.b64encode(log[-LOG_TAIL_BYTES:]).decode()
+                else:
+                    answer = await pool.invoke(event, request_id, arn)
                 failed = {"x-amz-function-error": "Unhandled"} if answer.failed else {}
                 return Response(json.dumps(answer.payload), 200, headers | failed, "application/json")
             case other:

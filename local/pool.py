@@ -40,6 +40,7 @@ class _Job:
     request_id: str
     arn: str
     answer: asyncio.Future[Answer]
+    log: Path | None = None  # a log of its own, in the place of the function's
 
     def settle(self, answer: Answer) -> None:
         if not self.answer.done():  # the caller may have stopped waiting
@@ -75,6 +76,8 @@ class _Worker(asyncio.Protocol):
 
     def take(self, job: _Job, timeout_s: float) -> None:
         request = {"event": job.event, "request_id": job.request_id, "arn": job.arn, "deadline_s": time.time() + timeout_s}
+        if job.log:
+            request["log"] = str(job.log)
         self.expect(job, timeout_s)
         self.channel.write(json.dumps(request).encode() + b"\n")
 
@@ -114,17 +117,37 @@ class Pool:
         self._starting.add(worker)
         self._workers[worker] = asyncio.create_task(self._work(worker))
 
-    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None) -> Answer:
+    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None, log: Path | None = None) -> Answer:
         """Give the event to a free or a new worker and return its answer. If all are busy at the cap, the event waits.
 
-        `arn` names the function as the caller does; by default with the alias that API Gateway invokes.
+        `arn` names the function as the caller does; by default with the alias that API Gateway invokes. `log` gets what the
+        function writes, instead of its log.
         """
-        job = _Job(event, request_id or str(uuid.uuid4()), arn or self._function.arn, asyncio.get_running_loop().create_future())
+        answered = asyncio.get_running_loop().create_future()
+        job = _Job(event, request_id or str(uuid.uuid4()), arn or self._function.arn, answered, log)
         self._waiting.append(job)
         self._dispatch()
         answer = await job.answer
         self._note(answer)
         return answer
+
+    async def invoke_with_log(self, event: Any, request_id: str, arn: str) -> tuple[Answer, bytes]:
+        """Invoke, and return what this invocation wrote, between the lines with which Lambda begins and ends it."""
+        file = self._log.with_name(f"{self._log.stem}-{request_id}.log")
+        began, written = time.monotonic(), b""
+        try:
+            answer = await self.invoke(event, request_id, arn, file)
+        finally:
+            if file.exists():  # not when the environment could not start
+                written = file.read_bytes()
+                file.unlink()
+                with self._log.open("ab") as log:
+                    log.write(written)
+        first = f"START RequestId: {request_id} Version: $LATEST\n"
+        last = (
+            f"END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {1000 * (time.monotonic() - began):.2f} ms\n"
+        )
+        return answer, first.encode() + written + last.encode()
 
     def invoke_later(self, event: Any, request_id: str, arn: str) -> None:
         """Invoke in the background, as InvocationType=Event does. After a failure, try again with the same request id."""

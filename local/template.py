@@ -40,10 +40,15 @@ class Function:
     async_retries: int  # further tries of an asynchronous invocation that failed
     environment: dict[str, str]
     alias: str  # API Gateway and the schedules invoke it; without one, the function itself
+    other_aliases: frozenset[str] = frozenset()
 
     @property
     def arn(self) -> str:
         return function_arn(self.name, self.alias)
+
+    def has(self, qualifier: str) -> bool:
+        """Say whether the qualifier names the function. A local run publishes no versions."""
+        return qualifier in {"", "$LATEST", self.alias, *self.other_aliases}
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,11 @@ class _Reader:
             async_retries=int(setting("EventInvokeConfig", {}).get("MaximumRetryAttempts", 2)),
             environment={key: _text(value) for level in variables for key, value in level.items()},
             alias=setting("AutoPublishAlias", ""),
+            other_aliases=frozenset(
+                self.value(alias["Name"])
+                for _, alias in self.of_type("AWS::Lambda::Alias")
+                if self.value(alias["FunctionName"]) == name
+            ),
         )
 
     def cors(self) -> dict[str, Any] | None:

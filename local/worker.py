@@ -3,10 +3,12 @@
 pool.py runs this file as `python -P local/worker.py HANDLER` with the function's folder, layers and environment, so we import
 only the standard library. Standard input and output are one socket, the channel to the runner: one JSON value a line. We send the
 handler's own output to standard error, which is the function's log.
-  in:  {"event": any, "request_id": text, "arn": text, "deadline_s": seconds since the epoch}
+  in:  {"event": any, "request_id": text, "arn": text, "deadline_s": seconds since the epoch}, and perhaps {"log": file}, for
+       the output of this one event
   out: {"ready": true} once; then for each event {"result": any}, or {"error": Lambda's error document}
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -15,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +53,8 @@ def main() -> None:
             pass
         os._exit(0)
 
-    def answer(value: dict[str, Any]) -> None:
-        answers.write(json.dumps(value).encode() + b"\n")
+    def answer(line: bytes) -> None:
+        answers.write(line)
         answers.flush()
 
     threading.Thread(target=watch, daemon=True).start()
@@ -59,16 +62,46 @@ def main() -> None:
     try:
         handler = getattr(importlib.import_module(module), function)
     except BaseException as error:  # also SystemExit: the runner gets any error of the import
-        answer({"error": _described(error, "")})
+        answer(_line({"error": _described(error, "")}))
         os._exit(1)
-    answer({"ready": True})
+    answer(_line({"ready": True}))
     for line in requests:
         request = json.loads(line)
-        try:
-            context = LambdaContext(request["request_id"], request["arn"], request["deadline_s"])
-            answer({"result": handler(request["event"], context)})
-        except Exception as error:  # the caller gets the handler's error, as from Lambda
-            answer({"error": _described(error, request["request_id"])})
+        with _written_to(request.get("log")):
+            said = _said(handler, request)
+        answer(said)
+
+
+def _said(handler: Callable[[Any, LambdaContext], Any], request: dict[str, Any]) -> bytes:
+    try:
+        context = LambdaContext(request["request_id"], request["arn"], request["deadline_s"])
+        return _line({"result": handler(request["event"], context)})
+    except Exception as error:  # the caller gets the handler's error, as from Lambda
+        return _line({"error": _described(error, request["request_id"])})
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+@contextlib.contextmanager
+def _written_to(file: str | None) -> Iterator[None]:
+    """Send the output to this file instead of the function's log. What is there outlives this process."""
+    if file is None:
+        yield
+        return
+    log, own = os.dup(2), os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        for number in (1, 2):
+            os.dup2(own, number)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number in (1, 2):
+            os.dup2(log, number)
+        os.close(log)
+        os.close(own)
 
 
 def _described(error: BaseException, request_id: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -66,6 +67,15 @@ def test_every_pin_has_hashes_and_none_an_address(lock: Path) -> None:
     entries = re.split(r"^(?=[A-Za-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
     assert [entry for entry in entries if entry.strip() and "--hash=sha256:" not in entry] == []
     assert re.findall(r"://| @ |^--?(?:index|extra|find|trusted|i|f)\b.*", text, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("lock", [*ROOT.glob("requirements/*/package-lock.json")], ids=lambda path: path.parent.name)
+def test_every_npm_package_has_a_hash_and_none_an_address(lock: Path) -> None:
+    packages = json.loads(lock.read_text())["packages"]
+    asked = packages.pop("")["dependencies"]
+    assert len(packages) > len(asked) > 0
+    assert [name for name, each in packages.items() if "sha512-" not in each["integrity"] or "resolved" in each] == []
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in asked} == asked
 
 
 @pytest.mark.server

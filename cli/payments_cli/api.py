@@ -51,6 +51,9 @@ class Api:
         kind = "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
         return _body(self._send("GET", f"/{kind}/{quote(text, safe='')}"), "payment_id")
 
+    def refund(self, refund_id: str) -> dict[str, Any]:
+        return _body(self._send("GET", f"/refund/{quote(refund_id, safe='')}"), "refund_id")
+
     def all_of(self, payment_id: str, what: str) -> list[dict[str, Any]]:
         """Return the `refunds` or the `history` (status changes) of the payment, oldest first, page by page. Raises Failed."""
         found: list[dict[str, Any]] = []
@@ -64,7 +67,10 @@ class Api:
                 return found
 
     def pages(self, filters: dict[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
-        """Yield pages with `data` and `has_more`: payments, newest first, at most `limit` in all. Raises Failed."""
+        """Yield pages with `data` and `has_more`: payments, newest first, at most `limit` in all. Raises Failed.
+
+        A page may be empty with others after it.
+        """
         cursor = None
         while True:
             size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
@@ -152,7 +158,7 @@ def _stranger(response: httpx2.Response) -> dict[str, Any]:
     """Return a problem document for an answer of another program: API Gateway, a proxy, or a wrong address."""
     status = response.status_code
     details = {
-        401: "The token is missing, expired or not valid for this service. Use --token or PAYMENTS_TOKEN.",
+        401: "The token is missing, expired or not valid for this service. Use --bearer-token or PAYMENTS_BEARER_TOKEN.",
         403: "The token does not allow this.",
         404: f"There is no such route at {response.url.copy_with(query=None)}. Is --url the address of a payment service?",
         429: "Too many requests at once.",

@@ -49,7 +49,7 @@ def deployment(
     if certificate and url.startswith("http:") and not is_local:
         raise WrongDeployment(f"A certificate is shown over TLS alone. Use https:// instead of {url}")
     if (owner or scopes) and not is_local:
-        raise WrongDeployment(f"--owner and --scopes work only for a service on this machine. For {host}, use --token")
+        raise WrongDeployment(f"--owner and --scopes work only for a service on this machine. For {host}, use --bearer-token")
     if owner:
         headers["X-Local-Owner"] = owner
     if scopes:

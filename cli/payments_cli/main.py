@@ -51,7 +51,8 @@ Each command has its own [bold]--help[/bold].
   payments redrive --dry-run               show the failed invocations
 
 [bold]Another deployment[/bold]
-  export PAYMENTS_URL=https://payments.example.com PAYMENTS_TOKEN=...
+  export PAYMENTS_URL=https://payments.example.com
+  export PAYMENTS_BEARER_TOKEN=...
   export PAYMENTS_KAFKA=broker.example.com:9092    only tail needs it
 
 [bold]Exit codes[/bold]
@@ -99,7 +100,8 @@ class Manner:
 
 def session(
     url: o.Url = None,
-    token: o.Token = None,
+    bearer_token: o.BearerToken = None,
+    token: o.Token = None,  # noqa: ARG001 - its callback refuses it
     client_certificate: o.ClientCertificate = None,
     client_key: o.ClientKey = None,
     owner: o.Owner = None,
@@ -110,7 +112,7 @@ def session(
     from payments_cli.api import Api
 
     try:
-        where = deployment(url, token, owner, scopes, client_certificate, client_key)
+        where = deployment(url, bearer_token, owner, scopes, client_certificate, client_key)
     except WrongDeployment as error:
         _usage(str(error))
     try:
@@ -226,13 +228,24 @@ def void(manner: Manner, this: Session, payment: o.Payment, reason: o.Reason = N
     _carry_out(this, "void", _about(this, manner, "void", payment) | {"reason": reason}, manner.key)
 
 
-@command("show", o.LOOK, "payments show order-1042", "payments show txn_5f0c9b1d2e3a4b5c6d7e8f90 --utc")
-def show(this: Session, payment: o.Payment, order: o.IsOrder = False, utc: o.Utc = False) -> None:
+SHOW_REFUND = "payments show 019c139f-b5d8-7c0e-8f4a-6b1d92c4e035 --refund"
+
+
+@command("show", o.LOOK, "payments show order-1042", "payments show txn_5f0c9b1d2e3a4b5c6d7e8f90 --utc", SHOW_REFUND)
+def show(this: Session, payment: o.Payment, order: o.IsOrder = False, refund: o.IsRefund = False, utc: o.Utc = False) -> None:
     """Show a payment: amounts, refunds and every status it had.
 
     If an order has several payments, show the one that is not FAILED or VOIDED, or else the latest.
     `payments list --order` shows all of them.
     """
+    if refund:
+        if order:
+            _usage("Use --order or --refund, not both.")
+        one = this.api.refund(payment)
+        from payments_cli import output
+
+        _show(one, lambda it: output.refund_panel(it, output.Clock(utc=utc)), this.as_json)
+        return
     found = this.api.payment(payment, is_order=order)
     history = this.api.all_of(found["payment_id"], "history")
     if found.get("has_more_refunds"):
@@ -242,11 +255,21 @@ def show(this: Session, payment: o.Payment, order: o.IsOrder = False, utc: o.Utc
     _show(found | {"history": history}, lambda it: output.payment_panel(it, output.Clock(utc=utc), it["history"]), this.as_json)
 
 
-@command("list", o.LOOK, "payments list --status processing", "payments list --from 2026-01-31 --to 2026-02-01 --all")
+LIST_AMOUNTS = "payments list --customer customer-7 --amount-from '5.00 USD'"
+
+
+@command(
+    "list", o.LOOK, "payments list --status processing", "payments list --from 2026-01-31 --to 2026-02-01 --all", LIST_AMOUNTS
+)
 def list_(
     this: Session,
     order: o.OfOrder = None,
+    customer: o.OfCustomer = None,
     status: o.InStatus = None,
+    method: o.WithMethod = None,
+    amount_from: o.AmountFrom = None,
+    amount_to: o.AmountTo = None,
+    currency: o.InCurrency = None,
     from_: o.From = None,
     to: o.To = None,
     limit: o.Limit = 20,
@@ -255,20 +278,36 @@ def list_(
 ) -> None:
     """List payments, newest first.
 
+    An AMOUNT is the one that the payment was asked for. It names its currency, or --currency does.
     A TIME is a date (2026-01-31), a date and time ('2026-01-31 14:30') or an age (90m, 2h, 7d).
     It is local time, unless it ends with Z or an offset such as +01:00.
     """
-    filters = {"order_id": order, "status": status, "created_from": _moment(from_, utc=utc), "created_to": _moment(to, utc=utc)}
-    given = {name: value for name, value in filters.items() if value is not None}
+    currency = currency and currency.upper()
+    range_: list[int | None] = []
+    for text in (amount_from, amount_to):
+        minor, currency = _amount(None if text is None else [text], currency) or (None, currency)
+        range_.append(minor)
+    filters = {
+        "order_id": order,
+        "customer_id": customer,
+        "status": status,
+        "payment_method": method,
+        "currency": currency,
+        "amount_from": range_[0],
+        "amount_to": range_[1],
+        "created_from": _moment(from_, utc=utc),
+        "created_to": _moment(to, utc=utc),
+    }
+    given = {name: str(value) for name, value in filters.items() if value is not None}
     from payments_cli import output
 
     clock, page, is_first = output.Clock(utc=utc), dict[str, Any](), True
     for page in this.api.pages(given, None if everything else limit):
         if page["data"]:
             _show(page["data"], functools.partial(output.payment_rows, clock=clock, header=is_first), this.as_json)
-        elif is_first and not this.as_json:
-            say("No payments.")
-        is_first = False
+            is_first = False
+    if is_first and not this.as_json:
+        say("No payments.")
     if page["has_more"]:
         say("There are more payments. Use --limit N or --all.")
 

@@ -1,5 +1,6 @@
 """The commands' arguments and options, and their allowed words."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,8 +37,31 @@ def _an_id(text: str) -> str:
     return text
 
 
+def _no_bearer_token(text: str | None) -> str | None:
+    """Refuse a JSON Web Token as the payment's token: the service would keep it with the payment."""
+    if text and re.fullmatch(r"\s*(Bearer\s+)?eyJ[\w-]*\.[\w-]+\.[\w-]*\s*", text):
+        raise BadParameter("This is a bearer token, which says who you are: --bearer-token.")
+    return text
+
+
+def _no_payment_token(text: str | None) -> str | None:
+    """Refuse the gateway's token as the caller's: a service on this machine asks for none, so it would take the money."""
+    if text and text.strip().startswith("tok_"):
+        raise BadParameter("This is a payment token, which says what is charged: --payment-token.")
+    return text
+
+
+def _one_of_two(text: str | None) -> None:
+    if text is not None:
+        raise BadParameter(
+            "Which token? --payment-token (PAYMENTS_PAYMENT_TOKEN) says what is charged, "
+            "--bearer-token (PAYMENTS_BEARER_TOKEN) who you are."
+        )
+
+
 Payment = Annotated[str, Argument(metavar="PAYMENT", callback=_an_id, help="Payment id, transaction id (txn_...) or order id.")]
 IsOrder = Annotated[bool, Option("--order", help="PAYMENT is an order id, even if it looks like another id.")]
+IsRefund = Annotated[bool, Option("--refund", help="PAYMENT is a refund id. Show that refund alone.")]
 Amount = Annotated[list[str] | None, Argument(metavar="AMOUNT", help="For example 5.00 or 5.00 USD. Default: all of it.")]
 AmountMinor = Annotated[int | None, Option(metavar="N", help="The amount in the currency's minor unit: 500 for 5.00 USD.")]
 Reason = Annotated[Text, Option(metavar="TEXT", help="The reason; the service keeps it with the payment.")]
@@ -54,7 +78,13 @@ Price = Annotated[list[str] | None, Argument(metavar="AMOUNT CURRENCY", help="Fo
 Currency = Annotated[Text, Option(metavar="CODE", help="Currency of --amount-minor.")]
 PaidWith = Annotated[Method, Option(case_sensitive=False, help="Payment method.")]
 PaymentToken = Annotated[
-    Text, Option(envvar="PAYMENTS_PAYMENT_TOKEN", metavar="TOKEN", help="The gateway's token of the card. Never a card number.")
+    Text,
+    Option(
+        envvar="PAYMENTS_PAYMENT_TOKEN",
+        metavar="TOKEN",
+        callback=_no_bearer_token,
+        help="The gateway's token of the card. Never a card number.",
+    ),
 ]
 Manual = Annotated[bool, Option("--manual", help="Only authorize; capture it later.")]
 Customer = Annotated[Text, Option(metavar="ID", help="Customer id.")]
@@ -62,6 +92,11 @@ Description = Annotated[Text, Option(metavar="TEXT", help="Description of the pa
 Metadata = Annotated[list[str] | None, Option(metavar="KEY=VALUE", help="Any other data to keep; may be repeated.")]
 
 OfOrder = Annotated[Text, Option("--order", metavar="ORDER", help="Show only this order.")]
+OfCustomer = Annotated[Text, Option("--customer", metavar="ID", help="Show only payments of this customer.")]
+WithMethod = Annotated[Method | None, Option("--method", case_sensitive=False, help="Show only payments with this method.")]
+InCurrency = Annotated[Text, Option("--currency", metavar="CODE", help="Show only payments in this currency.")]
+AmountFrom = Annotated[Text, Option(metavar="AMOUNT", help="Show only payments of at least so much, such as '5.00 USD'.")]
+AmountTo = Annotated[Text, Option(metavar="AMOUNT", help="Show only payments of at most so much.")]
 InStatus = Annotated[Status | None, Option(case_sensitive=False, help="Show only payments that have this status now.")]
 From = Annotated[Text, Option("--from", metavar="TIME", help="Show only payments from this time on.")]
 To = Annotated[Text, Option(metavar="TIME", help="Show only payments from before this time.")]
@@ -110,9 +145,18 @@ def _file(envvar: str, about: str) -> Any:
 Url = Annotated[
     Text, Option(envvar="PAYMENTS_URL", metavar="URL", help="The service. Default: this machine's.", rich_help_panel=WHERE)
 ]
-Token = Annotated[
-    Text, Option(envvar="PAYMENTS_TOKEN", metavar="TOKEN", help="Bearer token; safer in the variable.", rich_help_panel=WHERE)
+BearerToken = Annotated[
+    Text,
+    Option(
+        envvar="PAYMENTS_BEARER_TOKEN",
+        metavar="TOKEN",
+        callback=_no_payment_token,
+        help="Who you are; safer in the variable.",
+        rich_help_panel=WHERE,
+    ),
 ]
+# The bearer token's option had this name. Who meant the payment's token was charged without it.
+Token = Annotated[Text, Option("--token", envvar="PAYMENTS_TOKEN", hidden=True, callback=_one_of_two)]
 ClientCertificate = Annotated[
     Path | None,
     _file("PAYMENTS_CLIENT_CERTIFICATE", "PEM file of your certificate, for a service that asks for one (mutual TLS)."),

@@ -106,14 +106,15 @@ def payment_panel(payment: dict[str, Any], clock: Clock, changes: list[dict[str,
 
 
 def refund_panel(refund: dict[str, Any], clock: Clock) -> Panel:
-    so_far = format_amount(refund["amount_refunded"], refund["currency"])
+    so_far = refund.get("payment_status") and f"{refund['payment_status']}, {_money(refund, 'amount_refunded')} refunded in all"
     facts = {
         "refund": refund["refund_id"],
         "amount": _money(refund),
         "reason": refund["reason"],
         "payment": refund["payment_id"],
         "transaction": refund["transaction_id"],
-        "status": f"{refund['payment_status']}, {so_far} refunded in all",
+        "status": so_far,
+        "declined": refund["decline_code"],
         "created": f"{clock.show(refund['created_at'])} {clock.zone}",
     }
     return _panel(refund["status"], "refund", _grid(*facts.items()))

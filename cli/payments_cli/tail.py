@@ -109,8 +109,9 @@ def _event(record: Any) -> dict[str, Any] | None:
         return None
     if not (isinstance(data, dict) and 1970 <= year <= 9998):
         return None
+    # Messages of 0.1.0 have this header alone, and newer ones the same text as an attribute too.
     traceparent = {"traceparent": headers["traceparent"]} if "traceparent" in headers else {}
-    event = attributes | traceparent | {"datacontenttype": headers.get("content-type"), "data": data}
+    event = traceparent | attributes | {"datacontenttype": headers.get("content-type"), "data": data}
     if attributes.get("type") == REFUSED:  # there may be no payment behind it
         told = isinstance(data.get("code"), str) and isinstance(data.get("order_id"), str | None)
         return event if told and "id" in attributes else None

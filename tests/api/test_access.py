@@ -18,16 +18,17 @@ from tests.servers import Broker
 from tests.topic import messages
 
 SCOPES_THAT_DO = {
-    "process": {"payments/write"},
-    "capture": {"payments/write"},
-    "void": {"payments/write"},
-    "refund": {"payments/refund"},
-    "get_payment": {"payments/read", "payments/admin"},
-    "get_order": {"payments/read", "payments/admin"},
-    "get_transaction": {"payments/read", "payments/admin"},
-    "get_refunds": {"payments/read", "payments/admin"},
-    "get_history": {"payments/read", "payments/admin"},
-    "list_payments": {"payments/read", "payments/admin"},
+    "processPayment": {"payments/write"},
+    "capturePayment": {"payments/write"},
+    "voidPayment": {"payments/write"},
+    "refundPayment": {"payments/refund"},
+    "getPayment": {"payments/read", "payments/admin"},
+    "getOrder": {"payments/read", "payments/admin"},
+    "getTransaction": {"payments/read", "payments/admin"},
+    "getRefund": {"payments/read", "payments/admin"},
+    "getRefunds": {"payments/read", "payments/admin"},
+    "getHistory": {"payments/read", "payments/admin"},
+    "listPayments": {"payments/read", "payments/admin"},
 }
 SCOPES = ["payments/write", "payments/refund", "payments/read", "payments/admin"]
 GUARDED = [
@@ -111,6 +112,34 @@ def test_another_owner_finds_nothing_on_any_route(api: Api) -> None:
         assert not {"payment_id", "payment_status"} & answer.body.keys(), "the answer must look as if there were no such payment"
     assert api.get(f"/payment/{authorized['payment_id']}").body["status"] == "AUTHORIZED"
     assert api.get(f"/payment/{captured['payment_id']}", owner="first").body["refunds"] == []
+
+
+def test_a_refund_is_its_owners_and_the_admin_scopes_alone(api: Api) -> None:
+    payment = api.pay(owner="first")
+    refund = api.post("refund", {"transaction_id": payment["transaction_id"], "amount": 500}, owner="first").body
+    path = f"/refund/{refund['refund_id']}"
+    assert api.get(path, owner="first").body["amount"] == 500
+    assert api.get(path, owner="support", scopes=ADMIN).body["refund_id"] == refund["refund_id"]
+    foreign, absent = api.get(path, owner="second"), api.get("/refund/019c139e-4c00-7a41-9b0f-2d6c31e0a7f1", owner="second")
+    assert (foreign.status, foreign.code) == (404, "refund_not_found")
+    assert {**foreign.body, "request_id": ""} == {**absent.body, "request_id": ""}, "the answer must look as if there were none"
+    page = f"/payment/{payment['payment_id']}/refunds"
+    assert api.get(page, owner="second").code == "payment_not_found"
+
+
+@pytest.mark.parametrize("code", ["lost_card", "stolen_card"])
+def test_a_refunds_confidential_decline_is_generic_to_all_but_the_admin(code: str, make_service: Callable[..., Service]) -> None:
+    class Declining(type(INSTANT)):  # type: ignore[misc]
+        def refund(self, request: GatewayRequest) -> Reply:
+            return Declined(code, "Keep the card.", None, None, {})
+
+    api = Api(make_service(gateway=Declining(success_rate=1.0, delay_ms=(0, 0), sleep=lambda seconds: None)))
+    paid = api.pay(owner="first")
+    refund_id = api.post("refund", {"transaction_id": paid["transaction_id"]}, owner="first").body["refund_id"]
+    shown = api.get(f"/refund/{refund_id}", owner="first")
+    assert (shown.body["status"], shown.body["decline_code"]) == ("FAILED", "generic_decline")
+    _tells_nothing_of(code, shown.text)
+    assert api.get(f"/refund/{refund_id}", owner="support", scopes=ADMIN).body["decline_code"] == code
 
 
 def test_owners_do_not_share_orders_or_keys(api: Api) -> None:

@@ -27,7 +27,7 @@ from tests.cases import case
 from tests.servers import Broker, Database
 from tests.topic import messages
 
-LOOKED_UP = ["/payment/{}", "/payment/{}/refunds", "/payment/{}/history", "/order/{}", "/transaction/{}"]
+LOOKED_UP = ["/payment/{}", "/refund/{}", "/payment/{}/refunds", "/payment/{}/history", "/order/{}", "/transaction/{}"]
 
 
 @pytest.fixture

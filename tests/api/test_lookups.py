@@ -10,8 +10,10 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from local.front import http_event
+from local.template import Route
 from payments.commands.service import Service
-from tests.api_client import Api, order
+from tests.api_client import PAYMENTS, Api, order
 from tests.cases import case
 from tests.impossible_ids import IMPOSSIBLE_IDS
 
@@ -25,11 +27,65 @@ def test_an_id_that_cannot_exist_is_not_found(path: str, api: Api) -> None:
             assert len(answer.text) < 1000, "the answer repeats the id"
 
 
+def test_a_refund_that_cannot_exist_is_not_found(api: Api) -> None:
+    for name, id_ in IMPOSSIBLE_IDS.items():
+        with case(name):
+            answer = api.get(f"/refund/{id_}")
+            assert answer.code in ("refund_not_found", "404"), "an id with a slash is another route"
+            assert len(answer.text) < 1000, "the answer repeats the id"
+
+
+@pytest.mark.parametrize("token", ["tok_ok", "tok_refund_declined", "tok_refund_timeout"])
+def test_a_refund_is_the_same_by_its_id_and_in_its_payments_page(token: str, api: Api) -> None:
+    paid = api.pay(token)
+    refund_id = api.post("refund", {"payment_id": paid["payment_id"], "amount": 500, "reason": "late"}).body["refund_id"]
+    shown = api.get(f"/refund/{refund_id}")
+    assert shown.status == 200
+    assert shown.body["reason"] == "late"
+    assert [shown.body] == api.get(f"/payment/{paid['payment_id']}/refunds").body["data"]
+    assert api.get(f"/refund/{refund_id.upper()}").body == shown.body
+
+
+def test_a_payments_id_is_no_refunds_id(api: Api) -> None:
+    assert api.get(f"/refund/{api.pay()['payment_id']}").code == "refund_not_found"
+
+
 @pytest.mark.parametrize("form", ["{}", "urn:uuid:{}", "{{{}}}", " {}"])
 def test_a_payment_is_found_by_every_form_of_its_uuid(form: str, api: Api) -> None:
     payment_id = api.post("process", order()).body["payment_id"]
     for path in ("/payment/{}", "/payment/{}/refunds", "/payment/{}/history"):
         assert api.get(path.replace("{}", form.format(payment_id.upper()))).status == (404 if form == " {}" else 200)
+
+
+PAGED = "/payment/019c139e-4c00-7a41-9b0f-2d6c31e0a7f1"
+REPEATED = {
+    "": [
+        "limit=1&limit=2",
+        "limit=1&limit=1",
+        "status=FAILED&order_id=a&order_id=b",
+        "limit=1&l%69mit=2",
+        "limit=&limit=",
+        "x=1&x=2",
+    ],
+    f"{PAGED}/refunds": ["limit=1&limit=2", "cursor=a&cursor=b"],
+    f"{PAGED}/history": ["limit=1&limit=2", "cursor=a&cursor=b"],
+    "/health": ["deep=true&deep=false"],
+}
+
+
+@pytest.mark.parametrize("path", REPEATED)
+def test_a_repeated_parameter_is_refused_and_not_read_as_its_last(path: str, api: Api) -> None:
+    """API Gateway joins the values with a comma in one place of its event, and leaves the query as it is in another."""
+    path_of = path if path == "/health" else PAYMENTS + path
+    route = Route("GET", path_of, "LookupsFunction", path != "/health")
+    for query in REPEATED[path]:
+        with case(query):
+            scope = {"method": "GET", "raw_path": path_of.encode(), "query_string": query.encode(), "http_version": "1.1"}
+            event = http_event(scope | {"headers": [], "client": ("203.0.113.7", 1)}, b"", route, {})
+            assert any("," in value for value in event["queryStringParameters"].values())
+            answer = api.send(event)
+            assert (answer.status, answer.code) == (422, "invalid_request")
+            assert answer.body["errors"] == [{"location": "query", "message": "names a parameter twice"}]
 
 
 @pytest.mark.parametrize("command", ["capture", "void", "refund"])
@@ -148,6 +204,33 @@ def _cursor(position: object) -> str:
         ("status=", "query.status"),
         ("order_id=", "query.order_id"),
         (f"order_id={'x' * 65}", "query.order_id"),
+        ("customer_id=", "query.customer_id"),
+        (f"customer_id={'x' * 65}", "query.customer_id"),
+        ("payment_method=cash", "query.payment_method"),
+        ("payment_method=PAYPAL", "query.payment_method"),
+        ("payment_method=", "query.payment_method"),
+        ("currency=usd", "query.currency"),
+        ("currency=", "query.currency"),
+        ("currency=DOLLAR", "query.currency"),
+        ("currency=USD%0A", "query.currency"),
+        ("amount_from=", "query.amount_from"),
+        ("amount_from=-1", "query.amount_from"),
+        ("amount_from=%2B1", "query.amount_from"),
+        ("amount_from=1.0", "query.amount_from"),
+        ("amount_from=1e3", "query.amount_from"),
+        ("amount_from=1_000", "query.amount_from"),
+        ("amount_from=%201", "query.amount_from"),
+        ("amount_from=1%0A", "query.amount_from"),
+        ("amount_from=%D9%A3", "query.amount_from"),
+        ("amount_from=1000000000000", "query.amount_from"),
+        ("amount_to=9223372036854775808", "query.amount_to"),
+        (f"amount_to={'9' * 5000}", "query.amount_to"),
+        ("amount_to=null", "query.amount_to"),
+        ("amount_from=2000&amount_to=1999", "query.amount_to"),
+        ("limit=5&limit=5", "query"),
+        ("limit=5&limit=6", "query"),
+        ("amount_from=1&amount_from=2", "query"),
+        ("customer_id=a&customer_id=b", "query"),
         ("owner=first", "query.owner"),
         ("page=2", "query.page"),
         ("Limit=5", "query.Limit"),

@@ -78,6 +78,7 @@ def _on_every_route(api: Api) -> list[Answer]:
     paths = [
         "",
         *(f"/payment/{id_}{part}" for part in ("", "/refunds", "/history")),
+        f"/refund/{id_}",
         "/order/of-nobody",
         "/transaction/txn_of_nobody",
     ]
@@ -101,7 +102,7 @@ def test_every_route_says_when_the_database_is_down_and_works_once_it_is_back(
         assert api.call("GET", "/health", query="deep=true").status == 503
     again = api.post("process", request, key="before-the-outage")
     assert (again.status, again.headers["idempotent-replayed"]) == (201, "true")
-    assert [answer.status for answer in _on_every_route(api)] == [201, 404, 404, 404, 200, 404, 404, 404, 404, 404]
+    assert [answer.status for answer in _on_every_route(api)] == [201, 404, 404, 404, 200, 404, 404, 404, 404, 404, 404]
     assert api.call("GET", "/health", query="deep=true").status == 200
 
 

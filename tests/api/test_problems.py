@@ -77,9 +77,7 @@ CASES = {
     "malformed_json": Case(400, lambda api, _: api.post("process", "{")),
     "idempotency_key_invalid": Case(400, lambda api, _: api.post("process", order(), key="")),
     "unauthenticated": Case(401, lambda api, _: api.post("process", order(), owner=None)),
-    "payment_declined": Case(
-        402, lambda api, _: api.post("process", order(payment_token="tok_processing_error")), retryable=True
-    ),
+    "payment_declined": Case(402, lambda api, _: api.post("process", order(payment_token="tok_processing_error"))),
     "capture_declined": Case(402, lambda api, _: _about(api, "capture", api.authorize("tok_capture_declined"))),
     "void_declined": Case(402, _void_declined),
     "refund_declined": Case(402, lambda api, _: _about(api, "refund", api.pay("tok_refund_declined"))),

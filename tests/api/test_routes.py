@@ -128,6 +128,27 @@ def test_a_request_reaches_the_route_that_api_gateway_has_matched(prefix: str, a
     assert api.send(_behind(prefix, "GET", "/health")).status == 200
 
 
+@pytest.mark.parametrize("prefix", ["", "/shop", "/prod/shop/v2"])
+def test_an_unknown_outcome_names_the_path_of_its_look_up_and_when_it_may_be_known(prefix: str, api: Api) -> None:
+    payments = "/api/v1/payments"
+    paid = api.send(_behind(prefix, "POST", f"{payments}/process", order(payment_token="tok_timeout_then_captured")))
+    refunded = {"payment_id": api.pay("tok_refund_timeout")["payment_id"]}
+    for answer in (paid, api.send(_behind(prefix, "POST", f"{payments}/refund", refunded))):
+        payment_id = answer.body["payment_id"]
+        assert answer.status == 202
+        assert answer.headers["location"] == f"{prefix}{payments}/payment/{payment_id}"
+        assert answer.headers["retry-after"] == "30", "the first moment of the schedule on which reconcile asks again"
+        path = answer.headers["location"].removeprefix(prefix)
+        assert api.call("GET", path).body["payment_id"] == payment_id
+    settled = api.send(_behind(prefix, "POST", f"{payments}/process", order(payment_token="tok_ok")))
+    assert settled.headers.keys().isdisjoint({"location", "retry-after"})
+
+
+def test_pages_of_other_origins_may_read_every_header_that_the_document_names() -> None:
+    assert TEMPLATE.cors is not None
+    assert sorted(TEMPLATE.cors["expose_headers"]) == sorted(map(str.lower, documents.openapi()["components"]["headers"]))
+
+
 def test_without_a_matched_route_the_clients_path_counts(api: Api, service: Service) -> None:
     """A function URL matches nothing: its events have the route `$default`."""
     event = http_event("POST", "/api/v1/payments/process", order(), claims={"sub": "shop", "scope": EVERYTHING})

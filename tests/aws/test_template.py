@@ -412,6 +412,21 @@ def allowed(name: str, value: str) -> bool:
     return re.fullmatch(TEMPLATE["Parameters"][name]["AllowedPattern"], value) is not None
 
 
+def test_pages_are_named_by_origins_alone() -> None:
+    """API Gateway would compare anything else with the browser's header for ever, and never find it."""
+    for origin in ("https://shop.example.com", "http://localhost:3000", "*", "https://*"):
+        assert allowed("CorsAllowOrigins", origin), origin
+    for origin in (
+        "https://shop.example.com/",
+        "https://shop.example.com/pay",
+        "shop.example.com",
+        "https://Shop.example.com",
+        "null",
+        "",
+    ):
+        assert not allowed("CorsAllowOrigins", origin), origin
+
+
 @pytest.mark.parametrize("value", ["1", "5", "10", "19", "020", "-20", "20.5", ""])
 def test_too_few_connections_for_callers_are_refused(value: str) -> None:
     """`migrate` refuses them too, but after the deployment."""

@@ -119,6 +119,15 @@ def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
         (["list", "--from", "yesterday"], 2, "not a time"),
         (["list", "--status", "PAID"], 2, "--status"),
         (["list", "--limit", "0"], 2, "--limit"),
+        (["list", "--method", "cash"], 2, "--method"),
+        (["list", "--amount-from", "5"], 2, "lacks its currency"),
+        (["list", "--amount-from", ""], 2, "not an amount"),
+        (["list", "--amount-from", "5.001 USD"], 2, "2 decimals"),
+        (["list", "--amount-from", "5 USD", "--amount-to", "9 EUR"], 2, "the currency is USD"),
+        (["list", "--amount-from", "5 USD", "--amount-to", "4"], 1, "query.amount_to"),
+        (["list", "--currency", ""], 1, "query.currency"),
+        (["show", "{captured}", "--refund"], 1, "refund_not_found"),
+        (["show", "{captured}", "--refund", "--order"], 2, "not both"),
         (["tail", "--type", "paid"], 2, "--type"),
         (["tail", "--topic", "no-such-topic"], 1, "topic_not_found"),
         (["tail", "--bootstrap-servers", "127.0.0.1:1", "--kafka-config", "{impatient}"], 5, "Kafka cannot be reached"),
@@ -126,10 +135,10 @@ def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
         (["show", "{new}", "--url", "payments.example.com"], 2, "https://"),
         (["show", "{new}", "--url", "https://payments.example.com:port"], 2, "https://"),
         (["show", "{new}", "--url", "https://me:s3cret@payments.example.com"], 2, "without user, password"),
-        (["show", "{new}", "--url", "https://payments.example.com", "--token", "gehe\nim"], 2, "printable ASCII"),
-        (["show", "{new}", "--url", "https://payments.example.com", "--owner", "x"], 2, "--token"),
-        (["show", "{new}", "--url", "https://payments.example.com", "--scopes", "payments/read"], 2, "--token"),
-        (["show", "{new}", "--url", "http://payments.example.com", "--token", "x"], 2, "clear text"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--bearer-token", "gehe\nim"], 2, "printable ASCII"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--owner", "x"], 2, "--bearer-token"),
+        (["show", "{new}", "--url", "https://payments.example.com", "--scopes", "payments/read"], 2, "--bearer-token"),
+        (["show", "{new}", "--url", "http://payments.example.com", "--bearer-token", "x"], 2, "clear text"),
         (["pay"], 2, "No such command"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
@@ -208,6 +217,33 @@ def test_a_list_is_filtered_and_follows_its_pages(payments: Payments) -> None:
     assert (nobody.exit_code, nobody.out, nobody.err) == (0, "", "No payments.\n")
 
 
+def test_a_list_is_filtered_by_customer_method_and_amount(payments: Payments) -> None:
+    me = ("--owner", new_order(), "--scopes", "payments/write,payments/read")
+    made = (("5 USD", "c-1", "paypal"), ("9.99 USD", "c-1", "stripe"), ("999 JPY", "c-2", "stripe"))
+    for number, (amount, customer, method) in enumerate(made):
+        payments("process", f"{number}", amount, *me, "--customer", customer, "--method", method, "--payment-token", "tok_ok")
+
+    def found(*options: str) -> list[str]:
+        return [line["order_id"] for line in payments("list", "--json", *me, *options).lines]
+
+    assert found("--customer", "c-1") == ["1", "0"]
+    assert found("--customer", "c-1", "--method", "paypal") == ["0"]
+    assert found("--amount-from", "5.00 USD", "--amount-to", "9.99") == ["1", "0"]
+    assert found("--amount-from", "5.01", "--currency", "usd") == ["1"]
+    assert found("--currency", "JPY") == ["2"]
+
+
+def test_a_refund_is_shown_by_its_id(payments: Payments) -> None:
+    payment = payments.charged()
+    refund = payments.json("refund", payment["payment_id"], "5 USD", "--reason", "late parcel")
+    shown = payments("show", refund["refund_id"], "--refund")
+    assert (shown.exit_code, shown.err) == (0, "")
+    assert all(
+        words in shown.out for words in (refund["refund_id"], "SUCCEEDED", "5.00 USD", "late parcel", payment["payment_id"])
+    )
+    assert payments.json("show", refund["refund_id"], "--refund").items() <= refund.items()
+
+
 def test_a_time_without_a_zone_is_local_unless_utc_is_asked_for(payments: Payments) -> None:
     payment = payments.charged()
     created = payment["created_at"].replace("T", " ")[:19]
@@ -271,18 +307,54 @@ def test_a_person_at_a_terminal_is_asked_before_money_goes_back(payments: Paymen
         ["process", "{new}", "5 USD", "--url", "http://127.0.0.1:1", "--no-retry"],
         ["process", "{new}", "5 USD", "--url", "http://secret-elsewhere.example.com"],
         ["process", "{new}", "5"],
-        ["process", "{new}", "5 USD", "--token", "s3cret\x01\n"],
+        ["process", "{new}", "5 USD", "--bearer-token", "s3cret\x01\n"],
         ["process", "--help"],
     ],
     ids=lambda arguments: " ".join(arguments).replace("\x01\n", ""),
 )
 @pytest.mark.parametrize("given", ["options", "environment"])
 def test_no_token_is_ever_printed(payments: Payments, arguments: list[str], given: str) -> None:
-    secrets = {"PAYMENTS_TOKEN": "bearer-s3cret", "PAYMENTS_PAYMENT_TOKEN": "tok_s3cret"}
-    options = ["--token", "bearer-s3cret", "--payment-token", "tok_s3cret"] if given == "options" else []
+    secrets = {"PAYMENTS_BEARER_TOKEN": "bearer-s3cret", "PAYMENTS_PAYMENT_TOKEN": "tok_s3cret"}
+    options = ["--bearer-token", "bearer-s3cret", "--payment-token", "tok_s3cret"] if given == "options" else []
     filled = [argument.format(new=new_order()) for argument in arguments]
     done = payments(*filled, *options, **({} if options else secrets))
     assert "s3cret" not in done.out + done.err
+
+
+JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJzM2NyZXQifQ.s3cret"
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "expected"),
+    [
+        (["--token", "tok_s3cret"], {}, ["--bearer-token", "--payment-token"]),
+        (["--token", JWT], {}, ["--bearer-token", "--payment-token"]),
+        (["--token", ""], {}, ["--bearer-token", "--payment-token"]),
+        ([], {"PAYMENTS_TOKEN": "tok_s3cret"}, ["PAYMENTS_TOKEN", "PAYMENTS_BEARER_TOKEN", "PAYMENTS_PAYMENT_TOKEN"]),
+        (["--bearer-token", "tok_s3cret"], {}, ["--payment-token"]),
+        ([], {"PAYMENTS_BEARER_TOKEN": " tok_s3cret"}, ["--payment-token"]),
+        (["--payment-token", JWT], {}, ["--bearer-token"]),
+        ([], {"PAYMENTS_PAYMENT_TOKEN": f"Bearer {JWT}"}, ["--bearer-token"]),
+    ],
+    ids=str,
+)
+def test_a_token_in_the_other_ones_place_moves_no_money(
+    payments: Payments, options: list[str], variables: dict[str, str], expected: list[str]
+) -> None:
+    """`--token tok_card_declined` once identified the caller to a service that asks for no token, which took the money."""
+    order = new_order()
+    done = payments("process", order, "5 USD", *options, **variables)
+    assert done.exit_code == 2, done.err
+    said = " ".join(done.err.replace("│", " ").split())
+    assert all(name in said for name in expected), said
+    assert "s3cret" not in done.out + done.err
+    assert payments("list", "--order", order, "--json").out == ""
+
+
+def test_the_old_name_of_the_bearer_token_is_not_offered(payments: Payments) -> None:
+    shown = payments("process", "--help", COLUMNS="120").out
+    assert "--bearer-token" in shown and "--payment-token" in shown
+    assert not re.search(r"\s--token", shown) and "PAYMENTS_TOKEN" not in shown
 
 
 def test_help_is_good_reading(payments: Payments) -> None:

@@ -37,6 +37,9 @@ def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
         (["c"], ["capture", "compare", "completions"]),
         (["list", "--status", "PART"], ["PARTIALLY_REFUNDED"]),
         (["process", "order-1", "--method", "c"], ["credit_card"]),
+        (["list", "--method", "p"], ["paypal"]),
+        (["list", "--amount"], ["--amount-from", "--amount-to"]),
+        (["show", "x", "--ref"], ["--refund"]),
         (
             ["tail", "--type", ""],
             [
@@ -52,6 +55,9 @@ def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
             ],
         ),
         (["refund", "--idem"], ["--idempotency-key"]),
+        (["process", "--pay"], ["--payment-token"]),
+        (["process", "--bear"], ["--bearer-token"]),
+        (["process", "--tok"], []),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -44,7 +44,7 @@ def test_what_may_pass_is_tried_again_under_the_same_key(
         (problem(402, "payment_declined"), 3, 1, "payment_declined"),
         (problem(409, "order_in_progress", Retry_After="1"), 1, 1, "order_in_progress"),
         (problem(503, "service_unavailable", Retry_After="3600"), 5, 1, "service_unavailable"),
-        ((401, {}, '{"message":"Unauthorized"}'), 1, 1, "--token or PAYMENTS_TOKEN"),
+        ((401, {}, '{"message":"Unauthorized"}'), 1, 1, "--bearer-token or PAYMENTS_BEARER_TOKEN"),
         ((403, {"apigw-requestid": "req-2"}, '{"message":"Forbidden"}'), 1, 1, "req-2"),
         ((404, {}, '{"message":"Not Found"}'), 1, 1, "Is --url the address"),
         ((200, {}, "<html>Welcome to my shop</html>"), 5, 1, "not a payment service"),
@@ -110,7 +110,7 @@ def test_a_request_that_was_never_sent_leaves_no_doubt(payments_alone: Payments)
 
 def test_who_asks_is_told_as_the_options_say(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
     stand = standing_in((200, {}, '{"data": [], "has_more": false, "next_cursor": null}'))
-    payments_alone("list", PAYMENTS_URL=stand.url + "/", PAYMENTS_TOKEN="abc")
+    payments_alone("list", PAYMENTS_URL=stand.url + "/", PAYMENTS_BEARER_TOKEN="abc")
     payments_alone("list", "--url", stand.url + "/stage", "--owner", "shop", "--scopes", "payments/read,payments/admin")
     payments_alone("list", "--url", stand.url, HTTP_PROXY="http://127.0.0.1:1", ALL_PROXY="http://127.0.0.1:1")
     (path, bearer, _), (staged, local, _), (_, plain, _) = stand.asked

@@ -71,3 +71,14 @@ def test_a_payment_with_thousands_of_refunds_is_shown_whole_and_given_back(payme
     shown = payments.json("show", order)
     assert (len(shown["refunds"]), shown["refunds"][-1]["amount"], shown["amount_refunded"]) == (MANY + 1, 100, MANY + 100)
     assert len(shown["history"]) == MANY + 5
+
+
+def test_a_list_reads_on_after_an_empty_page(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
+    """The service reads a bounded number of payments for a page, and none of them may fit the filter."""
+    stand = standing_in(page([], "second"), page([], "third"), page([PAYMENT]))
+    listed = payments_alone("list", "--method", "paypal", "--url", stand.url)
+    assert (listed.exit_code, listed.err) == (0, "")
+    assert PAYMENT["payment_id"] in listed.out and listed.out.splitlines()[0].startswith("created")
+    assert len(stand.asked) == 3
+    nothing = payments_alone("list", "--method", "paypal", "--url", standing_in(page([], "second"), page([])).url)
+    assert (nothing.out, nothing.err) == ("", "No payments.\n")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -60,7 +61,17 @@ def test_json_events_are_cloud_events(payments: Payments) -> None:
     data = event.pop("data")
     assert (data["payment_id"], data["status"]) == (payment["payment_id"], "CAPTURED")
     expected = {"specversion": "1.0", "type": "payment.successful", "subject": payment["payment_id"], "sequence": "0000000001"}
+    expected["dataschema"] = "urn:payments:schema:payment.successful:1"
     assert event | expected == event and event["duplicate"] is False and event["datacontenttype"] == "application/json"
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", event["traceparent"])
+
+
+def test_the_trace_context_is_found_in_old_messages_and_in_new_ones() -> None:
+    old = [*foreign_records.headers(), ("traceparent", b"00-a")]
+    for headers in (old, [*old, ("ce_traceparent", b"00-a")], [*foreign_records.headers(), ("ce_traceparent", b"00-a")]):
+        event = tail._event(SimpleNamespace(value=foreign_records.value(), headers=headers))
+        assert event is not None
+        assert event["traceparent"] == "00-a"
 
 
 def test_events_of_the_past_are_filtered(payments: Payments) -> None:

@@ -107,4 +107,4 @@ def test_a_command_that_the_diff_adds_works_from_the_invocation_to_reconcile(
     assert seen["keys"][3] == seen["keys"][4], "reconcile calls under the same key"
     assert (seen["lost"], seen["in_flight"], seen["settled"]) == ("unknown", "payment_state_conflict", 1)
     assert seen["history"] == [["VOIDED", "canceled: out_of_stock"]]
-    assert seen["described"] == ["200", "202", "400", "401", "402", "403", "404", "409", "413", "415", "422", "500", "503"]
+    assert seen["described"] == ["200", "202", "400", "401", "402", "403", "404", "409", "413", "415", "422", "429", "500", "503"]

@@ -1,4 +1,4 @@
-"""Checks real answers and messages against docs/openapi.json and docs/asyncapi.yaml, with jsonschema.
+"""Checks real answers and messages against docs/openapi.json, docs/asyncapi.yaml and docs/schemas/, with jsonschema.
 
 Answers are also checked with the pydantic models, which know formats better.
 """
@@ -18,8 +18,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from contract import asyncapi as events
 from contract import schemas
-from contract.openapi import OPERATIONS
+from contract.openapi import OPERATIONS, operation_id
+
+ANSWERS = {operation_id(id_): operation.answers for id_, operation in OPERATIONS.items()}
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PROBLEM = "application/problem+json"
@@ -42,6 +45,15 @@ def openapi() -> dict[str, Any]:
 def asyncapi() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((DOCS / "asyncapi.yaml").read_text(encoding="utf-8"))
     return document
+
+
+@cache
+def published(uri: str) -> Draft202012Validator:
+    """Return a validator of the schema of this name. Nothing but its file is at hand."""
+    file = DOCS / "schemas" / f"{uri.removeprefix('urn:payments:schema:').replace(':', '.')}.json"
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    assert schema["$id"] == uri
+    return Draft202012Validator(schema, registry=Registry(), format_checker=FORMATS)
 
 
 def validator(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Draft202012Validator:
@@ -92,15 +104,15 @@ def check_answer(method: str, path: str, status: int, headers: Mapping[str, str]
     media_type = headers["content-type"]
     assert media_type in response["content"], f"{media_type} is not documented for {status}"
     validator(openapi(), response["content"][media_type]["schema"]).validate(body)
-    for name in ("idempotent-replayed", "retry-after"):
-        documented = name.title() in response.get("headers", {})
+    for name in ("idempotent-replayed", "retry-after", "location"):
+        documented = name.title() in response["headers"]
         assert documented or name not in headers, f"{name} is not documented for {status}"
     if media_type == PROBLEM:
         schemas.Problem.model_validate(body)
         assert body["status"] == status
         assert body["code"] in response["content"][PROBLEM]["examples"], f"{body['code']} is not documented for {method} {path}"
     else:
-        model, _ = OPERATIONS[operation["operationId"]].answers[status]
+        model, _ = ANSWERS[operation["operationId"]][status]
         model.model_validate(body)
 
 
@@ -110,6 +122,7 @@ def check_direct_answer(kind: str, answer: Mapping[str, Any]) -> None:
     assert answer["outcome"] in {"succeeded", "declined", "unknown", "refused"}
     headers = {"content-type": PROBLEM if answer["status"] >= 400 else "application/json"}
     check_answer("POST", f"/api/v1/payments/{kind}", answer["status"], headers, answer["body"])
+    published(f"urn:payments:schema:direct.{kind}.outcome:1").validate(answer)
 
 
 def check_message(headers: Mapping[str, str], value: Any) -> None:
@@ -118,4 +131,6 @@ def check_message(headers: Mapping[str, str], value: Any) -> None:
     message = named[headers["ce_type"]]
     validator(asyncapi(), message["headers"]).validate(headers)
     validator(asyncapi(), message["payload"]).validate(value)
+    events.MODELS.get(headers["ce_type"], schemas.Payment).model_validate(value)
     assert headers.keys() <= message["headers"]["properties"].keys()
+    published(headers["ce_dataschema"]).validate(value)

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import jsonschema
+import pydantic
 import pytest
 
 from contract import asyncapi
@@ -64,16 +65,26 @@ def test_its_schemas_refuse_what_is_never_sent(name: str) -> None:
         {"ce_specversion": "0.3"},
         {"ce_id": "1"},
         {"content-type": "text/plain"},
+        {"ce_dataschema": "urn:payments:schema:payment.unheard_of:1"},
+        {"ce_traceparent": "x"},
         {"traceparent": "x"},
     ):
         with pytest.raises(jsonschema.ValidationError):
             documents.check_message(headers | wrong, payload)
-    for missing in ("ce_id", "ce_source", "ce_subject", "ce_time"):
+    for missing in ("ce_id", "ce_source", "ce_subject", "ce_time", "ce_dataschema"):
         with pytest.raises(jsonschema.ValidationError):
             documents.check_message({key: value for key, value in headers.items() if key != missing}, payload)
     for wrong_value in ({"amount": "1999"}, {"payment_token": "tok_ok"}, {"status": "PAID"}):
-        with pytest.raises(jsonschema.ValidationError):
+        with pytest.raises((jsonschema.ValidationError, pydantic.ValidationError)):
             documents.check_message(headers, payload | wrong_value)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_its_schemas_are_open_for_what_a_later_version_says(name: str) -> None:
+    (example,) = MESSAGES[name]["examples"]
+    later = {"risk": {"score": 7}, "decline_code": "a_new_code", "payment_status": "DISPUTED"}
+    later |= {} if name == "PaymentRefused" else {"status": "DISPUTED"}
+    documents.validator(documents.asyncapi(), MESSAGES[name]["payload"]).validate(example["payload"] | later)
 
 
 def test_sequences_are_in_order_as_text_too() -> None:
@@ -155,6 +166,7 @@ def test_what_is_really_produced_is_what_it_says(
     assert first.value == paid
     assert [message.value["refund"]["amount"] for message in (second, third)] == [500, 1499]
     assert [message.value["status"] for message in (second, third)] == ["PARTIALLY_REFUNDED", "REFUNDED"]
-    assert {message.headers["traceparent"] for message in (first, second, third)} == {TRACE}
+    traces = {message.headers[name] for message in (first, second, third) for name in ("ce_traceparent", "traceparent")}
+    assert traces == {TRACE}
     of_itself = by_payment[expiring["payment_id"]][1]
-    assert "traceparent" not in of_itself.headers, "no caller voided it"
+    assert not of_itself.headers.keys() & {"ce_traceparent", "traceparent"}, "no caller voided it"

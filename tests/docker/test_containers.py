@@ -27,6 +27,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from local.servers import connect
 from tests.cases import case
+from tests.pages import program
 from tests.sample_events import check, rows
 from tests.servers import free_port, wait_for_port
 
@@ -168,17 +169,15 @@ def test_the_readme_s_curl_lines_work(containers: Containers) -> None:
             assert json.load(reply)["status"] == "CAPTURED"
 
 
-def program(name: str, folder: Path) -> Path:
-    """A program of the integration page, as a file."""
-    page = (ROOT / "docs" / "integration.md").read_text(encoding="utf-8")
-    text = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if block.startswith(f"# {name}\n"))
+def saved(name: str, folder: Path) -> Path:
+    """A program of the pages for integrators, as a file."""
     file = folder / name
-    file.write_text(text, encoding="utf-8")
+    file.write_text(program(name), encoding="utf-8")
     return file
 
 
 def test_an_order_is_paid_asynchronously_and_a_consumer_group_hears_of_it_once(containers: Containers, tmp_path: Path) -> None:
-    order_service, notification_service = (program(f"{name}_service.py", tmp_path) for name in ("order", "notification"))
+    order_service, notification_service = (saved(f"{name}_service.py", tmp_path) for name in ("order", "notification"))
     heard, errors = tmp_path / "heard.txt", tmp_path / "errors.txt"
     begun = datetime.now(UTC)
     of_consumer = {

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from payments.domain.declines import CONFIDENTIAL_DECLINES, DECLINE_MESSAGES, advice_code, public_decline_code
+from payments.domain.declines import CONFIDENTIAL_DECLINES, DECLINE_MESSAGES, public_decline_code
 from payments.domain.events import event_for, payment_body, refund_body, rfc3339
 from payments.domain.payment import (
     EVENT_TYPES,
@@ -167,7 +167,6 @@ def test_stolen_lost_and_fraud_are_a_plain_decline_to_all_but_the_admin_scope(co
 @pytest.mark.parametrize("code", sorted(DECLINE_MESSAGES.keys() - CONFIDENTIAL_DECLINES))
 def test_other_declines_are_told_as_they_are(code: str) -> None:
     assert public_decline_code(code) == code
-    assert advice_code(code) == ("try_again_later" if code == "processing_error" else None)
 
 
 @pytest.mark.parametrize(

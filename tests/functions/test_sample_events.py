@@ -37,6 +37,7 @@ MEMBERS: dict[str, dict[str, object]] = {
     "capture_declined": {"payment_status": "AUTHORIZED"},
     "lookup_by_order": {"order_id": "order-1001", "amount_refunded": 1999},
     "lookup_list": {"has_more": False},
+    "lookup_list_of_customer": {"has_more": False},
     "health": {"status": "ok", "version": __version__},
     "health_deep": {"status": "ok"},
     "direct_process": {"order_id": "order-2001"},
@@ -149,6 +150,17 @@ def test_a_look_up_finds_a_payment_by_an_id_that_another_answer_shows(name: str,
         assert body["data"] == shown["refunds"] != []
     else:
         assert body == shown
+
+
+def test_a_refund_is_found_by_an_id_that_its_payment_shows(stack: Stack, first: Sent) -> None:
+    refund = body_of(first["lookup_by_order"][0])["refunds"][0]
+    text = json.dumps(BY_NAME["lookup_refund"].event).replace("00000000-0000-0000-0000-000000000000", refund["refund_id"])
+    answer = stack.invoke(BY_NAME["lookup_refund"], json.loads(text))
+    assert (answer["statusCode"], body_of(answer)) == (200, refund)
+
+
+def test_the_list_of_a_customer_holds_its_payment(first: Sent) -> None:
+    assert [payment["order_id"] for payment in body_of(first["lookup_list_of_customer"][0])["data"]] == ["order-1001"]
 
 
 def test_relay_publishes_what_invocations_left_behind(stack: Stack, second: Sent) -> None:

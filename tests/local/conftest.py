@@ -60,6 +60,9 @@ Resources:
         History: {Type: HttpApi, Properties: {Path: "/payment/{payment_id}/history", Method: GET}}
         Latest: {Type: HttpApi, Properties: {Path: /payment/latest, Method: GET}}
         Files: {Type: HttpApi, Properties: {Path: "/files/{rest+}", Method: ANY, Auth: {Authorizer: NONE}}}
+  EchoDirect:
+    Type: AWS::Lambda::Alias
+    Properties: {Name: direct, FunctionName: !Ref EchoFunction, FunctionVersion: !GetAtt EchoFunction.Version.Version}
   BrokenFunction:
     Type: AWS::Serverless::Function
     Properties:
@@ -83,6 +86,7 @@ loaded_at = time.time()
 
 def lambda_handler(event, context):
     print("a line of the log,", context.aws_request_id)
+    sys.stderr.write(event.get("written", ""))
     todo = event.get("todo") or json.loads(event.get("body") or "{}").get("todo")
     if todo == "raise":
         raise ValueError("no such luck")

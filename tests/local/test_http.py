@@ -24,6 +24,7 @@ class Functions:
         self.arns: list[str | None] = []
         self.later: list[Any] = []
         self.answer = Answer({"statusCode": 200, "body": "{}"})
+        self.log = b""
 
     async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None) -> Answer:
         self.events.append(event)
@@ -33,6 +34,9 @@ class Functions:
     def invoke_later(self, event: Any, request_id: str, arn: str) -> None:
         self.later.append(event)
         self.arns.append(arn)
+
+    async def invoke_with_log(self, event: Any, request_id: str, arn: str) -> tuple[Answer, bytes]:
+        return await self.invoke(event, request_id, arn), self.log
 
 
 class Reply:
@@ -262,7 +266,7 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:EchoFunction"
         ("EchoFunction", ""),
         ("EchoFunction:live", ":live"),
         ("EchoFunction:$LATEST", ":$LATEST"),
-        ("123456789012:function:EchoFunction:7", ":7"),
+        ("123456789012:function:EchoFunction:$LATEST", ":$LATEST"),
         (ARN, ""),
         (f"{ARN}:direct", ":direct"),
         ("EchoFunction:direct", ":direct"),
@@ -287,6 +291,35 @@ def test_a_qualifier_may_stand_in_the_query(ask: Ask, functions: Functions) -> N
     assert functions.arns == [f"{ARN}:direct"] * 2
     reply = ask("POST", INVOKE.format("echo:direct") + "?Qualifier=live")
     assert (reply.status, reply.header("x-amzn-errortype")) == (400, "InvalidParameterValueException")
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("EchoFunction:nobody/invocations", "EchoFunction:nobody"),
+        ("EchoFunction/invocations?Qualifier=nobody", "EchoFunction:nobody"),
+        (f"{ARN}:7/invocations", "EchoFunction:7"),
+        ("BrokenFunction/invocations?Qualifier=direct", "BrokenFunction:direct"),
+    ],
+    ids=["in the name", "beside it", "a version, which a local run has none of", "another function's alias"],
+)
+def test_invoke_refuses_a_qualifier_that_the_function_does_not_have(
+    ask: Ask, functions: Functions, target: str, named: str
+) -> None:
+    for kind in ("RequestResponse", "Event", "DryRun"):
+        reply = ask("POST", f"/2015-03-31/functions/{target}", b"{}", [("X-Amz-Invocation-Type", kind)])
+        assert (reply.status, reply.header("x-amzn-errortype")) == (404, "ResourceNotFoundException")
+        assert reply.json()["Message"] == f"Function not found: {ARN.removesuffix('EchoFunction')}{named}"
+    assert (functions.events, functions.later) == ([], [])
+
+
+def test_the_end_of_the_log_comes_with_the_answer_to_who_asks_for_it(ask: Ask, functions: Functions) -> None:
+    functions.log = b"0123456789" * 1000
+    asked = ask("POST", INVOKE.format("echo"), b"{}", [("X-Amz-Log-Type", "Tail")])
+    assert asked.status == 200
+    assert base64.b64decode(asked.header("x-amz-log-result") or "") == functions.log[-4096:]
+    for headers in ([], [("X-Amz-Log-Type", "None")], [("X-Amz-Log-Type", "Tail"), ("X-Amz-Invocation-Type", "Event")]):
+        assert ask("POST", INVOKE.format("echo"), b"{}", headers).header("x-amz-log-result") is None
 
 
 def test_invoke_says_that_the_function_failed(ask: Ask, functions: Functions) -> None:

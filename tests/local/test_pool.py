@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,57 @@ def test_an_event_reaches_the_handler_with_its_context_and_environment(echo: Fun
         assert "PYTEST_CURRENT_TEST" not in seen["environment"]  # the worker gets only the variables that the template declares
         assert str(Path(__file__).parents[2] / "local") not in seen["path"]
         assert "a line of the log, request-1" in (tmp_path / "function.log").read_text()
+
+    run(test)
+
+
+def test_an_invocations_own_log_has_its_lines_alone_and_the_functions_log_has_them_too(echo: Function, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with pool_of(echo, tmp_path) as pool:
+            others = [asyncio.create_task(pool.invoke({}, f"another-{number}")) for number in range(3)]
+            answer, log = await pool.invoke_with_log({"written": "on standard error\n"}, "request-1", ARN)
+            await asyncio.gather(*others)
+            await pool.invoke({}, "request-2")
+            failed, log_of_failure = await pool.invoke_with_log({"todo": "raise"}, "request-3", ARN)
+        assert not answer.failed
+        assert re.fullmatch(
+            "START RequestId: request-1 Version: \\$LATEST\na line of the log, request-1\non standard error\n"
+            "END RequestId: request-1\nREPORT RequestId: request-1\tDuration: [0-9.]+ ms\n",
+            log.decode(),
+        )
+        assert failed.failed
+        assert "ValueError: no such luck" in log_of_failure.decode()
+        lines = (tmp_path / "function.log").read_text().splitlines()
+        for line in (
+            "a line of the log, request-1",
+            "on standard error",
+            "a line of the log, request-2",
+            "ValueError: no such luck",
+        ):
+            assert lines.count(line) == 1
+        assert [file.name for file in tmp_path.glob("*.log")] == ["function.log"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("todo", [{"todo": "exit"}, {"todo": "sleep", "seconds": 60}], ids=["exits", "takes too long"])
+def test_an_invocations_log_outlives_its_environment(echo: Function, tmp_path: Path, todo: dict[str, Any]) -> None:
+    async def test() -> None:
+        async with pool_of(replace(echo, timeout_s=1), tmp_path) as pool:
+            answer, log = await pool.invoke_with_log(todo, "request-1", ARN)
+        assert answer.failed
+        assert "a line of the log, request-1" in log.decode()
+        assert "a line of the log, request-1" in (tmp_path / "function.log").read_text()
+
+    run(test)
+
+
+def test_an_environment_that_does_not_start_leaves_an_empty_log(template: Template, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with pool_of(template.functions["BrokenFunction"], tmp_path) as pool:
+            answer, log = await pool.invoke_with_log({}, "request-1", ARN)
+        assert answer.failed
+        assert log.startswith(b"START RequestId: request-1")
 
     run(test)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -159,8 +160,11 @@ def test_boto3_invokes_a_function(shared_run: Run) -> None:
     assert json.load(failed["Payload"])["errorMessage"] == "no such luck"
     assert client.invoke(FunctionName="echo", InvocationType="Event", Payload=b"{}")["StatusCode"] == 202
     assert client.invoke(FunctionName="echo", InvocationType="DryRun")["StatusCode"] == 204
-    with pytest.raises(client.exceptions.ResourceNotFoundException):
-        client.invoke(FunctionName="nobody")
+    logged = client.invoke(FunctionName="echo", LogType="Tail", Payload=b"{}")
+    assert f"a line of the log, {json.load(logged['Payload'])['context'][3]}" in base64.b64decode(logged["LogResult"]).decode()
+    for unknown in ("nobody", "echo:nobody"):
+        with pytest.raises(client.exceptions.ResourceNotFoundException):
+            client.invoke(FunctionName=unknown)
 
 
 def test_a_function_sees_the_name_by_which_it_was_invoked(shared_run: Run) -> None:
@@ -329,6 +333,25 @@ def test_a_port_that_is_none_is_refused(data_dir: Path) -> None:
     for port in ("-1", "65536", "8001.0", "٨٠٠١"):
         with pytest.raises(StartError, match="PORT must be a number"):
             listen(port)
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "https://shop.test/",
+        "shop.test",
+        "https://shop.test https://other.test",
+        "null",
+        "https://Shop.test",
+        "https://a.test,",
+        ",",
+    ],
+)
+def test_an_origin_that_no_page_has_is_refused(data_dir: Path, origins: str) -> None:
+    """A browser names scheme, host and port in small letters. `null` is every page in a sandbox."""
+    assert "Cannot start: CORS_ALLOW_ORIGINS must be origins such as" in refused(
+        DATA_DIR=str(data_dir), CORS_ALLOW_ORIGINS=origins
+    )
 
 
 @pytest.mark.server

@@ -27,7 +27,26 @@ MOVES = [
 ]
 
 
-@pytest.mark.parametrize("origin", [EVIL, "null", "http://localhost:3000", "http://127.0.0.1:8002", "https://127.0.0.1:8001", ""])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        EVIL,
+        "null",
+        "",
+        "http://localhost.evil.example",
+        "http://evil.localhost:3000",
+        "http://localhost:3000.evil.example",
+        "http://localhost@evil.example",
+        "http://localhost:",
+        "http://localhost:3000/",
+        "http://127.0.0.2:3000",
+        "http://127.0.0.1:8002, https://evil.example",
+        "http://[::2]:3000",
+        "file://localhost",
+        "chrome-extension://localhost",
+        "localhost:3000",
+    ],
+)
 @pytest.mark.parametrize(("method", "target", "media_type"), MOVES)
 def test_a_page_of_another_site_moves_nothing(
     method: str, target: str, media_type: str, origin: str, ask: Ask, functions: Functions
@@ -104,6 +123,42 @@ def test_the_pages_that_cors_admits_use_the_api_and_not_invoke(ask: Ask, functio
     assert (reply.status, reply.header("access-control-allow-origin")) == (200, SHOP)
     assert ask("POST", INVOKE.format("echo"), b"{}", page).status == 403
     assert len(functions.events) == 1
+
+
+LOCAL_PAGES = [
+    "http://localhost:3000",
+    "https://localhost:5173",
+    "http://localhost",
+    "http://127.0.0.1:8002",
+    "https://127.0.0.1:8001",
+    "http://[::1]:4200",
+    "https://[::1]",
+]
+
+
+@pytest.mark.parametrize("origin", LOCAL_PAGES)
+def test_a_page_that_this_machine_serves_uses_the_api(origin: str, ask: Ask, functions: Functions) -> None:
+    """A developer's shop runs on a port of its own, and asks before it sends JSON."""
+    page = [("Origin", origin), ("Sec-Fetch-Site", "same-site")]
+    wanted = [("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "content-type")]
+    preflight = ask("OPTIONS", "/echo", headers=[*page, *wanted])
+    assert (preflight.status, preflight.header("access-control-allow-origin")) == (200, origin)
+    reply = ask("POST", "/echo", b"{}", [*page, ("Content-Type", "application/json")])
+    assert (reply.status, reply.header("access-control-allow-origin")) == (200, origin)
+    assert len(functions.events) == 1
+
+
+@pytest.mark.parametrize("origin", LOCAL_PAGES)
+@pytest.mark.parametrize("media_type", ["text/plain", "application/json", FORM])
+def test_invoke_takes_nothing_from_such_a_page_either(origin: str, media_type: str, ask: Ask, functions: Functions) -> None:
+    """On AWS no page calls it, and here it could migrate. Only the page that this very port serves is our own."""
+    page = [("Origin", origin), ("Sec-Fetch-Site", "same-site")]
+    wanted = [("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "content-type")]
+    preflight = ask("OPTIONS", INVOKE.format("EchoFunction"), headers=[*page, *wanted])
+    assert (preflight.status, preflight.header("access-control-allow-origin")) == (403, None)
+    for name in ("EchoFunction", "EchoFunction:live", "echo?Qualifier=direct"):
+        assert ask("POST", INVOKE.format(name), b"{}", [*page, ("Content-Type", media_type)]).status == 403
+    assert (functions.events, functions.later) == ([], [])
 
 
 def test_one_of_two_origins_or_hosts_is_not_enough(ask: Ask, functions: Functions) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from migrations.apply import migrate
+from tests.contract import documents
 from tests.migrations.last_release import COMMIT, ROOT
 from tests.servers import MIGRATIONS, Broker, Database, Postgres, with_database
 from tests.shop import Books
@@ -150,8 +151,11 @@ REFUSAL = {"payment.refused": 1}
 
 
 def told_on(broker: Broker, topic: str) -> dict[str, int]:
-    """Count the types of the events on the topic, the same event once."""
-    events = {message.headers["ce_id"]: message.headers["ce_type"] for message in messages(broker.bootstrap_servers, topic)}
+    """Count the types of the events on the topic, the same event once. Their data matches its schema, whoever wrote it."""
+    events = dict[str, str]()
+    for message in messages(broker.bootstrap_servers, topic):
+        events[message.headers["ce_id"]] = message.headers["ce_type"]
+        documents.published(f"urn:payments:schema:{message.headers['ce_type']}:1").validate(message.value)
     return {type_: list(events.values()).count(type_) for type_ in sorted(set(events.values()))}
 
 

@@ -477,11 +477,32 @@ def test_an_event_reaches_the_topic_as_a_cloud_event(shop: Shop, books: Books, b
             "ce_time": rfc3339(row["created_at"]),
             "ce_subject": str(payment.payment_id),
             "ce_sequence": f"000000000{row['sequence']}",
+            "ce_dataschema": f"urn:payments:schema:{row['type']}:1",
             "content-type": "application/json",
+            "ce_traceparent": TRACEPARENT,
             "traceparent": TRACEPARENT,
         }
         assert message.value == json.loads(row["data"])
     assert "注文" in found[0].text
+
+
+def test_what_the_function_the_relay_and_a_replay_send_is_the_same(
+    lone_shop: Shop, lone_books: Books, broker: Broker, own_topic: str
+) -> None:
+    publisher = KafkaPublisher([broker.bootstrap_servers], own_topic)
+    real = lone_shop.with_(publisher=publisher)
+    payment = real.captured()
+    # A function that is killed before it marks leaves the event to the relay.
+    lone_books.query("UPDATE outbox SET published_at = NULL")
+    lone_books.end_event_leases()
+    assert real.relay() == Relayed(published=1)
+    [row] = lone_books.outbox(payment.payment_id)
+    at = row["created_at"]
+    assert replay(real.service, Deadline.in_s(55), at, at + timedelta(seconds=1)) == (1, None)
+    publisher.close()
+    inline, relayed, replayed = messages(broker.bootstrap_servers, own_topic)
+    assert inline == relayed == replayed
+    assert inline.headers.keys() >= {"ce_dataschema", "ce_traceparent", "traceparent"}
 
 
 def test_on_the_topic_each_payments_events_are_in_order(

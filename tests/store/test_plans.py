@@ -1,5 +1,5 @@
-"""Every look-up and every list page uses an index, and every index serves a statement or is a guard: we read PostgreSQL's plans
-on tables that are large enough for one."""
+"""Every look-up and every list page uses an index and reads a bounded number of rows, and every index serves a statement or is a
+guard: we read PostgreSQL's plans on tables that are large enough for one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 from pg8000.native import Connection
 
-from bench.fill import fill
+from bench.fill import OWNERS, fill
 from contract import plans
 from local.servers import connect
 from payments.domain.operation import Draft
@@ -40,6 +40,8 @@ LOOKUPS: dict[str, Bound] = {
     "by order, admin": lookups.ANYBODYS["order_id"](id="order-1"),
     "history": lookups.HISTORY(payment_id=ID, after=0, limit=21),
     "newest refunds": lookups.NEWEST_REFUNDS(payment_ids=[ID], limit=21),
+    "a refund": lookups.ONE_REFUND(owner="owner-1", refund_id=ID),
+    "a refund, admin": lookups.ONE_REFUND(owner=None, refund_id=ID),
     "refunds": lookups.REFUNDS(payment_id=ID, after_time=NOW, after_id=ID, limit=21),
     "state by key": claims.STATE_BY_KEY(owner="owner-1", kind="process", idempotency_key="key"),
     "state of an operation": claims.STATE(operation_id=ID),
@@ -62,17 +64,31 @@ COMMANDS = {
 }
 
 MIDDLE = UUID(int=int((NOW - timedelta(days=100)).timestamp() * 1000) << 80)
-PAGES = {
-    f"{owner or 'admin'}, {which}": list_statement(owner, which, 21)
-    for owner, order_id, status, since, after in product(
+SCANNED = 100
+"""A page of these tests reads so many payments at most. Of each owner the table has ten times as many."""
+
+CHECKED: tuple[dict[str, Any], ...] = (
+    {},
+    {"payment_method": "stripe"},
+    {"amount_from": 2000, "amount_to": 3000, "currency": "USD"},
+)
+"""What no index has, and no payment."""
+
+FILTERS = [
+    (owner, ListFilter(order_id=order_id, customer_id=customer_id, status=status, after=after, **period, **checked))
+    for owner, order_id, customer_id, status, period, after, checked in product(
         ("owner-1", None),
         ("order-1", None),
+        ("guest", None),
         (PaymentStatus.REFUNDED, PaymentStatus.CAPTURED, None),
-        (MONTHS_AGO, None),
+        ({"created_from": MONTHS_AGO, "created_to": NOW}, {}),
         ((NOW - timedelta(days=100), MIDDLE), None),
+        CHECKED,
     )
-    for which in [ListFilter(order_id=order_id, status=status, created_from=since, created_to=since and NOW, after=after)]
-}
+]
+PAGES = {f"{owner or 'admin'}, {which}": list_statement(owner, which, 21, SCANNED) for owner, which in FILTERS}
+OF_AN_ORDER = {f"{owner or 'admin'}, {which}" for owner, which in FILTERS if which.order_id}
+OF_EACH_OWNER = {f"admin, {which}" for owner, which in FILTERS if owner is None and which.customer_id} - OF_AN_ORDER
 
 MORE_VALUES: dict[str, object] = {
     "idempotency_key": "key", "payment_ids": [ID], "event_id": ID, "after": 0, "after_id": ID, "after_time": NOW,
@@ -156,17 +172,18 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-# The filters that drop few rows. Most payments are CAPTURED. A range over all owners is bounded by ids, whose times are at most a
-# minute away from `created_at`.
-FEW = {"((status)::text = 'CAPTURED'::text)", "(status = 'CAPTURED'::text)"}
+ID_INDEXES = ("payments_pkey", "payments_not_captured", "payments_of_customer")
 
 
 def _faults(nodes: Nodes) -> set[str]:
     """Return the nodes that read more rows than the page shows: a sort reads all matches, a filter drops rows of the index."""
     found = {node["Node Type"] for node in nodes if node["Node Type"].endswith("Sort")}
     for node in nodes:
-        parts = set(re.sub(r"^\((\(.*\))\)$", r"\1", node.get("Filter", "")).split(" AND ")) - {""} - FEW
-        if node.get("Index Name") in ("payments_pkey", "payments_not_captured") and "payment_id" in node.get("Index Cond", ""):
+        parts = set(re.sub(r"^\((\(.*\))\)$", r"\1", node.get("Filter", "")).split(" AND ")) - {""}
+        if node["Node Type"] == "Subquery Scan":
+            continue  # It checks what the scan below it has read, and that reads SCANNED payments at most.
+        # A range is bounded by ids, whose times are at most a minute away from `created_at`.
+        if node.get("Index Name") in ID_INDEXES and "payment_id" in node.get("Index Cond", ""):
             parts = {part for part in parts if "created_at" not in part}
         found |= parts
     return found
@@ -181,17 +198,50 @@ def test_no_look_up_reads_a_whole_table(filled: Connection, statements: dict[str
         assert not {"payments", "payment_status_history", "refunds"} & set(scanned), name
 
 
-WITHOUT_ORDER = [name for name, page in PAGES.items() if "order-1" not in page.values]
+WITHOUT_ORDER = PAGES.keys() - OF_AN_ORDER - OF_EACH_OWNER
 
 
-def test_a_page_reads_the_rows_it_shows_and_no_more(in_order: Connection) -> None:
-    """We leave an order's pages out: an order has few payments, and PostgreSQL may filter and sort them."""
+def test_a_page_reads_the_rows_that_it_shows_or_checks_and_no_more(in_order: Connection) -> None:
+    """We leave an order's pages out: an order has few payments, and PostgreSQL may filter and sort them. It also sorts what
+    it has read of each owner's customer."""
     faults = {name: _faults(_plan(in_order, PAGES[name])) for name in WITHOUT_ORDER}
     assert {name: found for name, found in faults.items() if found} == {}
 
 
+def _payments_read(connection: Connection, statement: Bound) -> int:
+    """Carry the statement out, and return how many payments it read."""
+    answer = connection.execute_unnamed(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.values).rows[0][0]
+    nodes = list(_nodes((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]))
+    removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+    return sum(
+        round((node["Actual Rows"] + sum(node.get(name, 0) for name in removed)) * node["Actual Loops"])
+        for node in nodes
+        if node.get("Relation Name") == "payments"
+    )
+
+
+def test_a_filter_that_nothing_fits_ends_after_a_bounded_number_of_payments(filled: Connection) -> None:
+    """50,000 payments, 1,000 of each owner, and behind the filters none that fits. PostgreSQL plans as it likes."""
+    read = {name: _payments_read(filled, page) for name, page in PAGES.items()}
+    assert SCANNED <= max(read[name] for name in WITHOUT_ORDER) <= SCANNED + 2, "a range by ids has its minutes at each end"
+    assert max(read[name] for name in OF_AN_ORDER) <= 4
+    each = {name: count for name, count in read.items() if name in OF_EACH_OWNER}
+    assert max(each.values()) <= OWNERS * (21 + 1), "of each owner a page, and the entry that names the next owner"
+
+
+def test_a_scan_without_a_bound_would_be_seen(filled: Connection) -> None:
+    for owner, rows in ("owner-1", 1_000), (None, 50_000):
+        assert _payments_read(filled, list_statement(owner, ListFilter(payment_method="stripe"), 21, 10**6)) == rows
+
+
+def test_a_page_that_is_full_at_once_reads_little_more_than_it_shows(filled: Connection) -> None:
+    for which in ListFilter(payment_method="paypal"), ListFilter(customer_id="guest", amount_to=1999):
+        assert _payments_read(filled, list_statement("owner-1", which, 21, SCANNED)) <= 3 * 21 + 2
+
+
 @pytest.mark.parametrize(
-    "index", ["payments_by_owner", "payments_of_owner_not_captured", "payments_not_captured", "payments_of_order"]
+    "index",
+    ["payments_of_customer", "payments_by_owner", "payments_of_owner_not_captured", "payments_not_captured", "payments_of_order"],
 )
 def test_a_missing_index_is_seen(in_order: Connection, index: str) -> None:
     in_order.run(f"DROP INDEX {index}")
@@ -223,7 +273,7 @@ def test_every_index_serves_a_statement_that_the_service_sends_or_is_a_guard(in_
 
 
 def test_an_index_that_nothing_uses_is_seen(in_order: Connection) -> None:
-    in_order.run("CREATE INDEX of_no_use ON payments (customer_id, created_at)")
+    in_order.run("CREATE INDEX of_no_use ON payments (description, created_at)")
     assert "of_no_use" in _indexes(in_order) - _indexes_used(in_order)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from payments import telemetry
 from payments.commands.command import Result, state_of
 from payments.domain import errors
-from payments.domain.declines import advice_code, public_decline_code, public_decline_message
+from payments.domain.declines import ADVICE_CODES, public_decline_code, public_decline_message
 from payments.domain.events import payment_body, refund_body
 from payments.domain.operation import Outcome
 
@@ -16,7 +16,7 @@ _ERRORS: dict[int, tuple[type[errors.PaymentsError], ...]] = {
     400: (errors.MalformedJson, errors.IdempotencyKeyInvalid),
     401: (errors.Unauthenticated,),
     403: (errors.Forbidden,),
-    404: (errors.PaymentNotFound,),
+    404: (errors.PaymentNotFound, errors.RefundNotFound),
     409: (errors.OrderAlreadyPaid, errors.OrderInProgress, errors.PaymentStateConflict, errors.IdempotencyKeyInUse),
     413: (errors.BodyTooLarge,),
     415: (errors.UnsupportedMediaType,),
@@ -42,11 +42,11 @@ def reply_to(result: Result, request_id: str) -> Reply:
         code, title = f"{result.command.noun}_declined", f"The {result.command.noun} was declined"
         detail = public_decline_message(result.decline_code, result.decline_message) or title
         decline_code = public_decline_code(result.decline_code)
-        advice = advice_code(decline_code)
         payment, refund_id = result.payment, str(result.refund.refund_id) if result.refund else None
         extra = state_of(payment) | {"transaction_id": payment.transaction_id, "payment_intent_id": payment.payment_intent_id}
-        extra |= {"refund_id": refund_id, "decline_code": decline_code, "advice_code": advice}
-        return Reply(402, problem(402, code, title, detail, request_id, retryable=advice is not None, **extra), headers)
+        extra |= {"refund_id": refund_id, "decline_code": decline_code, "advice_code": ADVICE_CODES.get(decline_code or "")}
+        # A key keeps its decline: only another request, or another key, is another try.
+        return Reply(402, problem(402, code, title, detail, request_id, retryable=False, **extra), headers)
     status = 202 if result.outcome is Outcome.UNKNOWN else result.command.success_status
     if result.refund is None:
         return Reply(status, payment_body(result.payment), headers)

@@ -14,7 +14,7 @@ from payments.api.answers import PROBLEM_TYPE, Reply, reply_to_error
 from payments.api.bodies import check_idempotency_key, invalid_request, parse
 from payments.api.callers import Caller, caller_of
 from payments.domain.card_data import refuse_card_data
-from payments.domain.errors import Fault, InternalError, PaymentsError, UnsupportedMediaType
+from payments.domain.errors import Fault, InternalError, InvalidRequest, PaymentsError, UnsupportedMediaType
 from payments.domain.scopes import Scope
 
 PREFIX = "/api/v1/payments"
@@ -33,7 +33,10 @@ class CheckedRoute(APIRoute):
         async def checked(request: Request) -> Response:
             try:
                 refuse_card_data(request.scope["path"], "path")
-                refuse_card_data([{name: value} for name, value in request.query_params.multi_items()], "query")
+                query = request.query_params.multi_items()
+                refuse_card_data([{name: value} for name, value in query], "query")
+                if self.dependant.query_params and len(query) > len(request.query_params):  # FastAPI would read the last one.
+                    raise InvalidRequest("Send each parameter once.", ("query", "names a parameter twice"))
                 headers = {name: text for name, text in request.headers.items() if name not in UNCHECKED_HEADERS}
                 refuse_card_data(headers, "header")
                 return await handle(request)

@@ -1,11 +1,13 @@
 """The routes of look-ups and health."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from payments import __version__
@@ -15,9 +17,10 @@ from payments.api.callers import Caller
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, response_of
 from payments.api.health import deep_checks
 from payments.broker.kafka import KafkaPublisher
-from payments.commands.fields import PAYMENT_NAMES, Text64, rule
+from payments.commands.fields import PAYMENT_NAMES, PaymentMethod, Text64, rule
 from payments.commands.service import Service
 from payments.domain.events import payment_body, refund_body, rfc3339
+from payments.domain.money import MAX_AMOUNT_MINOR
 from payments.domain.payment import Payment, PaymentStatus
 from payments.domain.refund import Refund
 from payments.domain.scopes import Scope
@@ -42,6 +45,10 @@ RFC3339 = BeforeValidator(rule(_is_no_number, "rfc3339", "must be a time with a 
 InCalendar = AfterValidator(rule(lookups.in_calendar, "calendar", "must lie between the years 1970 and 9998"))
 Moment = Annotated[AwareDatetime, RFC3339, InCalendar]
 
+MINOR_RULE = f"must be an integer from 0 to {MAX_AMOUNT_MINOR} in the currency's minor unit, such as 1999 for 19.99 USD"
+IsMinor = BeforeValidator(rule(lambda text: bool(re.fullmatch("[0-9]{1,12}", str(text))), "minor", MINOR_RULE))
+Minor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR), IsMinor]
+
 
 class PageQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -52,9 +59,21 @@ class PageQuery(BaseModel):
 
 class ListQuery(PageQuery):
     order_id: Text64 | None = None
+    customer_id: Text64 | None = None
     status: PaymentStatus | None = None
+    payment_method: PaymentMethod | None = None
+    currency: Annotated[str | None, Field(pattern="^[A-Z]{3}$", description="Without it, amounts compare in any currency")] = None
+    amount_from: Annotated[Minor | None, Field(description="Inclusive, of the `amount` that was asked for")] = None
+    amount_to: Annotated[Minor | None, Field(description="Inclusive, of the `amount` that was asked for")] = None
     created_from: Annotated[Moment | None, Field(description="Inclusive")] = None
     created_to: Annotated[Moment | None, Field(description="Exclusive")] = None
+
+    @field_validator("amount_to")
+    @classmethod
+    def _not_below(cls, amount_to: int | None, info: ValidationInfo) -> int | None:
+        if amount_to is not None and amount_to < (info.data.get("amount_from") or 0):
+            raise PydanticCustomError("range", "must not be less than amount_from")
+        return amount_to
 
 
 def _page(data: list[dict[str, Any]], next_cursor: str | None) -> Response:
@@ -74,6 +93,11 @@ def lookups_router(service: Callable[[], Service]) -> APIRouter:
         caller = caller_with(request, Scope.READ)
         [name] = [name for name in PAYMENT_NAMES if name in request.path_params]
         return response_of(Reply(200, body(caller, *lookups.find(service(), caller, name, request.path_params[name]))))
+
+    @router.get("/refund/{refund_id}", operation_id="get_refund")
+    async def refund(request: Request, refund_id: str) -> Response:
+        caller = caller_with(request, Scope.READ)
+        return response_of(Reply(200, refund_body(lookups.refund(service(), caller, refund_id), confidential=caller.sees_all)))
 
     @router.get("/payment/{payment_id}/refunds", operation_id="get_refunds")
     async def refunds(request: Request, payment_id: str, query: Annotated[PageQuery, Query()]) -> Response:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from payments.api.callers import Caller
 from payments.commands.service import Service
-from payments.domain.errors import InvalidRequest, PaymentNotFound
+from payments.domain.errors import InvalidRequest, PaymentNotFound, RefundNotFound
 from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
 from payments.domain.text import is_plain
@@ -64,6 +64,15 @@ def _with_refunds(service: Service, payments: list[Payment], shown: int) -> list
     return [(payment, newest[-shown:], len(newest) > shown) for payment, newest in found]
 
 
+def refund(service: Service, caller: Caller, refund_id: str) -> Refund:
+    """Return a refund. Raises RefundNotFound, also for a value that no refund can have."""
+    searched = _uuid(refund_id)
+    found = store.find_refund(service.db, _visible(caller), searched) if searched else None
+    if found is None:
+        raise RefundNotFound("You have no refund with this refund_id.")
+    return found
+
+
 def refunds(service: Service, caller: Caller, payment_id: str, cursor: str | None, limit: int) -> Page:
     """Return a page of the payment's refunds, oldest first. Raises PaymentNotFound, and InvalidRequest for a foreign cursor."""
     payment = _payment(service, caller, "payment_id", payment_id)
@@ -82,13 +91,17 @@ def history(service: Service, caller: Caller, payment_id: str, cursor: str | Non
 
 
 def list_payments(service: Service, caller: Caller, which: ListFilter, cursor: str | None, limit: int) -> Page:
-    """Return a page of payments, newest first. Raises InvalidRequest for a cursor that no page has given out."""
+    """Return a page of payments, newest first. It may be short or empty with others after it, which `next_cursor` says.
+
+    Raises InvalidRequest for a cursor that no page has given out.
+    """
     which = replace(which, after=_position(cursor, _place))
-    if which.order_id is not None and _searched("order_id", which.order_id) is None:
+    if any(text is not None and _searched("order_id", text) is None for text in (which.order_id, which.customer_id)):
         return Page([], None)
-    rows = store.list_payments(service.db, _visible(caller), which, limit + 1)
-    page = _page(rows, limit, lambda last: (last.created_at.isoformat(), last.payment_id.hex))
-    return Page(_with_refunds(service, page.data, REFUNDS_LISTED), page.next_cursor)
+    rows, gave_up_at = store.list_payments(service.db, _visible(caller), which, limit + 1)
+    page = _page(rows, limit, _place_of)
+    next_cursor = page.next_cursor or (_cursor(_place_of(gave_up_at)) if gave_up_at else None)
+    return Page(_with_refunds(service, page.data, REFUNDS_LISTED), next_cursor)
 
 
 def _visible(caller: Caller) -> str | None:
@@ -99,19 +112,26 @@ def _visible(caller: Caller) -> str | None:
 def _searched(name: PaymentName, value: str) -> UUID | str | None:
     """Return the value as the database compares it, or None when no payment can have it."""
     if name == "payment_id":
-        with suppress(ValueError):
-            return UUID(value)
-        return None
+        return _uuid(value)
     # We never accept a longer value or one with such characters, and PostgreSQL would refuse the query.
     return value if len(value) <= MAX_ID_CHARACTERS and is_plain(value) else None
+
+
+def _uuid(text: str) -> UUID | None:
+    with suppress(ValueError):
+        return UUID(text)
+    return None
 
 
 def _page(rows: list[Any], limit: int, position: Callable[[Any], tuple[object, ...]]) -> Page:
     """Return the first `limit` rows. One row more than these says that there is a next page, and `position` where it begins."""
     if len(rows) <= limit:
         return Page(rows, None)
-    text = json.dumps(position(rows[limit - 1]))
-    return Page(rows[:limit], base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
+    return Page(rows[:limit], _cursor(position(rows[limit - 1])))
+
+
+def _cursor(position: tuple[object, ...]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
 def _position(cursor: str | None, read: Callable[..., Any], *of: str) -> Any:
@@ -124,6 +144,10 @@ def _position(cursor: str | None, read: Callable[..., Any], *of: str) -> Any:
         if isinstance(parts, list) and parts[: len(of)] == list(of):
             return read(*parts[len(of) :])
     raise InvalidRequest("Start the list again without a cursor.", ("query.cursor", "must be a next_cursor of this list"))
+
+
+def _place_of(payment: Payment) -> tuple[str, str]:
+    return payment.created_at.isoformat(), payment.payment_id.hex
 
 
 def _place(at: str, id_: str) -> tuple[datetime, UUID]:

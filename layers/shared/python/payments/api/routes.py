@@ -38,7 +38,11 @@ def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> 
         call = Call(owner=caller.owner, deadline=deadline, idempotency_key=key, traceparent=traceparent)
         result = perform(command, body, call, service())
         record(result)
-        return response_of(reply_to(result, request_id(request)))
+        reply = reply_to(result, request_id(request))
+        if reply.status == 202:  # The client's path may begin with a stage or an API mapping, and so does that of the look-up.
+            look_up = f"{request.scope['aws.event']['rawPath'].rpartition('/')[0]}/payment/{result.payment.payment_id}"
+            reply.headers.update({"Location": look_up, "Retry-After": f"{max(service().retry_schedule_s[0], 1):.0f}"})
+        return response_of(reply)
 
     return endpoint
 

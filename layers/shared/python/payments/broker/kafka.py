@@ -177,7 +177,10 @@ def message_of(event: Event) -> dict[str, Any]:
         "ce_subject": str(event.payment_id),
         # CloudEvents compares sequences as text, and the outbox's column has at most ten digits.
         "ce_sequence": f"{event.sequence:010}",
+        "ce_dataschema": f"urn:payments:schema:{event.type}:1",
         "content-type": "application/json",
+        # The SDKs of CloudEvents look for the trace context in the first header, and OpenTelemetry in the second.
+        "ce_traceparent": event.traceparent,
         "traceparent": event.traceparent,
     }
     return {

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -49,6 +49,7 @@ Metadata = Annotated[dict[Text40, MetadataValue], Field(max_length=MAX_METADATA_
 IsAmount = BeforeValidator(rule(lambda value: type(value) is int and 1 <= value <= MAX_AMOUNT_MINOR, "amount", AMOUNT_RULE))
 IsCurrency = AfterValidator(rule(MINOR_UNIT_DIGITS.__contains__, "currency", CURRENCY_RULE))
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999]), IsAmount]
+PaymentMethod = Literal["credit_card", "debit_card", "paypal", "stripe"]
 Currency = Annotated[str, Field(min_length=3, max_length=3, examples=["USD"]), IsCurrency]
 
 

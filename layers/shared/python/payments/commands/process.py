@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from payments.commands.command import Command, state_of
-from payments.commands.fields import Amount, Currency, Metadata, NewId, Request, Text255, Text500
+from payments.commands.fields import Amount, Currency, Metadata, NewId, PaymentMethod, Request, Text255, Text500
 from payments.commands.service import Call, Service
 from payments.domain.errors import OrderAlreadyPaid, OrderInProgress
 from payments.domain.operation import Draft
@@ -23,7 +23,7 @@ class ProcessRequest(Request):
     order_id: NewId
     amount: Amount
     currency: Currency
-    payment_method: Literal["credit_card", "debit_card", "paypal", "stripe"]
+    payment_method: PaymentMethod
     payment_token: Annotated[Text255 | None, Field(repr=False)] = None
     capture_method: Literal["automatic", "manual"] = "automatic"
     customer_id: NewId | None = None

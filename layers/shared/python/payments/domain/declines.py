@@ -25,6 +25,7 @@ def public_decline_message(decline_code: str | None, message: str | None) -> str
     return DECLINE_MESSAGES["generic_decline"] if decline_code in CONFIDENTIAL_DECLINES else message
 
 
-def advice_code(decline_code: str | None) -> str | None:
-    """Return `try_again_later` when the same payment may succeed a little later, else None."""
-    return "try_again_later" if decline_code == "processing_error" else None
+# Under the same idempotency key nothing helps, because a key keeps its outcome. Look a code up as the caller sees it.
+ADVICE_CODES = dict.fromkeys(("insufficient_funds", "processing_error"), "try_again_later")
+ADVICE_CODES |= dict.fromkeys(("expired_card", "incorrect_cvc"), "confirm_card_data") | {"generic_decline": "do_not_try_again"}
+"""What a new try needs, in Stripe's words. A code that is not here has no advice."""

@@ -7,6 +7,7 @@ PaymentsError
 │   ├── Unauthenticated           no claims that identify the caller
 │   ├── Forbidden                 the claims lack the scope, or name a subject that is another kind of caller's
 │   ├── PaymentNotFound           the caller has no such payment
+│   ├── RefundNotFound            the caller has no such refund
 │   ├── OrderAlreadyPaid          another payment of the order is authorized, captured or refunded
 │   ├── OrderInProgress           another payment of the order is being processed
 │   ├── PaymentStateConflict      the payment's status does not allow the command, or another command holds the payment
@@ -73,6 +74,10 @@ class Forbidden(Refused):
 
 class PaymentNotFound(Refused):
     code, title = "payment_not_found", "The payment does not exist"
+
+
+class RefundNotFound(Refused):
+    code, title = "refund_not_found", "The refund does not exist"
 
 
 class OrderAlreadyPaid(Refused):

@@ -291,7 +291,8 @@ class Database:
 
     def _use(self, use: Callable[[Connection], Used]) -> Used:
         """Use the connection, a new one if there is none, and keep it unless an exception leaves it out of step."""
-        connection, self._connection = self._connection, None  # until the answer is complete: an exception leaves it out of step
+        connection = self._connection
+        self._connection = None  # until the answer is complete: an exception would leave it out of step
         try:
             connection = connection or self._connect()
             used = use(connection)

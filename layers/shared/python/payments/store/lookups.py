@@ -37,6 +37,9 @@ REFUNDS = Statement(f"""
     SELECT {columns(REFUND)} FROM refunds WHERE payment_id = :payment_id AND (created_at, refund_id) > (:after_time, :after_id)
     ORDER BY created_at, refund_id LIMIT :limit
 """)
+ONE_REFUND = Statement(f"""
+    SELECT {columns(REFUND)} FROM refunds WHERE refund_id = :refund_id AND owner = COALESCE(:owner, owner)
+""")
 HISTORY = Statement("""
     SELECT version, from_status, to_status, at, reason FROM payment_status_history
     WHERE payment_id = :payment_id AND version > :after ORDER BY version LIMIT :limit
@@ -70,6 +73,11 @@ def refunds_after(db: Database, payment_id: UUID, after: tuple[datetime, UUID], 
     return [refund_of(row) for row in db.run(page)[0]]
 
 
+def find_refund(db: Database, owner: str | None, refund_id: UUID) -> Refund | None:
+    rows = db.run(ONE_REFUND(refund_id=refund_id, owner=owner))[0]
+    return refund_of(rows[0]) if rows else None
+
+
 @dataclass(frozen=True, slots=True)
 class StatusChange:
     version: int
@@ -86,40 +94,96 @@ def history_after(db: Database, payment_id: UUID, after: int, limit: int) -> lis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListFilter:
-    """The payments that a list shows. `created_from` is inclusive, `created_to` exclusive.
+    """The payments that a list shows. `created_from` is inclusive, `created_to` exclusive, and both amounts are inclusive.
 
     `after` is the position of the last row of the page before.
     """
 
     order_id: str | None = None
+    customer_id: str | None = None
     status: PaymentStatus | None = None
+    payment_method: str | None = None
+    currency: str | None = None
+    amount_from: int | None = None
+    amount_to: int | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
     after: tuple[datetime, UUID] | None = None
 
 
-def list_payments(db: Database, owner: str | None, which: ListFilter, limit: int) -> list[Payment]:
-    """Return at most `limit` payments, newest first. Rows inserted meanwhile shift nothing, because `after` is a row's key."""
-    return [payment_of(row) for row in db.run(list_statement(owner, which, limit))[0]]
+SCANNED = 2000
+"""A page reads so many payments at most. No index has the amount, the method or the currency, and behind a payment that fits may
+be millions that do not. ADR 30 says why it is this number."""
 
 
-_GIVEN = {name: f"{name} = :{name}" for name in ("owner", "order_id", "status")}
+def list_payments(
+    db: Database, owner: str | None, which: ListFilter, limit: int, scanned: int = SCANNED
+) -> tuple[list[Payment], Payment | None]:
+    """Return at most `limit` payments, newest first, and the one at which the look-up gave up: after it there may be more.
+
+    Rows inserted meanwhile shift nothing, because `after` is a row's key.
+    """
+    found = []
+    for *row, fits, is_last in db.run(list_statement(owner, which, limit, scanned))[0]:
+        payment = payment_of(row)
+        found += [payment] if fits else []
+        if is_last:
+            return found, payment
+    return found, None
+
+
+_EQUAL = {name: f"{name} = :{name}" for name in ("owner", "order_id", "customer_id", "status", "payment_method", "currency")}
+_GIVEN = _EQUAL | {"amount_from": "amount_minor >= :amount_from", "amount_to": "amount_minor <= :amount_to"}
 _GIVEN |= {"created_from": "created_at >= :created_from", "created_to": "created_at < :created_to"}
-_OF_OWNER = _GIVEN | {"after_id": "(created_at, payment_id) < (:after_time, :after_id)"}
-# Over all owners the primary key has the newest first. No index has their `created_at`, so the time in the id bounds it: a
-# function reads its clock for both, one right after the other.
+_BY_TIME = _GIVEN | {"after_id": "(created_at, payment_id) < (:after_time, :after_id)"}
+# Over all owners, and of a customer, an index has the newest first by id. None of these has `created_at`, so the time in the id
+# bounds it: a function reads its clock for both, one right after the other.
 _ID_AT = "rpad(lpad(to_hex(GREATEST(EXTRACT(EPOCH FROM {}) * 1000, 0)::bigint), 12, '0'), 32, '0')::uuid"
-_OF_ALL = _GIVEN | {"after_id": "payment_id < :after_id"}
-_OF_ALL["created_from"] += " AND payment_id >= " + _ID_AT.format(":created_from::timestamptz - interval '1 minute'")
-_OF_ALL["created_to"] += " AND payment_id < " + _ID_AT.format(":created_to::timestamptz + interval '1 minute'")
+_BY_ID = _GIVEN | {"after_id": "payment_id < :after_id"}
+_BY_ID["created_from"] += " AND payment_id >= " + _ID_AT.format(":created_from::timestamptz - interval '1 minute'")
+_BY_ID["created_to"] += " AND payment_id < " + _ID_AT.format(":created_to::timestamptz + interval '1 minute'")
+_RANGE = {"owner", "created_from", "created_to", "after_id"}
+
+# The index of customers has the owner before the id, so that nobody passes another owner's customer of the same name. The admin
+# scope reads on from owner to owner, and merges. What a page may read is shared out among the owners.
+_OF_EACH_OWNER = """
+    WITH RECURSIVE owners (name) AS (
+        SELECT min(owner) FROM payments WHERE customer_id = :customer_id
+        UNION ALL
+        SELECT (SELECT min(owner) FROM payments WHERE customer_id = :customer_id AND owner > owners.name)
+        FROM owners WHERE name IS NOT NULL
+    ), share (most) AS (SELECT GREATEST(:limit, :scanned / count(*)) FROM owners)
+"""
 
 
-def list_statement(owner: str | None, which: ListFilter, limit: int) -> Bound:
-    """Return the list's statement with the conditions of this filter alone, so that each combination finds its index."""
-    (after_time, after_id), conditions, newest_first = which.after or (None, None), _OF_OWNER, "created_at DESC, payment_id DESC"
-    if owner is None:
-        after_time, conditions, newest_first = None, _OF_ALL, "payment_id DESC"
-    values = asdict(which) | {"after": None, "owner": owner, "after_time": after_time, "after_id": after_id}
+def list_statement(owner: str | None, which: ListFilter, limit: int, scanned: int) -> Bound:
+    """Return the list's statement with the conditions of this filter alone, so that each combination finds its index.
+
+    An index finds the payments of the order, of the customer or of the status, the first of these that is given. Most payments
+    are CAPTURED, so that status has none. The other conditions are checked row by row, and never choose the index. A row has two
+    members more: whether it fits, and whether it is the last that was read.
+    """
+    indexed = {"order_id": which.order_id, "customer_id": which.customer_id}
+    indexed["status"] = which.status if which.status != PaymentStatus.CAPTURED else None
+    sought = next((name for name, value in indexed.items() if value), "")
+    (after_time, after_id), conditions, newest_first = which.after or (None, None), _BY_TIME, "created_at DESC, payment_id DESC"
+    if owner is None or sought == "customer_id":
+        after_time, conditions, newest_first = None, _BY_ID, "payment_id DESC"
+    values = asdict(which) | {"after": None, "owner": owner, "limit": limit, "after_time": after_time, "after_id": after_id}
     given = {name: value for name, value in values.items() if value is not None}
-    where = " AND ".join(sql for name, sql in conditions.items() if name in given) or "true"
-    return Statement(f"{PAYMENTS_WHERE} {where} ORDER BY {newest_first} LIMIT :limit")(**given, limit=limit)
+    where = [sql for name, sql in conditions.items() if name in given and name in _RANGE | {sought}]
+    checks = [sql for name, sql in conditions.items() if name in given and name not in _RANGE | {sought}]
+    begin, each, most = "", "", ":scanned"
+    if owner is None and sought == "customer_id":
+        begin, each, most = _OF_EACH_OWNER, "owners CROSS JOIN LATERAL", "(SELECT most FROM share)"
+        where.append("owner = owners.name")
+    rows = f"FROM payments WHERE {' AND '.join(where) or 'true'} ORDER BY {newest_first} LIMIT"
+    if not checks and not each:
+        return Statement(f"SELECT {columns(PAYMENT)}, true, false {rows} :limit")(**given)
+    sql = f"""{begin}
+        SELECT {columns(PAYMENT)}, fits, place = {most} FROM {each} (
+            SELECT {columns(PAYMENT)}, {" AND ".join(checks) or "true"} AS fits,
+                   row_number() OVER (ORDER BY {newest_first}) AS place {rows} {most}
+        ) seen WHERE fits OR place = {most} ORDER BY {newest_first} LIMIT :limit
+    """
+    return Statement(sql)(**given, scanned=scanned if checks else limit)

@@ -1,10 +1,8 @@
-"""The consumer on docs/integration.md reads what the topic may hold. tests/docker runs it against Apache Kafka."""
+"""The consumer on docs/integration/consumer.md reads what the topic may hold. tests/docker runs it against Apache Kafka."""
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,16 +10,13 @@ import pytest
 
 from tests.cases import case
 from tests.foreign_records import EVENTS, FOREIGN, ODD, PAYMENT, REFUSAL, headers, value
-
-PAGE = (Path(__file__).resolve().parent.parent / "docs/integration.md").read_text(encoding="utf-8")
+from tests.pages import program
 
 
 @pytest.fixture
 def consumer() -> dict[str, Any]:
-    found = re.search(r"```python\n(# notification_service\.py\n.*?)```", PAGE, re.DOTALL)
-    assert found
     names: dict[str, Any] = {"__name__": "notification_service"}
-    exec(compile(found[1], "notification_service.py", "exec"), names)
+    exec(compile(program("notification_service.py"), "notification_service.py", "exec"), names)
     return names
 
 

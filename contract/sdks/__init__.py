@@ -1,0 +1,1 @@
+"""The SDKs of CloudEvents read what the service sends."""
