@@ -37,8 +37,9 @@ class CheckedRoute(APIRoute):
                 refuse_card_data([{name: value} for name, value in query], "query")
                 if self.dependant.query_params and len(query) > len(request.query_params):  # FastAPI would read the last one.
                     raise InvalidRequest("Send each parameter once.", ("query", "names a parameter twice"))
-                headers = {name: text for name, text in request.headers.items() if name not in UNCHECKED_HEADERS}
-                refuse_card_data(headers, "header")
+                refuse_card_data(
+                    {name: text for name, text in request.headers.items() if name not in UNCHECKED_HEADERS}, "header"
+                )
                 return await handle(request)
             except PaymentsError as error:
                 problem = error

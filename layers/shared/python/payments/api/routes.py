@@ -74,11 +74,10 @@ class ApiGatewayHandler:
         self._commands = {f"POST {route.path}": route.app for route in routes if "POST" in (route.methods or ())}
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
-        headers = {name.lower(): text for name, text in (event.get("headers") or {}).items()}
-        headers |= {"cookie": "; ".join(event["cookies"])} if event.get("cookies") else {}
-        scope = {"type": "http", "method": event["requestContext"]["http"]["method"], "path": _path(event)}
+        headers = [(name.lower().encode(), text.encode()) for name, text in (event.get("headers") or {}).items()]
+        headers += [(b"cookie", "; ".join(event["cookies"]).encode())] if event.get("cookies") else []
+        scope = {"type": "http", "method": event["requestContext"]["http"]["method"], "path": _path(event), "headers": headers}
         scope |= {"query_string": event.get("rawQueryString", "").encode(), "aws.event": event, "aws.context": context}
-        scope |= {"headers": [(name.encode(), text.encode()) for name, text in headers.items()]}
         body, sent = event.get("body") or "", list[Message]()
 
         async def receive() -> Message:

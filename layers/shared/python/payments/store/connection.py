@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, cast
 
 from pg8000 import core
 from pg8000.converters import make_params
@@ -48,7 +48,6 @@ RETRY_AFTER_S = 2
 """A fail-over of RDS Proxy takes about as long. Where no connection is free, we do not try again before that."""
 
 Row = list[Any]
-Used = TypeVar("Used")
 
 
 class UniqueViolation(Exception):
@@ -269,7 +268,7 @@ class Database:
 
     def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         self._make_ready()
-        return self._use(lambda connection: connection.flush(statements))
+        return cast(list[list[Row]], self._use(lambda connection: connection.flush(statements)))
 
     def _make_ready(self) -> None:
         """Read what was left unread, and drop a connection that should not be used again."""
@@ -289,7 +288,7 @@ class Database:
         if self._connection is not None and self._connection.is_stale():
             self.close()
 
-    def _use(self, use: Callable[[Connection], Used]) -> Used:
+    def _use(self, use: Callable[[Connection], Any]) -> Any:
         """Use the connection, a new one if there is none, and keep it unless an exception leaves it out of step."""
         connection = self._connection
         self._connection = None  # until the answer is complete: an exception would leave it out of step
