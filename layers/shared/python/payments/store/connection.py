@@ -268,7 +268,7 @@ class Database:
 
     def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         self._make_ready()
-        return cast(list[list[Row]], self._use(lambda connection: connection.flush(statements)))
+        return cast("list[list[Row]]", self._use(lambda connection: connection.flush(statements)))
 
     def _make_ready(self) -> None:
         """Read what was left unread, and drop a connection that should not be used again."""
