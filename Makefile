@@ -20,6 +20,7 @@ nag_env := $(call stamp,.venv-nag,nag)
 durable_env := $(call stamp,.venv-durable,durable)
 emulator_env := $(call stamp,.venv-emulator,emulator)
 sdks_env := $(call stamp,.venv-sdks,sdks)
+clients_env := $(call stamp,.venv-clients,clients)
 
 # What `sam build` installs into the layer.
 layer_lock := layers/shared/python/requirements.txt
@@ -111,6 +112,10 @@ openapi: $(test_env) ## write docs/openapi.json, docs/asyncapi.yaml, docs/schema
 sdks: $(test_env) $(sdks_env) ## have the CloudEvents SDKs of PyPI, npm and Maven read what the service sends (needs node, npm, a JDK and mvn)
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.sdks
 
+.PHONY: clients
+clients: $(clients_env) $(run_env) ## generate clients in four languages from the documents and use them (needs java, mvn, go, node, npm; ARGS=java for one)
+	@.venv-clients/bin/python -m contract.clients $(ARGS)
+
 .PHONY: plans
 plans: $(test_env) ## write migrations/always/plans.sql, after a change of a statement that has a function
 	PYTHONPATH=layers/shared/python .venv/bin/python -m contract.plans
@@ -131,6 +136,7 @@ lock: ## renew requirements/*.txt and the layer's lock; needs uv (ARGS=--upgrade
 	$(call compile,3.11) --group audit --output-file requirements/audit.txt
 	$(call compile,3.11) --group nag --output-file requirements/nag.txt
 	$(call compile,3.11) --group sdks --constraint requirements/test.txt --output-file requirements/sdks.txt
+	$(call compile,3.11) --group clients --output-file requirements/clients.txt
 	$(call compile,3.13) --group emulator --output-file requirements/emulator.txt
 	cd requirements/bruno && npm install --package-lock-only
 
@@ -228,7 +234,7 @@ clean: ## remove environments, caches and builds, but not the database in .local
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(nag_env) $(durable_env) $(emulator_env) $(sdks_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(nag_env) $(durable_env) $(emulator_env) $(sdks_env) $(clients_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

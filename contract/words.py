@@ -88,6 +88,7 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
 
 OF_FIELDS: Mapping[str, str] = {
     "ListQuery.status": "PaymentStatus",
+    "ListQuery.payment_method": "PaymentMethod",
     "Payment.status": "PaymentStatus",
     "Refund.status": "RefundStatus",
     "payment_status": "PaymentStatus",

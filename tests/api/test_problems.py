@@ -83,6 +83,7 @@ CASES = {
     "refund_declined": Case(402, lambda api, _: _about(api, "refund", api.pay("tok_refund_declined"))),
     "forbidden": Case(403, lambda api, _: api.post("process", order(), scopes=ADMIN)),
     "payment_not_found": Case(404, lambda api, _: api.post("refund", {"transaction_id": "txn_of_nobody"})),
+    "refund_not_found": Case(404, lambda api, _: api.get("/refund/of-nobody")),
     "order_already_paid": Case(409, lambda api, _: _twice(api, token="tok_ok")),
     "order_in_progress": Case(
         409, lambda api, _: _twice(api, token="tok_timeout_then_captured"), retryable=True, retry_after=True

@@ -141,6 +141,7 @@ FINAL: Mapping[str, Callable[[Api], Answers]] = {
     "refund_declined": _about("refund", lambda api: api.pay("tok_refund_declined")),
     "forbidden": _twice("process", order(), scopes=ADMIN),
     "payment_not_found": _twice("refund", {"transaction_id": "txn_of_nobody"}),
+    "refund_not_found": lambda api: (api.get("/refund/of-nobody"), api.get("/refund/of-nobody")),
     "order_already_paid": _order_paid,
     "payment_state_conflict": _about("capture", Api.pay),
     "body_too_large": _twice("process", " " * 40_000),
