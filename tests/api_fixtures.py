@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,24 +14,6 @@ from tests.servers import Broker, Database
 
 INSTANT = SimulatedGateway(success_rate=1.0, delay_ms=(0, 0), sleep=lambda seconds: None)
 """Approves every charge without a delay, unless its token decides otherwise."""
-
-
-_LOOP = pytest.StashKey[asyncio.AbstractEventLoop]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_LOOP] = asyncio.new_event_loop()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Set the thread's event loop, which Mangum looks for: asyncio.run, which some tests call, leaves the thread without one."""
-    asyncio.set_event_loop(item.config.stash[_LOOP])
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    asyncio.set_event_loop(None)
-    config.stash[_LOOP].close()
 
 
 @pytest.fixture(scope="session")
