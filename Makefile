@@ -64,6 +64,12 @@ $(bruno_env):
 test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytest)
 	.venv/bin/python -m pytest $(ARGS)
 
+.PHONY: javascript
+javascript: tests/webhooks/javascript/node_modules ## fetch the JavaScript library with which a test verifies webhooks (needs npm)
+tests/webhooks/javascript/node_modules: tests/webhooks/javascript/package-lock.json
+	npm ci --silent --ignore-scripts --prefix tests/webhooks/javascript
+	@touch $@
+
 .PHONY: test-fast
 test-fast: $(test_env) ## run the tests that need no server and no other process (ARGS go to pytest)
 	.venv/bin/python -m pytest -m 'not server' $(ARGS)

@@ -11,8 +11,8 @@ from contract import schemas
 from contract.examples import EVENTS
 from contract.openapi import schemas_of
 from payments import __version__
-from payments.broker.kafka import SOURCE, message_of
-from payments.domain.events import Event
+from payments.broker.kafka import message_of
+from payments.domain.events import SOURCE, Event
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
 

@@ -66,6 +66,10 @@ WORDS: Mapping[str, Words] = {
         "Check the id. If the payment was just requested, wait for it.",
     ),
     "refund_not_found": Words("You have no refund with this id. It may be another owner's.", "Check the id."),
+    "webhook_not_found": Words("You have no webhook with this id. It may be another owner's.", "Check the id."),
+    "webhook_conflict": Words(
+        "You have a webhook at this address, or as many webhooks as you may have.", "Delete the one that is no longer needed."
+    ),
     "order_already_paid": Words(
         "Another payment of the order is authorized, captured or refunded.", "Look the order's payment up. `payment_id` names it."
     ),

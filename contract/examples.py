@@ -8,6 +8,7 @@ from uuid import UUID
 
 from payments import __version__
 from payments.api.answers import reply_to, reply_to_error
+from payments.api.webhook_routes import webhook_body
 from payments.commands.catalog import COMMANDS
 from payments.commands.command import Result
 from payments.domain import errors
@@ -31,6 +32,7 @@ from payments.domain.payment import (
     apply,
 )
 from payments.domain.refund import Refund, RefundStatus
+from payments.store.webhooks import Webhook
 
 _BEGAN = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 _PAYMENT_ID = UUID("019c139e-4c00-7a41-9b0f-2d6c31e0a7f1")
@@ -39,6 +41,7 @@ _EVENT_ID = UUID("019c139e-4c8a-7d13-b6e2-51f0c8a9d7e4")
 _TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TRANSACTION_ID, _INTENT_ID = "txn_5c0d1e9b7a3f42e86d2b94f1", "pi_a41f7e03c9d2586bb7e1d04c"
 REQUEST_ID = "ZkJ3vTa0oAMEPvw="
+WEBHOOK_ID = "019c139e-4c00-7b52-a4d1-90e2cf7a6b38"
 
 
 def _at(seconds: float) -> datetime:
@@ -115,6 +118,32 @@ def _with_refunds(payment: Payment, *refunds: Refund) -> dict[str, Any]:
     return payment_body(payment, refunds=refunds) | {"has_more_refunds": False}
 
 
+_WEBHOOK = Webhook(
+    webhook_id=UUID(WEBHOOK_ID),
+    url="https://shop.example.com/payments",
+    description="The shop's orders",
+    event_types=["payment.failed", "payment.successful"],
+    created_at=_BEGAN,
+    previous_until=None,
+    disabled_at=None,
+    disabled_reason=None,
+    failing_since=None,
+    last_error=None,
+    waiting=0,
+    failed=0,
+)
+_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw4rQ6yqYf0m0="
+_ROTATED = replace(_WEBHOOK, previous_until=_at(86400))
+_DISABLED = replace(
+    _WEBHOOK,
+    failing_since=_at(3600),
+    last_error="timed out",
+    disabled_at=_at(3 * 86400 + 4000),
+    disabled_reason="failing",
+    waiting=214,
+)
+
+
 def _page(*data: Mapping[str, Any], next_cursor: str | None = None) -> dict[str, Any]:
     return {"data": list(data), "has_more": next_cursor is not None, "next_cursor": next_cursor}
 
@@ -151,6 +180,14 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "refund": {
         "all": {"transaction_id": TRANSACTION_ID},
         "part": {"payment_id": str(_PAYMENT_ID), "amount": 500, "reason": "one notebook came back"},
+    },
+    "create_webhook": {
+        "all": {"url": _WEBHOOK.url},
+        "some": {"url": _WEBHOOK.url, "description": _WEBHOOK.description, "event_types": _WEBHOOK.event_types},
+    },
+    "redeliver_webhook": {
+        "one": {"event_id": str(_EVENT_ID)},
+        "range": {"from": "2026-01-31T00:00:00Z", "to": "2026-02-01T00:00:00Z"},
     },
 }
 """By operation id and a name."""
@@ -193,6 +230,15 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
             next_cursor="WyIyMDI2LTAxLTMxVDEyOjAwOjAwKzAwOjAwIiwgIjAxOWMxMzllNGMwMDdhNDE5YjBmMmQ2YzMxZTBhN2YxIl0",
         ),
         "last_page": _page(_with_refunds(_captured)),
+    },
+    ("create_webhook", 201): {"created": webhook_body(_WEBHOOK, _SECRET)},
+    ("list_webhooks", 200): {"one": {"data": [webhook_body(_WEBHOOK)]}},
+    ("get_webhook", 200): {"enabled": webhook_body(_WEBHOOK), "disabled": webhook_body(_DISABLED)},
+    ("rotate_webhook", 200): {"rotated": webhook_body(_ROTATED, _SECRET)},
+    ("enable_webhook", 200): {"enabled": webhook_body(_WEBHOOK)},
+    ("redeliver_webhook", 202): {
+        "all": {"events": 12, "resume_at": None},
+        "part": {"events": 812, "resume_at": "2026-01-31T07:12:09.481516Z"},
     },
     ("health", 200): {
         "shallow": {"status": "ok", "version": __version__},
@@ -238,6 +284,8 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
     errors.Forbidden("The token needs the scope payments/write."),
     errors.PaymentNotFound("You have no payment with this transaction_id."),
     errors.RefundNotFound("You have no refund with this refund_id."),
+    errors.WebhookNotFound("You have no webhook with this webhook_id."),
+    errors.WebhookConflict("You have a webhook at this url, or 10 webhooks. Delete one of them first."),
     errors.OrderAlreadyPaid("The order is already paid; look its payment up instead of paying again.", extra=_STATE),
     errors.OrderInProgress(
         "Another payment for this order is in progress; try again.",

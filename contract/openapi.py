@@ -15,13 +15,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from contract import schemas
-from contract.examples import ANSWERS, MESSAGES, PROBLEMS, REQUEST_ID, REQUESTS, TRANSACTION_ID
+from contract.examples import ANSWERS, MESSAGES, PROBLEMS, REQUEST_ID, REQUESTS, TRANSACTION_ID, WEBHOOK_ID
 from contract.words import DECLINES, EXAMPLES, MEMBERS, OF_FIELDS, SCENARIOS, VOCABULARIES, table, words_of
 from payments import __version__
 from payments.api.answers import PROBLEM_TYPE
 from payments.api.bodies import MAX_BODY_BYTES, MAX_DEPTH
 from payments.api.look_up_routes import ListQuery, health_router, lookups_router
 from payments.api.routes import app_of, commands_router
+from payments.api.webhook_routes import RedeliverRequest, WebhookRequest, webhooks_router
 from payments.commands.catalog import COMMANDS
 from payments.commands.command import Command, OnPayment
 from payments.commands.fields import PAYMENT_NAMES, PaymentRequest, Request
@@ -67,6 +68,11 @@ that name lists them as an enum, for your constants. docs/versioning.md says wha
 
 **Scopes**: each operation names the scope that its token needs. `payments/admin` reads the payments of all owners, and sees the
 gateway's own decline code where others see `generic_decline`.
+
+**Webhooks** are the events of docs/asyncapi.yaml, each as one JSON document in CloudEvents' structured mode, sent by POST to an
+address of yours. They are signed as [Standard Webhooks](https://www.standardwebhooks.com) says, and `webhook-id` is the event's
+id. Answer with 2xx within 10 s. What fails is sent again for a day, so an event may come more than once. The events of a payment
+come in order.
 
 **Card numbers are never accepted**, in no field, header or path: send a `payment_token`.
 
@@ -160,6 +166,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
         "schema": {"format": "uuid"},
         "example": "019c139e-4c00-7a41-9b0f-2d6c31e0a7f1",
     },
+    "path.webhook_id": {"description": "The webhook's id", "schema": {"format": "uuid"}, "example": WEBHOOK_ID},
     "path.order_id": {
         "description": "Your order, percent-encoded",
         "schema": {"minLength": 1, "maxLength": 64},
@@ -210,6 +217,8 @@ COMMAND = (
     *("malformed_json", "idempotency_key_invalid", "body_too_large", "unsupported_media_type", "invalid_request"),
     *("idempotency_key_in_use", "idempotency_key_reused"),
 )
+WEBHOOK = (*LOOKUP, "webhook_not_found")
+BODY = ("malformed_json", "body_too_large", "unsupported_media_type", "invalid_request")
 WAITED_FOR = {"idempotency_key_in_use", "order_in_progress", "service_unavailable"}
 """Problems with a Retry-After header."""
 
@@ -225,6 +234,7 @@ TAGS = {
     "Payments": "Take money: at once, or by an authorization that is captured or voided later",
     "Refunds": "Give captured money back",
     "Look-ups": "Read payments, their refunds and their history. They change nothing",
+    "Webhooks": "Have events sent to addresses of yours",
     "Health": "For monitors and load balancers",
 }
 
@@ -235,7 +245,7 @@ class Operation:
 
     tag: str
     summary: str
-    answers: Mapping[int, tuple[type[BaseModel], str]]
+    answers: Mapping[int, tuple[type[BaseModel] | None, str]]
     problems: tuple[str, ...]
     scope: Scope | None
     description: str
@@ -265,6 +275,17 @@ def _lookup(summary: str, description: str, model: type[BaseModel], *problems: s
     return Operation("Look-ups", summary, {200: (model, "Found")}, (*LOOKUP, *problems), Scope.READ, description)
 
 
+def _webhook(summary: str, description: str, status: int, model: type[BaseModel] | None, what: str, *problems: str) -> Operation:
+    return Operation("Webhooks", summary, {status: (model, what)}, (*WEBHOOK, *problems), Scope.WEBHOOKS, description)
+
+
+BODIES: Mapping[str, type[BaseModel]] = {
+    **{kind: command.request for kind, command in COMMANDS.items()},
+    "create_webhook": WebhookRequest,
+    "redeliver_webhook": RedeliverRequest,
+}
+"""The request of each operation that takes a body."""
+
 NEWEST = "With its newest 20 refunds."
 PAGED = ("payment_not_found", "invalid_request")
 OPERATIONS: Mapping[str, Operation] = {
@@ -285,6 +306,30 @@ OPERATIONS: Mapping[str, Operation] = {
     "list_payments": _lookup(
         "Payments", "Newest first, in pages, each with its newest 5 refunds.", schemas.PaymentList, "invalid_request"
     ),
+    "create_webhook": Operation(
+        "Webhooks",
+        "Register a webhook",
+        {201: (schemas.WebhookWithSecret, "Registered; keep the secret, which is not shown again")},
+        (*LOOKUP, *BODY, "webhook_conflict"),
+        Scope.WEBHOOKS,
+        "From now on events are sent to this address of yours.",
+    ),
+    "list_webhooks": Operation(
+        "Webhooks", "Your webhooks", {200: (schemas.WebhookList, "Found")}, LOOKUP, Scope.WEBHOOKS, "Oldest first."
+    ),
+    "get_webhook": _webhook("A webhook by its id", "With what waits for it, and why it fails.", 200, schemas.Webhook, "Found"),
+    "delete_webhook": _webhook("Delete a webhook", "What waits for it is deleted too.", 204, None, "Deleted"),
+    "rotate_webhook": _webhook(
+        "Give a webhook a new secret",
+        "For 24 hours the one before signs too.",
+        200,
+        schemas.WebhookWithSecret,
+        "The secret is new, and is not shown again",
+    ),
+    "enable_webhook": _webhook("Enable a webhook", "What waits for it is sent at once.", 200, schemas.Webhook, "It is enabled"),
+    "redeliver_webhook": _webhook(
+        "Send events again", "One, or those of a range of time.", 202, schemas.Redelivery, "They will be sent", *BODY
+    ),
     "health": Operation(
         "Health",
         "Whether the service runs",
@@ -304,7 +349,8 @@ def operation_id(id_: str) -> str:
 
 
 def document() -> dict[str, Any]:
-    app = app_of(commands_router(service, COMMANDS.values()), lookups_router(service), health_router(service, publisher))
+    lookups = lookups_router(service), health_router(service, publisher)
+    app = app_of(commands_router(service, COMMANDS.values()), *lookups, webhooks_router(service, lambda: False))
     routes = get_openapi(title="Payments on Lambda", version=__version__, description=INTRODUCTION, routes=app.routes)
     routes["info"] |= {
         "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
@@ -354,8 +400,8 @@ def _describe(described: dict[str, Any]) -> None:
         parameter.update({**known, "schema": schema})
     if id_ in COMMANDS:
         described["parameters"] = [IDEMPOTENCY_KEY]
+    if model := BODIES.get(id_):
         examples = [f"{id_}.{name}" for name in REQUESTS.get(id_, ())]
-        model = COMMANDS[id_].request
         content = _content(model.__name__, "application/json", examples)
         described["requestBody"] = {"description": "JSON in UTF-8, not compressed", "required": True, "content": content}
     described["responses"] = _responses(id_, operation)
@@ -374,8 +420,9 @@ def _responses(id_: str, operation: Operation) -> dict[str, Any]:
             model, description = operation.answers[status]
             descriptions.insert(0, description)
             examples = [f"{id_}.{status}.{name}" for name in ANSWERS.get((id_, status), ())]
-            schema = model.__name__ + OR_MESSAGE if messages else model.__name__
-            content = _content(schema, "application/json", examples + messages)
+            content = {}
+            if model:
+                content = _content(model.__name__ + OR_MESSAGE * bool(messages), "application/json", examples + messages)
         elif codes and messages:  # Generators look at one of the content types alone, so both have the schema that fits both.
             content = _content(f"Problem{OR_MESSAGE}", PROBLEM_TYPE, [f"problem.{code}" for code in codes])
             content |= _content(f"Problem{OR_MESSAGE}", "application/json", messages)
@@ -383,10 +430,12 @@ def _responses(id_: str, operation: Operation) -> dict[str, Any]:
             content = _content("Problem", PROBLEM_TYPE, [f"problem.{code}" for code in codes])
         else:
             content = _content("Message", "application/json", messages)
-        headers += ["Location"] if status == 202 else []
-        headers += ["Retry-After"] if status == 202 or WAITED_FOR & set(codes) else []
+        is_unknown = status == 202 and id_ in COMMANDS
+        headers += ["Location"] if is_unknown else []
+        headers += ["Retry-After"] if is_unknown or WAITED_FOR & set(codes) else []
         headers += ["Idempotent-Replayed"] if id_ in COMMANDS and (status in operation.answers or status == 402) else []
         described = {"description": "; ".join(descriptions), "headers": _refs("headers", headers), "content": content}
+        described = {name: value for name, value in described.items() if value}
         responses[str(status)] = described
     return responses
 
@@ -396,7 +445,7 @@ OR_MESSAGE = "OrMessage"
 
 def _gateways(id_: str, operation: Operation) -> set[int]:
     """Return the statuses that API Gateway answers by itself."""
-    return {404, 429, 500, 503} | ({401, 403} if operation.scope else set()) | ({413} if id_ in COMMANDS else set())
+    return {404, 429, 500, 503} | ({401, 403} if operation.scope else set()) | ({413} if id_ in BODIES else set())
 
 
 def _by_status(codes: Iterable[str]) -> dict[int, list[str]]:
@@ -425,9 +474,8 @@ def _examples() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    requests: list[type[BaseModel]] = [command.request for command in COMMANDS.values()]
-    answers = [model for operation in OPERATIONS.values() for model, _ in operation.answers.values()]
-    found = schemas_of(*requests, *answers, schemas.Problem, schemas.Message)
+    answers = [model for operation in OPERATIONS.values() for model, _ in operation.answers.values() if model]
+    found = schemas_of(*BODIES.values(), *answers, schemas.Problem, schemas.Message)
     for model in (schemas.Problem, schemas.Health):
         members = found[model.__name__]["properties"] | found["Message"]["properties"]
         text = f"A `{model.__name__}`, or a `Message` of API Gateway. No member is required, because the two have none in common"
@@ -474,6 +522,7 @@ def _completed(model: type[BaseModel], schema: dict[str, Any]) -> dict[str, Any]
             member = {"type": member["type"], "x-extensible-enum": member["enum"]}
         elif not is_request:
             member.pop("propertyNames", None)
+            member = _with_null(member) if "anyOf" in member else member
         example = {"examples": [EXAMPLES[field]]} if is_request and field in EXAMPLES else {}
         words = words_of(names, field, MEMBERS)
         if words and vocabulary and not is_request:
@@ -514,12 +563,14 @@ def _closed(vocabulary: str) -> dict[str, Any]:
 def _open(vocabulary: str, *, can_be_null: bool) -> dict[str, Any]:
     """Return the schema of a member whose values may grow. Generated clients refuse a value that is not in an `enum`."""
     known = {"type": "string", "x-extensible-enum": [str(value) for value in VOCABULARIES[vocabulary].meanings]}
-    return {"anyOf": [known, {"type": "null"}]} if can_be_null else known
+    return _with_null(known) if can_be_null else known
 
 
 def _say_what_validators_check(field: str, schema: dict[str, Any], *, is_new: bool) -> None:
     """An id of something new has a stricter form than one that names what is there."""
-    if schema.get("type") == "string":
+    if field == "url":
+        schema |= {"pattern": "^https://[^#]+$", "format": "uri"}
+    elif schema.get("type") == "string" and "format" not in schema:
         schema["pattern"] = UNMISTAKABLE if is_new and field in NEW_IDS else IN_ORDER if field in FREE_TEXTS else CONTROL_FREE
     elif schema.get("type") == "object":
         schema["propertyNames"]["pattern"] = schema["additionalProperties"]["pattern"] = IN_ORDER
@@ -531,6 +582,12 @@ def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
         (kind,) = [part for part in schema["anyOf"] if part != {"type": "null"}]
         schema = schema | kind
     return {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+
+
+def _with_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value that may be null. Of an `anyOf`, modelina makes an Object in Java, whatever the value is."""
+    kind = _not_null(schema)
+    return kind | {"type": [kind["type"], "null"]}
 
 
 def _with_formats(schema: Any) -> Any:

@@ -78,7 +78,9 @@ def _payload(command: Command[Any], request: Mapping[str, Any]) -> dict[str, Any
 
 
 def _outcome(command: Command[Any]) -> dict[str, Any]:
-    answer = {"$ref": f"#/components/schemas/{openapi.OPERATIONS[command.kind].answers[202][0].__name__}"}
+    model, _ = openapi.OPERATIONS[command.kind].answers[202]
+    assert model, "a command has an answer"
+    answer = {"$ref": f"#/components/schemas/{model.__name__}"}
     problem = {"$ref": "#/components/schemas/Problem"}
     cases: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         ("succeeded", "The gateway carried the command out", {"const": command.success_status}, answer),

@@ -123,6 +123,42 @@ class PaymentList(_Page):
     data: Annotated[list[PaymentWithRefunds], Field(max_length=100)]
 
 
+class Webhook(_Answer):
+    """Where an owner has its events sent. `event_types` null stands for all types."""
+
+    webhook_id: UUID
+    url: str
+    description: str | None
+    event_types: list[str] | None
+    created_at: datetime
+    previous_until: datetime | None
+    disabled_at: datetime | None
+    disabled_reason: str | None
+    failing_since: datetime | None
+    last_error: str | None
+    waiting: Annotated[int, Field(ge=0, le=1000)]
+    failed: Annotated[int, Field(ge=0, le=1000)]
+
+
+class WebhookWithSecret(Webhook):
+    """A webhook with its secret, when that was made."""
+
+    secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/]{43}=$")]
+
+
+class WebhookList(_Answer):
+    """An owner has at most ten webhooks."""
+
+    data: Annotated[list[Webhook], Field(max_length=20)]
+
+
+class Redelivery(_Answer):
+    """What a redelivery begins. A long range is taken in parts."""
+
+    events: Annotated[int, Field(ge=0)]
+    resume_at: datetime | None
+
+
 class Check(_Answer):
     """Whether a part of the service answers."""
 

@@ -35,7 +35,7 @@ MAX_INVOKE_BYTES = 6 << 20  # Lambda's quota for a synchronous payload
 LOG_TAIL_BYTES = 4096  # of LogType=Tail
 INTEGRATION_TIMEOUT_S = 30  # API Gateway's limit; the function itself runs on until its own timeout
 DEFAULT_OWNER = "local"
-DEFAULT_SCOPES = "payments/write payments/refund payments/read"
+DEFAULT_SCOPES = "payments/write payments/refund payments/read payments/webhooks"
 
 _PAGES = ("/docs", "/openapi.json", INVOKE)
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml)|application/javascript")

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import json
+import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,16 +15,25 @@ from urllib.parse import parse_qsl
 
 from payments.api.look_up_routes import health_router, lookups_router
 from payments.api.routes import ApiGatewayHandler, app_of, commands_router
+from payments.api.webhook_routes import webhooks_router
 from payments.broker.kafka import KafkaPublisher
 from payments.commands.catalog import served_by
 from payments.commands.service import Service
+from payments.webhooks.target import Resolve
 from tests.contract import documents
 
 PAYMENTS = "/api/v1/payments"
-EVERYTHING = "payments/write payments/refund payments/read"
+WEBHOOKS = "/api/v1/webhooks"
+EVERYTHING = "payments/write payments/refund payments/read payments/webhooks"
 ADMIN = "payments/admin"
 
 Value = TypeVar("Value")
+
+
+def public(host: str, port: int) -> list[Any]:
+    """Find any host at a public address."""
+    return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("1.1.1.1", port))]
+
 
 _numbers = itertools.count(1)
 
@@ -95,10 +105,11 @@ def http_event(
 class Api:
     """Checks every answer against docs/openapi.json before the test gets it."""
 
-    def __init__(self, service: Service, publisher: KafkaPublisher | None = None) -> None:
-        """The deep health check tests `publisher`, by default the service's own."""
+    def __init__(self, service: Service, publisher: KafkaPublisher | None = None, resolve: Resolve = public) -> None:
+        """The deep health check tests `publisher`, by default the service's own. `resolve` finds the addresses of webhooks."""
         checked = publisher or service.publisher
         commands = [_handler(commands_router(lambda: service, served_by(name).values())) for name in ("process", "refund")]
+        self._webhooks = _handler(webhooks_router(lambda: service, lambda: False, resolve))
         health = health_router(lambda: service, lambda: checked)  # type: ignore[arg-type,return-value]
         self._process, self._refund = commands
         self._lookups = _handler(lookups_router(lambda: service), health)
@@ -107,9 +118,17 @@ class Api:
         method, path, parameters = event["requestContext"]["http"]["method"], event["rawPath"], event.get("pathParameters")
         if parameters is not None:
             path = event["routeKey"].partition(" ")[2].format(**parameters)
-        handler = self._lookups if method == "GET" else self._refund if path == f"{PAYMENTS}/refund" else self._process
+        handler = (
+            self._webhooks
+            if path.startswith(WEBHOOKS)
+            else self._lookups
+            if method == "GET"
+            else self._refund
+            if path == f"{PAYMENTS}/refund"
+            else self._process
+        )
         reply = handler(event, context)
-        answer = Answer(reply["statusCode"], reply["headers"], reply["body"])
+        answer = Answer(reply["statusCode"], reply["headers"], reply["body"] or "null")
         assert reply["isBase64Encoded"] is False
         documents.check_answer(method, path, answer.status, answer.headers, answer.body)
         return answer

@@ -26,6 +26,8 @@ PACKAGES = {
     "lookups": DATABASE | POWERTOOLS | PYDANTIC | FASTAPI,
     "relay": DATABASE | POWERTOOLS,
     "reconcile": DATABASE | POWERTOOLS | PYDANTIC,
+    "webhooks": DATABASE | POWERTOOLS | PYDANTIC | FASTAPI,
+    "courier": DATABASE | POWERTOOLS,
 }
 """The packages that a handler may import at init, besides ours and the standard library."""
 
@@ -41,8 +43,9 @@ SLOW_MODULES = {
 }
 """Modules of the standard library that are slow to import. Only the libraries that a handler has to import may bring them."""
 
-ALLOWED_SLOW = {"lookups": {"asyncio", "http.client"}}
-"""FastAPI imports asyncio, and through its routing the client."""
+OVER_HTTP = {"asyncio", "http.client"}
+ALLOWED_SLOW = {"lookups": OVER_HTTP, "webhooks": OVER_HTTP, "courier": {"http.client"}}
+"""FastAPI imports asyncio, and through its routing the client. The courier is a client."""
 
 WHERE_INSTALLED = {"botocore"}
 """Lambda has it. Powertools imports its first module alone, to name itself to AWS."""

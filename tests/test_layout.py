@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LAYER_LOCK = ROOT / "layers" / "shared" / "python" / "requirements.txt"
 LOCKS = [LAYER_LOCK, *sorted((ROOT / "requirements").glob("*.txt"))]
+NPM_LOCKS = [ROOT / "requirements/bruno/package-lock.json", *(ROOT / "contract").glob("*/*/package-lock.json")]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 
@@ -41,7 +42,13 @@ def test_runtime_dependencies_are_pinned_and_read_from_one_place() -> None:
 
 @pytest.mark.parametrize(
     ("lock", "groups", "runtime"),
-    [("run", ["local"], True), ("test", ["dev"], True), ("bench", ["bench"], True), ("sam", ["sam"], False)],
+    [
+        ("run", ["local"], True),
+        ("test", ["dev"], True),
+        ("bench", ["bench"], True),
+        ("sam", ["sam"], False),
+        ("clients", ["clients"], False),
+    ],
 )
 def test_a_lock_holds_what_its_group_asks_for(lock: str, groups: list[str], runtime: bool) -> None:
     versions = locked(ROOT / "requirements" / f"{lock}.txt")
@@ -69,7 +76,7 @@ def test_every_pin_has_hashes_and_none_an_address(lock: Path) -> None:
     assert re.findall(r"://| @ |^--?(?:index|extra|find|trusted|i|f)\b.*", text, re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("lock", [*ROOT.glob("requirements/*/package-lock.json")], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("lock", NPM_LOCKS, ids=lambda path: path.parent.name)
 def test_every_npm_package_has_a_hash_and_none_an_address(lock: Path) -> None:
     packages = json.loads(lock.read_text())["packages"]
     asked = packages.pop("")["dependencies"]

@@ -25,6 +25,7 @@ def test_all_but_the_two_servers_has_a_default() -> None:
         "direct_owner": "order-service",
         "retry_schedule_s": (30, 120, 600, 3600, 21600, 72000),
         "capture_window": timedelta(days=7),
+        "webhooks_local": False,
     }
 
 
@@ -43,6 +44,8 @@ def test_all_but_the_two_servers_has_a_default() -> None:
         ("RETRY_SCHEDULE_S", "1,2,4.5", "retry_schedule_s", (1.0, 2.0, 4.5)),
         ("CAPTURE_WINDOW_S", "60", "capture_window", timedelta(minutes=1)),
         ("DIRECT_OWNER", "orders", "direct_owner", "orders"),
+        ("WEBHOOKS_LOCAL", "On", "webhooks_local", True),
+        ("WEBHOOKS_LOCAL", "true", "webhooks_local", False),
     ],
 )
 def test_a_variable_is_read_as_what_it_means(name: str, text: str, field: str, value: object) -> None:

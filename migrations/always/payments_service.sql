@@ -61,3 +61,9 @@ GRANT UPDATE (attempt, lease_until, next_attempt_at, outcome, reply, settled_at)
 GRANT UPDATE (lease_until, published_at) ON outbox TO payments_service;
 GRANT DELETE ON outbox TO payments_service;
 GRANT SELECT ON payment_status_history TO payments_service;
+REVOKE EXECUTE ON FUNCTION owe_webhooks(text, uuid, integer), owe_event() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION owe_webhooks(text, uuid, integer) TO payments_service;
+GRANT SELECT, INSERT, DELETE ON webhooks, webhook_deliveries TO payments_service;
+GRANT UPDATE (secret, previous_secret, previous_until, disabled_at, disabled_reason, failing_since, last_error, next_attempt_at)
+    ON webhooks TO payments_service;
+GRANT UPDATE (created_at, attempt, next_attempt_at, lease_until, failed_at, last_error) ON webhook_deliveries TO payments_service;

@@ -29,8 +29,15 @@ SCOPES_THAT_DO = {
     "getRefunds": {"payments/read", "payments/admin"},
     "getHistory": {"payments/read", "payments/admin"},
     "listPayments": {"payments/read", "payments/admin"},
+    "listWebhooks": {"payments/webhooks"},
+    "createWebhook": {"payments/webhooks"},
+    "getWebhook": {"payments/webhooks"},
+    "deleteWebhook": {"payments/webhooks"},
+    "rotateWebhook": {"payments/webhooks"},
+    "enableWebhook": {"payments/webhooks"},
+    "redeliverWebhook": {"payments/webhooks"},
 }
-SCOPES = ["payments/write", "payments/refund", "payments/read", "payments/admin"]
+SCOPES = ["payments/write", "payments/refund", "payments/read", "payments/webhooks", "payments/admin"]
 GUARDED = [
     (method, path, operation["operationId"]) for method, path, operation in documents.operations() if operation["security"]
 ]

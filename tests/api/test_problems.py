@@ -13,10 +13,13 @@ from payments.api.answers import HTTP_STATUS
 from payments.commands.service import Service
 from payments.domain import errors
 from payments.gateway.port import Declined, GatewayRequest, Reply
-from tests.api_client import ADMIN, Answer, Api, in_another_environment, order
+from tests.api_client import ADMIN, WEBHOOKS, Answer, Api, in_another_environment, order
 from tests.api_fixtures import INSTANT
 
 MakeService = Callable[..., Service]
+
+
+WEBHOOK = {"url": "https://shop.example.com/events"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ CASES = {
     "forbidden": Case(403, lambda api, _: api.post("process", order(), scopes=ADMIN)),
     "payment_not_found": Case(404, lambda api, _: api.post("refund", {"transaction_id": "txn_of_nobody"})),
     "refund_not_found": Case(404, lambda api, _: api.get("/refund/of-nobody")),
+    "webhook_not_found": Case(404, lambda api, _: api.call("GET", f"{WEBHOOKS}/of-nobody")),
+    "webhook_conflict": Case(409, lambda api, _: [api.call("POST", WEBHOOKS, WEBHOOK, owner="shop-of-one") for _ in "12"][1]),
     "order_already_paid": Case(409, lambda api, _: _twice(api, token="tok_ok")),
     "order_in_progress": Case(
         409, lambda api, _: _twice(api, token="tok_timeout_then_captured"), retryable=True, retry_after=True

@@ -32,10 +32,14 @@ TEMPLATE = load_template(
         "DatabaseUrl": "postgresql://u@h/d",
         "KafkaBootstrapServers": "h:9092",
         "JwtIssuer": "i",
+        "Webhooks": "On",
         "DatabaseOwnerUrl": "postgresql://o@h/d",
     },
 )
 FUNCTIONS = TEMPLATE.functions
+
+LOCAL_ALONE = {"WEBHOOKS_LOCAL"}
+"""With this a webhook may go to this machine, so no template may set it."""
 
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
 """Powertools reads these itself."""
@@ -96,7 +100,8 @@ def test_the_template_declares_the_variables_that_are_read(name: str) -> None:
         function.code_folder / "handler.py",
         *(function.code_folder / "migrations").glob("*.py"),
     ]
-    assert asked.names | POWERTOOLS | _read_directly(*code) == function.environment.keys()
+    assert asked.names | POWERTOOLS | _read_directly(*code) == function.environment.keys() | LOCAL_ALONE
+    assert not LOCAL_ALONE & function.environment.keys()
 
 
 def test_settings_is_where_the_layer_reads_its_environment() -> None:

@@ -15,7 +15,7 @@ from tests.aws.test_template import RESOURCES, TEMPLATE, of_type
 pytestmark = pytest.mark.server
 
 CANARIES = [name for name in TEMPLATE["Parameters"]["DeploymentPreference"]["AllowedValues"] if name != "AllAtOnce"]
-OF_THE_API = {"ProcessFunction", "RefundFunction", "LookupsFunction"}
+OF_THE_API = {"ProcessFunction", "RefundFunction", "LookupsFunction", "WebhooksFunction"}
 
 
 @functools.cache
@@ -95,7 +95,9 @@ def test_its_alarms_go_off_before_the_rest_follows() -> None:
 
 def test_every_function_of_the_api_has_the_same_preference() -> None:
     functions = of_type("AWS::Serverless::Function")
-    preferences = [functions[name]["DeploymentPreference"] for name in sorted(OF_THE_API)]
+    preferences = [dict(functions[name]["DeploymentPreference"]) for name in sorted(OF_THE_API)]
+    passed = [each.pop("PassthroughCondition", False) for each in preferences]
+    assert passed == ["Condition" in RESOURCES[name] for name in sorted(OF_THE_API)], "the group needs the function's condition"
     assert all(each == preferences[0] for each in preferences)
     assert {name for name, each in functions.items() if "DeploymentPreference" in each} == OF_THE_API
     assert {name for name, each in functions.items() if "HttpApi" in str(each.get("Events"))} == OF_THE_API

@@ -19,7 +19,7 @@ def test_under_sam_local_a_caller_without_a_token_is_local(monkeypatch: pytest.M
     monkeypatch.setenv("AWS_SAM_LOCAL", "true")
     caller = caller_of(WITHOUT_A_TOKEN)
     assert caller.owner == "local"
-    assert caller.scopes == frozenset[str]({Scope.WRITE, Scope.REFUND, Scope.READ})
+    assert caller.scopes == frozenset[str]({Scope.WRITE, Scope.REFUND, Scope.READ, Scope.WEBHOOKS})
     assert caller_of(WITH_A_TOKEN).owner == "shop"
     with pytest.raises(Unauthenticated):
         caller_of(WITH_AN_EMPTY_ONE)

@@ -50,7 +50,7 @@ def test_no_policy_of_ours_has_a_wildcard() -> None:
 @pytest.mark.parametrize("name", of_type("AWS::Serverless::Function"))
 def test_retries_of_asynchronous_invocations_are_told(name: str) -> None:
     properties = RESOURCES[name]["Properties"]
-    if name == "LookupsFunction":
+    if name in ("LookupsFunction", "WebhooksFunction"):
         assert "EventInvokeConfig" not in properties, "API Gateway waits for its answers"
         return
     config = properties["EventInvokeConfig"]
@@ -67,7 +67,7 @@ def test_only_sam_local_says_that_it_is_sam_local() -> None:
 def test_the_dashboard_is_json_and_names_resources_that_are_there() -> None:
     body, names = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     widgets = json.loads(body)["widgets"]
-    assert len(widgets) == 14
+    assert len(widgets) == 15
     used = {name.split(".")[0] for name in re.findall(r"\$\{([^}]+)\}", body)}
     assert used <= RESOURCES.keys() | names.keys() | {"AWS::Region", "AWS::StackName"}
     places = [(widget["x"], widget["y"]) for widget in widgets]
@@ -493,6 +493,21 @@ def test_a_vpc_in_us_east_1_avoids_the_zone_without_proxy_and_brokers() -> None:
     for subnet in subnets:
         absent = {"Ref": "AWS::NoValue"}
         assert (subnet["AvailabilityZoneId"]["Fn::If"][2], subnet["AvailabilityZone"]["Fn::If"][1]) == (absent, absent)
+
+
+def test_the_courier_alone_has_a_way_out_and_only_with_webhooks() -> None:
+    routes = of_type("AWS::EC2::Route")
+    assert {name: route["RouteTableId"] for name, route in routes.items()} == {
+        "NatRoute": {"Ref": "NatRouteTable"},
+        "CourierRoute": {"Ref": "CourierRouteTable"},
+    }
+    led = {each["SubnetId"]["Ref"] for each in of_type("AWS::EC2::SubnetRouteTableAssociation").values()}
+    assert led == {"NatSubnet", "CourierSubnet"}
+    inside = [name for name, each in of_type("AWS::Serverless::Function").items() if "CourierSubnet" in json.dumps(each)]
+    assert inside == ["CourierFunction"]
+    out = ("InternetGateway", "InternetGatewayAttachment", "NatSubnet", "NatRoute", "NatGateway", "CourierSubnet", "CourierRoute")
+    assert {RESOURCES[name]["Condition"] for name in out} == {"MakesWayOut"}
+    assert TEMPLATE["Parameters"]["Webhooks"]["Default"] == "Off"
 
 
 def test_two_stacks_of_an_account_share_no_series() -> None:

@@ -46,7 +46,16 @@ CHECKS = [
     wrong_data_is_refused,
 ]
 
-BEYOND_A_SCHEMA = {"body.amount", "body.order_id", "body.customer_id"}
+BEYOND_A_SCHEMA = {
+    "body",
+    "body.url",
+    "body.event_id",
+    "body.from",
+    "body.to",
+    "body.amount",
+    "body.order_id",
+    "body.customer_id",
+}
 BEYOND_A_SCHEMA |= {"query.cursor", "query.created_from", "query.created_to", "query.amount_to"}
 """Fields that may be wrong although the schema allows their values: to JSON Schema 1999.0 is an integer, it knows no normal form
 of an id, a cursor must come from an earlier page, PostgreSQL must be able to store a time, and a range begins before its end.
@@ -84,8 +93,17 @@ def schema(make_service: Callable[..., Service]) -> Iterator[Any]:
     functions.shut_down()
 
 
-@pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
-@pytest.mark.parametrize("route", TEMPLATE.routes, ids=lambda route: f"{route.method} {route.path}")
+WITHOUT_INPUT = {"GET /api/v1/webhooks"}
+"""Nothing about such a request can be wrong."""
+ASKED = [
+    pytest.param(route, mode, id=f"{mode.value}-{route.method} {route.path}")
+    for route in TEMPLATE.routes
+    for mode in GenerationMode
+    if mode is GenerationMode.POSITIVE or f"{route.method} {route.path}" not in WITHOUT_INPUT
+]
+
+
+@pytest.mark.parametrize(("route", "mode"), ASKED)
 def test_made_up_requests_get_documented_answers(route: Route, mode: GenerationMode, schema: Any) -> None:
     operation = schema[route.path][route.method]
 

@@ -254,6 +254,7 @@ KINDS: dict[str, Kind] = {
     "AWS::CloudWatch::Dashboard": Kind("cloudwatch", dashboard, None, "DashboardName", named=True),
     "AWS::CodeDeploy::Application": Kind("codedeploy", "CreateApplication", None, "ApplicationName", named=True),
     "AWS::CodeDeploy::DeploymentGroup": Kind("codedeploy", "CreateDeploymentGroup", None, "DeploymentGroupName", named=True),
+    "AWS::EC2::EIP": Kind("ec2", "AllocateAddress", None, "PublicIp", attributes={"AllocationId": "AllocationId"}),
     "AWS::EC2::FlowLog": Kind("ec2", "CreateFlowLogs", None, "FlowLogIds.0", before=flow_log),
     "AWS::EC2::SecurityGroupIngress": Kind("ec2", "AuthorizeSecurityGroupIngress", None, "GroupId", before=one_permission),
     "AWS::MSK::ServerlessCluster": Kind(

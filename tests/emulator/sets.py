@@ -35,6 +35,8 @@ SETS: dict[str, dict[str, str]] = {
         "KafkaBootstrapServers": "b-1.shop.kafka.us-east-1.amazonaws.com:9098,b-2.shop.kafka.us-east-1.amazonaws.com:9098",
         "KafkaClusterArn": f"arn:aws:kafka:{REGION}:{ACCOUNT}:cluster/shop/01234567-89ab-cdef-0123-456789abcdef-1",
         "SnapStart": "On",
+        "Webhooks": "On",
+        "CourierSubnetIds": OF_ITS_OWN,
         "ApiTruststoreUri": "s3://shop-authorities/clients.pem",
         "ApiTruststoreVersion": "3",
     },
@@ -71,7 +73,7 @@ SETS: dict[str, dict[str, str]] = {
         "DatabaseRestoreTime": "2026-01-31T12:00:00Z",
         "DeploymentPreference": "Canary10Percent10Minutes",
     },
-    "latest": REQUIRED | {"DatabaseSourceCluster": OF_ITS_OWN, "DatabaseRestoreTime": "latest"},
+    "latest": REQUIRED | {"Webhooks": "On", "DatabaseSourceCluster": OF_ITS_OWN, "DatabaseRestoreTime": "latest"},
 }
 
 
@@ -86,6 +88,8 @@ def own_servers(emulator: Emulator, parameters: dict[str, str]) -> dict[str, str
             for number, zone in enumerate("bc")
         ]
         made["SubnetIds"] = ",".join(subnet["SubnetId"] for subnet in subnets)
+        if "CourierSubnetIds" in parameters:
+            made["CourierSubnetIds"] = subnets[0]["SubnetId"]
     if "DatabaseSnapshot" in parameters:
         rds = emulator.client("rds", moto=True)
         told = {"DBClusterSnapshotIdentifier": "before-1", "DBClusterIdentifier": earlier_database(rds)}

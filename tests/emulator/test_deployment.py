@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -77,16 +78,21 @@ def test_the_functions_reach_the_servers_that_the_stack_makes(stack: Stacks) -> 
     assert made["Kafka"].split("/")[1] in variables["KAFKA_BOOTSTRAP_SERVERS"]
 
 
+def _is_made(resource: dict[str, Any], name: str) -> bool:
+    return resource.get("Condition") != "HasWebhooks" or SETS[name].get("Webhooks") == "On"
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_the_api_has_the_routes_of_the_template_with_their_scopes(stack: Stacks, name: str) -> None:
     wanted: dict[str, list[str] | None] = {}
     for resource in read()["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
+        if resource["Type"] == "AWS::Serverless::Function" and _is_made(resource, name):
             for event in resource["Properties"].get("Events", {}).values():
                 if event["Type"] == "HttpApi":
                     told = event["Properties"]
                     wanted[f"{told['Method']} {told['Path']}"] = told["Auth"].get("AuthorizationScopes")
-    assert len(wanted) == len(load_template(ROOT / "template.yaml").routes)
+    parameters = {"Webhooks": SETS[name].get("Webhooks", "Off")}
+    assert len(wanted) == len(load_template(ROOT / "template.yaml", parameters).routes)
     assert findings.routes(stack(name)) == wanted
 
 
@@ -98,7 +104,8 @@ def test_alarms_watch_what_is_there(stack: Stacks, name: str) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_schedules_invoke_the_version_that_serves(stack: Stacks, name: str) -> None:
     deployed = stack(name)
-    assert findings.named(deployed, "AWS::Scheduler::Schedule").keys() == {
+    courier = {"CourierFunctionEveryMinute"} if SETS[name].get("Webhooks") == "On" else set()
+    assert findings.named(deployed, "AWS::Scheduler::Schedule").keys() == courier | {
         "RelayFunctionEveryMinute",
         "ReconcileFunctionEveryMinute",
     }

@@ -39,6 +39,7 @@ def template(runtime_database: Database, broker: Broker, runtime_topic: str) -> 
         "KafkaBootstrapServers": broker.bootstrap_servers,
         "KafkaTopic": runtime_topic,
         "JwtIssuer": "https://issuer.example.com",
+        "Webhooks": "On",
         "GatewaySuccessRate": "1",
         "GatewayDelayMs": "0-0",
     }

@@ -70,10 +70,14 @@ ROUTES = [
     (method, path.replace("{payment_id}", "of-nobody").replace("{order_id}", "of-nobody"))
     for method, path, _ in documents.operations()
 ]
-OF_NOBODY = [(method, path.replace("{transaction_id}", "of-nobody")) for method, path in ROUTES]
+OF_NOBODY = [
+    (method, path.replace("{transaction_id}", "of-nobody").replace("{webhook_id}", "of-nobody")) for method, path in ROUTES
+]
 
 
 def _function_of(method: str, path: str) -> str:
+    if path.startswith("/api/v1/webhooks"):
+        return "webhooks"
     return "lookups" if method == "GET" else "refund" if path == f"{PAYMENTS}/refund" else "process"
 
 
@@ -139,12 +143,12 @@ def test_http_events(
                 assert invocation.payload["statusCode"] < 500, (path, place, invocation.payload)
                 told.append(invocation.payload)
     assert {answer["statusCode"] for answer in told} >= {200, 201, 400, 401, 404, 422}
-    functions = [talkative(name) for name in ("process", "refund", "lookups")]
+    functions = [talkative(name) for name in ("process", "refund", "lookups", "webhooks")]
     assert all("refused" in function.logs() for function in functions)
     _nowhere(told, functions, runtime_database, broker, runtime_topic)
 
 
-@pytest.mark.parametrize("name", ["process", "refund", "lookups", "relay", "reconcile"])
+@pytest.mark.parametrize("name", ["process", "refund", "lookups", "webhooks", "relay", "reconcile", "courier"])
 def test_direct_events(
     name: str, talkative: Callable[[str], LambdaRuntime], runtime_database: Database, broker: Broker, runtime_topic: str
 ) -> None:

@@ -257,10 +257,15 @@ def _watched() -> tuple[set[Series], set[tuple[str, frozenset[str]]]]:
 def test_alarms_and_widgets_watch_series_of_this_stack_that_the_functions_write(
     start: Callable[..., LambdaRuntime], runtime_database: Database
 ) -> None:
-    process, relay, reconcile = start("process"), start("relay"), start("reconcile")
+    process, relay, reconcile, courier = start("process"), start("relay"), start("reconcile"), start("courier")
     without_tables = start("process", {"DATABASE_URL": runtime_database.service_url.rpartition("/")[0] + "/postgres"})
     paid = [_process(payment_token=f"tok_{name}") for name in ("ok", "expired_card", "timeout_then_declined")]
-    ran = [*(process.invoke(event) for event in [*paid, _process(amount=0)]), relay.invoke({}), reconcile.invoke({})]
+    ran = [
+        *(process.invoke(event) for event in [*paid, _process(amount=0)]),
+        relay.invoke({}),
+        reconcile.invoke({}),
+        courier.invoke({}),
+    ]
     ran.append(without_tables.invoke(paid[0]))
     assert ran[-1].payload["statusCode"] == 500
     written = [(name, frozenset(dimensions.items())) for one in ran for name, dimensions in _metrics(one)]

@@ -168,7 +168,7 @@ def test_the_local_headers_become_claims_and_go_no_further(ask: Ask, functions: 
     ask("GET", "/files/1", headers=[("X-Local-Owner", "shop-7")])
     claims = [event["requestContext"].get("authorizer", {}).get("jwt", {}).get("claims") for event in functions.events]
     assert claims == [
-        {"sub": "local", "scope": "payments/write payments/refund payments/read"},
+        {"sub": "local", "scope": "payments/write payments/refund payments/read payments/webhooks"},
         {"sub": "shop-7", "scope": "payments/read"},
         None,  # the template has no authorizer on this route
     ]

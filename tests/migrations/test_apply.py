@@ -60,6 +60,7 @@ def tables(url: str) -> set[object]:
 
 
 ALL_TABLES = {"payments", "refunds", "operations", "payment_status_history", "outbox", "outbox_closed"}
+ALL_TABLES |= {"webhooks", "webhook_deliveries"}
 
 
 def test_each_migration_is_applied_once(empty_database: str) -> None:

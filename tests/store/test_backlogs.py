@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from pg8000.native import Connection
 from local.servers import connect
 from payments.domain.ids import uuid7
 from payments.domain.payment import PaymentStatus
-from payments.store import due, lookups, outbox, settlement
+from payments.store import due, lookups, outbox, settlement, webhooks
 from payments.store.connection import Bound
 from tests.domain.examples import payment
 from tests.servers import Postgres
@@ -27,6 +28,10 @@ from tests.servers import Postgres
 BEHIND = 1_000_000
 WAITING = 20_000
 LIMIT = 100
+WEBHOOKS = 100
+"""Two of them have a backlog."""
+
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 FEW = 40
 """Rows read for each row that the statement acts on: indexes, joins and updates read a row several times."""
 
@@ -69,7 +74,16 @@ SELECT turn_outbox_after(7, 0);
 INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, lease_until)
 SELECT gen_random_uuid(), payment_id, 2, 'payment.successful', '{{}}', now(), now() - interval '1 minute'
 FROM payments WHERE status = 'CAPTURED';
-ALTER TABLE payments ENABLE TRIGGER USER
+ALTER TABLE payments ENABLE TRIGGER USER;
+ANALYZE webhooks, webhook_deliveries;
+ALTER TABLE webhooks SET (autovacuum_enabled = false);
+ALTER TABLE webhook_deliveries SET (autovacuum_enabled = false);
+INSERT INTO webhooks (webhook_id, owner, url, secret, created_at, next_attempt_at)
+SELECT lpad(to_hex(n), 32, '0')::uuid, 'shop', 'https://shop.example.com/' || n, 'whsec_', now(), now()
+FROM generate_series(1, {WEBHOOKS}) n;
+INSERT INTO webhook_deliveries (webhook_id, payment_id, sequence, created_at, next_attempt_at)
+SELECT webhook_id, payment_id, sequence, now(), now() - interval '1 hour' FROM webhooks, payments, generate_series(1, 2) sequence
+WHERE payments.status = 'CAPTURED' AND webhook_id IN (SELECT webhook_id FROM webhooks ORDER BY webhook_id LIMIT 2)
 """
 
 
@@ -122,6 +136,8 @@ def statements(connection: Connection) -> dict[str, tuple[Bound, int]]:
         "refund_decline_code": None, "event_id": uuid7(), "type": "payment.refunded", "data": {}, "traceparent": None,
         "publish_lease_s": 6.0, "version_before": 3,
     }  # fmt: skip
+    webhook_id = UUID(int=1)
+    late = webhooks.Delivery(webhook_id, payment_id, 1, 0, "", "", None, None)
     after = payment(PaymentStatus.CAPTURED, payment_id=payment_id, captured_minor=1, transaction_id=str(payment_id), version=4)
     return {
         "relay, claim": (outbox.CLAIM_UNPUBLISHED(limit=LIMIT, lease_s=15.0, from_time=outbox.EPOCH, followers=50), 2 * LIMIT),
@@ -133,6 +149,14 @@ def statements(connection: Connection) -> dict[str, tuple[Bound, int]]:
         "reconcile, claim": (due.CLAIM_DUE(limit=LIMIT, lease_s=16.0, key_lifetime_s=82800), LIMIT),
         "reconcile, is given up": (due.GIVEN_UP(operation_id=operation_id, key_lifetime_s=82800), 1),
         "why not": (lookups.STANDING["payment_id"](owner="shop", id=payment_id), 1),
+        "webhooks, claim": (webhooks.CLAIM(limit=LIMIT, at_once=LIMIT // 2, lease_s=30.0), LIMIT + WEBHOOKS),
+        "webhooks, delivered": (webhooks.DELIVERED(webhook_ids=[webhook_id], payment_ids=[payment_id], sequences=[1]), WEBHOOKS),
+        "webhooks, failed": (webhooks.FAILED(late, error="timed out", is_gone=False, is_lost=False), WEBHOOKS),
+        "webhooks, again": (webhooks.AGAIN(webhook_id=webhook_id, owner="shop", event_id=events[0]), WEBHOOKS),
+        "webhooks, range": (
+            webhooks.RANGE_AGAIN(webhook_id=webhook_id, owner="shop", from_time=outbox.EPOCH, to_time=NEVER, most=LIMIT), LIMIT,
+        ),
+        "webhooks, prune": (webhooks.PRUNE(keep_days=30), 1),
         "expiry": (due.RUN_OUT(limit=LIMIT, but=[]), LIMIT),
     }  # fmt: skip
 

@@ -106,7 +106,7 @@ final class Shop {
         RefundRequest part = new RefundRequest().paymentId(paid.getPaymentId().toString()).amount(2_000_000_000L);
         RefundCreated refund = new RefundsApi(client(url, token)).refundPayment(
                 APIRefundPaymentRequest.newBuilder().refundRequest(part).idempotencyKey("return-1").build());
-        boolean isRefunded = refund.getStatus().equals(RefundStatus.SUCCEEDED.getValue());
+        boolean isRefunded = refund.getStatus().equals(RefundStatus.REFUND_SUCCEEDED.getValue());
         check("refunds", isRefunded && refund.getAmountRefunded() == 2_000_000_000L, refund);
 
         for (int n = 1; n <= 5; n++) {

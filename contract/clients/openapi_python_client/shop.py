@@ -72,7 +72,7 @@ def main() -> None:
     part = RefundRequest(payment_id=str(paid.payment_id), amount=2_000_000_000)
     refunded = refund_payment.sync(client=client(), body=part, idempotency_key="return-1")
     assert isinstance(refunded, RefundCreated), refunded
-    is_refunded = refunded.status == RefundStatus.SUCCEEDED and refunded.payment_status == PaymentStatus.PARTIALLY_REFUNDED
+    is_refunded = refunded.status == RefundStatus.REFUND_SUCCEEDED and refunded.payment_status == PaymentStatus.PARTIALLY_REFUNDED
     check("refunds", is_refunded and refunded.amount_refunded == 2_000_000_000, refunded)
 
     for n in range(1, 6):

@@ -74,7 +74,7 @@ def main() -> None:
 
     request = RefundRequest(payment_id=str(paid.payment_id), amount=2_000_000_000)
     refund = RefundsApi(client()).refund_payment(request, "return-1")
-    is_refunded = refund.status == RefundStatus.SUCCEEDED and refund.payment_status == PaymentStatus.PARTIALLY_REFUNDED
+    is_refunded = refund.status == RefundStatus.REFUND_SUCCEEDED and refund.payment_status == PaymentStatus.PARTIALLY_REFUNDED
     check("refunds", is_refunded and refund.amount_refunded == 2_000_000_000, refund)
 
     for n in range(1, 6):

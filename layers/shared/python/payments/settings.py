@@ -42,6 +42,8 @@ class Settings:
     direct_owner: str
     retry_schedule_s: tuple[float, ...]
     capture_window: timedelta
+    webhooks_local: bool
+    """Whether a webhook may go to this machine, as in a local run. template.yaml never sets it."""
 
 
 def _number(name: str, text: str, most: int) -> float:
@@ -106,4 +108,5 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         direct_owner=direct_owner_in(environment)[0],
         retry_schedule_s=schedule_s,
         capture_window=timedelta(seconds=number("CAPTURE_WINDOW_S", "604800", TEN_YEARS_S)),
+        webhooks_local=environment.get("WEBHOOKS_LOCAL") == "On",
     )

@@ -16,8 +16,11 @@ _ERRORS: dict[int, tuple[type[errors.PaymentsError], ...]] = {
     400: (errors.MalformedJson, errors.IdempotencyKeyInvalid),
     401: (errors.Unauthenticated,),
     403: (errors.Forbidden,),
-    404: (errors.PaymentNotFound, errors.RefundNotFound),
-    409: (errors.OrderAlreadyPaid, errors.OrderInProgress, errors.PaymentStateConflict, errors.IdempotencyKeyInUse),
+    404: (errors.PaymentNotFound, errors.RefundNotFound, errors.WebhookNotFound),
+    409: (
+        *(errors.OrderAlreadyPaid, errors.OrderInProgress, errors.PaymentStateConflict, errors.IdempotencyKeyInUse),
+        errors.WebhookConflict,
+    ),
     413: (errors.BodyTooLarge,),
     415: (errors.UnsupportedMediaType,),
     422: (errors.InvalidRequest, errors.CardDataNotAccepted, errors.AmountTooLarge, errors.IdempotencyKeyReused),

@@ -99,8 +99,8 @@ def invalid_request(errors: Sequence[Mapping[str, Any]], prefix: str = "body") -
     """Return Pydantic's errors as ours: location and message, never the input. An unknown name shows only if it is plain."""
     shown = []
     for error in errors[:MAX_ERRORS]:
-        path = [str(part) for part in ((prefix, *error["loc"]) if prefix else error["loc"])]
-        location = ".".join(map(shown_name, path))
+        path = (prefix, *error["loc"]) if prefix else error["loc"]
+        location = ".".join(str(part) if isinstance(part, int) else shown_name(str(part)) for part in path)
         sentence = error["msg"][0].lower() + error["msg"][1:]
         message = "is not a field of this request" if error["type"] == "extra_forbidden" else sentence
         shown.append((location, message))

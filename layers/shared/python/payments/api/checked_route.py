@@ -17,7 +17,7 @@ from payments.domain.card_data import refuse_card_data
 from payments.domain.errors import Fault, InternalError, InvalidRequest, PaymentsError, UnsupportedMediaType
 from payments.domain.scopes import Scope
 
-PREFIX = "/api/v1/payments"
+PREFIX, WEBHOOKS = "/api/v1/payments", "/api/v1/webhooks"
 
 # Credentials and the headers of proxies hold long numbers by nature, and no data of the caller.
 UNCHECKED_HEADERS = frozenset({"authorization", "x-amzn-trace-id", "traceparent", "tracestate", "content-length"})

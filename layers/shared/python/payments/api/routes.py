@@ -14,7 +14,16 @@ from starlette.types import Message
 from payments import telemetry
 from payments.api.answers import record, reply_to
 from payments.api.bodies import validate
-from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, idempotency_key_of, json_of, request_id, response_of
+from payments.api.checked_route import (
+    PREFIX,
+    WEBHOOKS,
+    CheckedRoute,
+    caller_with,
+    idempotency_key_of,
+    json_of,
+    request_id,
+    response_of,
+)
 from payments.commands.command import Command
 from payments.commands.phases import perform
 from payments.commands.service import Call, Deadline, Service
@@ -70,8 +79,8 @@ class ApiGatewayHandler:
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
-        routes = [route for route in app.routes if isinstance(route, CheckedRoute)]
-        self._commands = {f"POST {route.path}": route.app for route in routes if "POST" in (route.methods or ())}
+        posts = [route for route in app.routes if isinstance(route, CheckedRoute) and route.methods == {"POST"}]
+        self._commands = {f"POST {route.path}": route.app for route in posts if not route.param_convertors}
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         headers = [(name.lower().encode(), text.encode()) for name, text in (event.get("headers") or {}).items()]
@@ -98,5 +107,5 @@ def _path(event: Any) -> str:
     route, parameters = event.get("routeKey", "$default").partition(" ")[2], event.get("pathParameters") or {}
     if not route:  # `$default`: nothing was matched, as at a function URL. A stage or an API mapping may stand before our path.
         path = str(event["requestContext"]["http"]["path"])
-        return re.sub(rf"^/[^/]+(?=/health$|{PREFIX}(/|$))", "", path, count=1)
+        return re.sub(rf"^/[^/]+(?=/health$|{PREFIX}(/|$)|{WEBHOOKS}(/|$))", "", path, count=1)
     return re.sub(r"\{(\w+)\+?\}", lambda name: parameters.get(name[1], name[0]), route)

@@ -9,11 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from payments.broker.login import Security
-from payments.domain.events import Event, rfc3339
+from payments.domain.events import Event, attributes
 
 logger = logging.getLogger(__name__)
-
-SOURCE = "urn:payments:service"
 
 PRODUCER_OPTIONS: dict[str, Any] = {
     "acks": "all",
@@ -169,15 +167,7 @@ class KafkaPublisher:
 def message_of(event: Event) -> dict[str, Any]:
     """Return the arguments of the producer's `send`: key, value and headers of an event (CloudEvents 1.0, Kafka binary mode)."""
     headers = {
-        "ce_specversion": "1.0",
-        "ce_id": str(event.event_id),
-        "ce_source": SOURCE,
-        "ce_type": event.type,
-        "ce_time": rfc3339(event.created_at),
-        "ce_subject": str(event.payment_id),
-        # CloudEvents compares sequences as text, and the outbox's column has at most ten digits.
-        "ce_sequence": f"{event.sequence:010}",
-        "ce_dataschema": f"urn:payments:schema:{event.type}:1",
+        **{f"ce_{name}": value for name, value in attributes(event).items()},
         "content-type": "application/json",
         # The SDKs of CloudEvents look for the trace context in the first header, and OpenTelemetry in the second.
         "ce_traceparent": event.traceparent,

@@ -8,6 +8,8 @@ PaymentsError
 │   ├── Forbidden                 the claims lack the scope, or name a subject that is another kind of caller's
 │   ├── PaymentNotFound           the caller has no such payment
 │   ├── RefundNotFound            the caller has no such refund
+│   ├── WebhookNotFound           the caller has no such webhook
+│   ├── WebhookConflict           the caller has a webhook at this url, or as many as it may have
 │   ├── OrderAlreadyPaid          another payment of the order is authorized, captured or refunded
 │   ├── OrderInProgress           another payment of the order is being processed
 │   ├── PaymentStateConflict      the payment's status does not allow the command, or another command holds the payment
@@ -78,6 +80,14 @@ class PaymentNotFound(Refused):
 
 class RefundNotFound(Refused):
     code, title = "refund_not_found", "The refund does not exist"
+
+
+class WebhookNotFound(Refused):
+    code, title = "webhook_not_found", "The webhook does not exist"
+
+
+class WebhookConflict(Refused):
+    code, title = "webhook_conflict", "The webhook cannot be registered beside those that are"
 
 
 class OrderAlreadyPaid(Refused):

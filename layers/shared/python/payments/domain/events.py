@@ -11,6 +11,8 @@ from payments.domain.declines import public_decline_code, public_decline_message
 from payments.domain.payment import EVENT_TYPES, Ended, Payment
 from payments.domain.refund import Refund
 
+SOURCE = "urn:payments:service"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -37,6 +39,28 @@ def event_for(change: Ended, after: Payment, refund: Refund | None, event_id: UU
 def refusal_event(event_id: UUID, data: dict[str, Any], at: datetime) -> Event:
     """Return the event of a direct invocation that was refused for good. No payment has changed, so its subject is its own id."""
     return Event(event_id, event_id, 1, "payment.refused", json.dumps(data, ensure_ascii=False), at, None)
+
+
+def attributes(event: Event) -> dict[str, str | None]:
+    """Return the event's attributes as CloudEvents 1.0 names them, the same on each way to a consumer."""
+    return {
+        "specversion": "1.0",
+        "id": str(event.event_id),
+        "source": SOURCE,
+        "type": event.type,
+        "time": rfc3339(event.created_at),
+        "subject": str(event.payment_id),
+        # CloudEvents compares sequences as text, and the outbox's column has at most ten digits.
+        "sequence": f"{event.sequence:010}",
+        "dataschema": f"urn:payments:schema:{event.type}:1",
+    }
+
+
+def structured(event: Event) -> bytes:
+    """Return the event as one JSON document: CloudEvents' structured mode."""
+    told = attributes(event) | {"datacontenttype": "application/json", "traceparent": event.traceparent}
+    text = json.dumps({name: value for name, value in told.items() if value is not None})
+    return f'{text[:-1]}, "data": {event.data}}}'.encode()
 
 
 TIMES = ("created_at", "updated_at", "authorized_at", "captured_at", "failed_at", "voided_at", "capture_before")

@@ -7,4 +7,5 @@ class Scope(StrEnum):
     WRITE = "payments/write"
     REFUND = "payments/refund"
     READ = "payments/read"
+    WEBHOOKS = "payments/webhooks"
     ADMIN = "payments/admin"

@@ -1,0 +1,114 @@
+"""Sends one webhook. Everything together, from the name's look-up to the answer, takes at most TIMEOUT_S."""
+
+import http.client
+import io
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from payments import __version__
+from payments.webhooks.target import Resolve, Target, TargetRefused, addresses_of, is_public, resolve, target_of
+
+TIMEOUT_S = 10.0
+"""A receiver that stores the event and answers needs less than one. One that works on it first had better not."""
+
+MOST_ANSWER_BYTES = 16 * 1024
+"""Only the status counts. We read on to the answer's end, so that the server need not see its connection break."""
+
+FAILURES: Mapping[type[Exception], str] = {
+    TargetRefused: "its address is not public",
+    TimeoutError: "timed out",
+    socket.gaierror: "its name is not found",
+    ssl.SSLCertVerificationError: "its certificate is not valid",
+    ssl.SSLError: "TLS failed",
+    ConnectionRefusedError: "the connection was refused",
+    OSError: "the connection failed",
+    http.client.HTTPException: "the answer is not HTTP",
+}
+"""What the owner and our log read of a failure: nothing that the receiver has said. The first fitting one counts."""
+
+
+class _Timed(io.RawIOBase):
+    """The answer's bytes until `ends_s`. Whoever drips bytes gains no time."""
+
+    def __init__(self, connection: socket.socket, ends_s: float) -> None:
+        self._connection, self._ends_s, self._left = connection, ends_s, MOST_ANSWER_BYTES
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._connection.settimeout(_left_s(self._ends_s))
+        count = self._connection.recv_into(memoryview(buffer)[: self._left])
+        self._left -= count
+        return count
+
+
+def _left_s(ends_s: float) -> float:
+    # The wall clock goes on while the function is frozen, so nothing is sent when it thaws after the lease.
+    if (left_s := ends_s - time.time()) <= 0:
+        raise TimeoutError
+    return left_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """Posts to public addresses. `is_local` admits this machine. It follows no redirect."""
+
+    is_local: bool = False
+    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+    resolve: Resolve = resolve
+    admits: Callable[[str], bool] = is_public
+    timeout_s: float = TIMEOUT_S
+
+    def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> int | str:
+        """Return the status of the answer, or why there is none."""
+        ends_s = time.time() + self.timeout_s
+        try:
+            target = target_of(url, self.is_local)
+            with self._connection(target, ends_s) as connection:
+                return _exchange(connection, target, headers, body, ends_s)
+        except (TargetRefused, OSError, http.client.HTTPException) as error:
+            return next(text for kind, text in FAILURES.items() if isinstance(error, kind))
+
+    def _connection(self, target: Target, ends_s: float) -> socket.socket:
+        error = OSError()
+        for family, kind, protocol, _, address in addresses_of(target, self.resolve, self.admits):
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(_left_s(ends_s))
+                connection.connect(address)
+                if target.is_tls:  # The certificate is of the name, and the connection goes to the checked address.
+                    connection.settimeout(_left_s(ends_s))
+                    return self.tls.wrap_socket(connection, server_hostname=target.host)
+                return connection
+            except (ssl.SSLError, TimeoutError):
+                connection.close()
+                raise
+            except OSError as refused:
+                connection.close()
+                error = refused
+        raise error
+
+
+def _exchange(connection: socket.socket, target: Target, headers: Mapping[str, str], body: bytes, ends_s: float) -> int:
+    host = target.host if target.port in (80, 443) else f"{target.host}:{target.port}"
+    ours = {"Host": host, "User-Agent": f"payments-webhooks/{__version__}", "Connection": "close"}
+    ours |= {"Content-Type": "application/cloudevents+json", "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in (ours | dict(headers)).items())
+    rest = memoryview(f"POST {target.path} HTTP/1.1\r\n{head}\r\n".encode() + body)
+    while rest:
+        connection.settimeout(_left_s(ends_s))
+        rest = rest[connection.send(rest) :]
+    response = http.client.HTTPResponse(_Timed(connection, ends_s), method="POST")  # type: ignore[arg-type]  # it reads its file
+    response.begin()
+    with suppress(OSError, http.client.HTTPException):  # The status has come, which is the answer.
+        response.read(MOST_ANSWER_BYTES)
+    return response.status
