@@ -278,7 +278,7 @@ MUTANTS = (
     Mutant(
         "a new event id for each sending",
         "is on the topic as",
-        (Patch(f"{PAYMENTS}/broker/kafka.py", '"ce_id": str(event.event_id)', '"ce_id": str(__import__("uuid").uuid4())'),),
+        (Patch(f"{PAYMENTS}/domain/events.py", '"id": str(event.event_id)', '"id": str(__import__("uuid").uuid4())'),),
         _points("process"),
     ),
     Mutant(

@@ -78,8 +78,8 @@ class ApiGatewayHandler(Mangum):
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])
-        routes = [route for route in app.routes if isinstance(route, CheckedRoute)]
-        self._commands = {f"POST {route.path}": route.app for route in routes if "POST" in (route.methods or ())}
+        posts = [route for route in app.routes if isinstance(route, CheckedRoute) and route.methods == {"POST"}]
+        self._commands = {f"POST {route.path}": route.app for route in posts if not route.param_convertors}
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         # Mangum decodes the path, which API Gateway has decoded already, and so would turn the order "a%2Fb" into "a/b".
