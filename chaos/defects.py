@@ -211,11 +211,9 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/connection.py",
-                "        messages = [",
-                "        if statements:\n"
-                "            done = [self.execute_unnamed(s.sql, make_params(self.py_types, s.values)) for s in statements]\n"
-                "            return [context.rows or [] for context in done]\n"
-                "        messages = [",
+                "        self.send(statements)\n        return self.receive()\n",
+                "        done = [self.execute_unnamed(s.sql, make_params(self.py_types, s.values)) for s in statements]\n"
+                "        return [context.rows or [] for context in done]\n",
             ),
         ),
         _load(),
@@ -230,15 +228,15 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/connection.py",
-                "is not None and (\n            not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s"
-                " or self._connection.is_stale()\n        ):",
+                "is not None and (not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s):",
                 "is None and False:",
             ),
+            Patch(f"{PAYMENTS}/store/connection.py", "is not None and self._connection.is_stale():", "is None and False:"),
             Patch(
                 f"{PAYMENTS}/store/connection.py",
                 "            elif connection is not None:\n                _close_quietly(connection)\n            raise\n",
                 # Python does not read on from a file that timed out. That would hide the defect, so the patch makes a new file.
-                "            else:\n"
+                "            elif connection is not None:\n"
                 '                connection._sock = connection._usock.makefile(mode="rwb")\n'
                 "            raise\n",
             ),
@@ -280,7 +278,7 @@ MUTANTS = (
     Mutant(
         "a new event id for each sending",
         "is on the topic as",
-        (Patch(f"{PAYMENTS}/broker/kafka.py", '"ce_id": str(event.event_id)', '"ce_id": str(__import__("uuid").uuid4())'),),
+        (Patch(f"{PAYMENTS}/domain/events.py", '"id": str(event.event_id)', '"id": str(__import__("uuid").uuid4())'),),
         _points("process"),
     ),
     Mutant(

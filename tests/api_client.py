@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from payments.api.look_up_routes import health_router, lookups_router
-from payments.api.routes import app_of, commands_router, handler_of
+from payments.api.routes import ApiGatewayHandler, app_of, commands_router
 from payments.api.webhook_routes import webhooks_router
 from payments.broker.kafka import KafkaPublisher
 from payments.commands.catalog import served_by
@@ -165,7 +165,7 @@ class Api:
 
 
 def _handler(*routers: Any) -> Callable[[Any, Any], Any]:
-    return handler_of(app_of(*routers))
+    return ApiGatewayHandler(app_of(*routers))
 
 
 def order(**fields: object) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from payments.domain.ids import uuid7
 from payments.domain.payment import Payment, PaymentStatus
 from payments.scheduled.reconcile import Reconciled, reconcile
 from payments.scheduled.relay import Relayed, relay
-from payments.store.connection import Bound, Database, Row
+from payments.store.connection import PING, Bound, Database, Row
 from tests import servers
 from tests.fakes import Answer, FakeGateway, FakePublisher, approve, decline, lose_reply
 
@@ -123,6 +123,10 @@ class Shop:
 
     def relay(self, time_s: float = 55.0) -> Relayed:
         return relay(self.service, Deadline.in_s(time_s))
+
+    def wait_for_mark(self) -> None:
+        """The database's answer to the last mark is read before anything else is sent."""
+        self.service.db.run(PING())
 
     def close(self) -> None:
         self.service.db.close()

@@ -6,14 +6,14 @@ from typing import Any
 from payments import wiring
 from payments.api.callers import is_http
 from payments.api.look_up_routes import health_router, lookups_router
-from payments.api.routes import app_of, handler_of
+from payments.api.routes import ApiGatewayHandler, app_of
 from payments.domain.errors import Forbidden
 from payments.telemetry import instrumented
 
 broker = partial(wiring.publisher, enable_idempotence=False)
 """The deep health check's producer. An idempotent one would begin by requesting an id, which needs the right to write."""
 
-http = handler_of(app_of(lookups_router(wiring.service), health_router(wiring.service, broker)))
+http = ApiGatewayHandler(app_of(lookups_router(wiring.service), health_router(wiring.service, broker)))
 
 
 @instrumented

@@ -4,12 +4,12 @@ from typing import Any
 
 from payments import wiring
 from payments.api.callers import is_http
-from payments.api.routes import app_of, handler_of
+from payments.api.routes import ApiGatewayHandler, app_of
 from payments.api.webhook_routes import webhooks_router
 from payments.domain.errors import Forbidden
 from payments.telemetry import instrumented
 
-http = handler_of(app_of(webhooks_router(wiring.service, lambda: wiring.settings().webhooks_local)))
+http = ApiGatewayHandler(app_of(webhooks_router(wiring.service, lambda: wiring.settings().webhooks_local)))
 
 
 @instrumented

@@ -15,7 +15,7 @@ from payments.domain import errors
 from payments.domain.declines import DECLINE_MESSAGES
 from payments.domain.ids import uuid7
 from payments.gateway.port import Approved, Declined, GatewayRequest, Reply
-from tests.api_client import ADMIN, Answer, Api, Context, in_another_environment, order
+from tests.api_client import ADMIN, WEBHOOKS, Answer, Api, Context, in_another_environment, order
 
 MakeService = Callable[..., Service]
 Answers = tuple[Answer, Answer]
@@ -89,6 +89,7 @@ def _raises() -> Any:
 
 
 NOWHERE = "postgresql://payments_service@127.0.0.1:9/payments"
+WEBHOOK = {"url": "https://shop.example.com/events"}
 RETRYABLE: Mapping[str, Callable[[Api, MakeService], Answers]] = {
     "order_in_progress": _order_in_progress,
     "idempotency_key_in_use": _key_in_use,
@@ -131,6 +132,11 @@ def _key_reused(api: Api) -> Answers:
     return _twice("process", order(), key=key)(api)
 
 
+def _webhook_conflict(api: Api) -> Answers:
+    _, first, again = [api.call("POST", WEBHOOKS, WEBHOOK, owner="shop-of-two") for _ in range(3)]
+    return first, again
+
+
 FINAL: Mapping[str, Callable[[Api], Answers]] = {
     "malformed_json": _twice("process", "{"),
     "idempotency_key_invalid": _twice("process", order(), key=""),
@@ -142,6 +148,8 @@ FINAL: Mapping[str, Callable[[Api], Answers]] = {
     "forbidden": _twice("process", order(), scopes=ADMIN),
     "payment_not_found": _twice("refund", {"transaction_id": "txn_of_nobody"}),
     "refund_not_found": lambda api: (api.get("/refund/of-nobody"), api.get("/refund/of-nobody")),
+    "webhook_not_found": lambda api: (api.call("GET", f"{WEBHOOKS}/of-nobody"), api.call("GET", f"{WEBHOOKS}/of-nobody")),
+    "webhook_conflict": _webhook_conflict,
     "order_already_paid": _order_paid,
     "payment_state_conflict": _about("capture", Api.pay),
     "body_too_large": _twice("process", " " * 40_000),

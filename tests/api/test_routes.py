@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 from collections.abc import Iterator, Mapping
@@ -9,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from local.template import Function, load_template
 from payments import wiring
+from payments.api.checked_route import CheckedRoute
 from payments.api.look_up_routes import health_router, lookups_router
-from payments.api.routes import app_of, commands_router, handler_of
+from payments.api.routes import ApiGatewayHandler, app_of, commands_router
 from payments.commands.catalog import COMMANDS, served_by
 from payments.commands.service import Service
 from payments.domain.ids import uuid7
 from payments.settings import settings_from
 from tests.api_client import EVERYTHING, Api, Context, http_event, order
+from tests.card_number import CARD
 from tests.contract import documents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,13 +157,45 @@ def test_pages_of_other_origins_may_read_every_header_that_the_document_names() 
     assert sorted(TEMPLATE.cors["expose_headers"]) == sorted(map(str.lower, documents.openapi()["components"]["headers"]))
 
 
+def test_the_cookies_of_a_request_are_looked_at_like_its_headers(api: Api) -> None:
+    """API Gateway hands them over beside the headers."""
+    event = _behind("", "POST", "/api/v1/payments/process", order())
+    assert api.send(event | {"cookies": ["theme=dark"]}).status == 201
+    refused = api.send(event | {"cookies": ["theme=dark", f"card={CARD}"]})
+    assert (refused.status, refused.code) == (422, "card_data_not_accepted")
+
+
+@pytest.mark.parametrize("route", ["POST /api/v1/payments/process", "$default"])
+def test_an_event_without_headers_is_answered(route: str, api: Api) -> None:
+    event = _behind("", "POST", "/api/v1/payments/process", order()) | {"routeKey": route}
+    del event["headers"]
+    assert api.send(event | {"pathParameters": None}).status == 415
+
+
+@pytest.mark.parametrize("route", ["POST /late", "$default"])
+def test_an_endpoint_that_waits_is_a_defect_and_no_half_an_answer(route: str) -> None:
+    """There is no event loop that would wake it."""
+    router = APIRouter(route_class=CheckedRoute)
+
+    @router.post("/late")
+    async def late(request: Request) -> Response:
+        await asyncio.sleep(0)
+        return Response()
+
+    event = http_event("POST", "/late", {}, claims={"sub": "shop", "scope": EVERYTHING}) | {"routeKey": route}
+    with pytest.raises(RuntimeError, match="an endpoint waits"):
+        ApiGatewayHandler(app_of(router))(event, Context())
+
+
 def test_without_a_matched_route_the_clients_path_counts(api: Api, service: Service) -> None:
     """A function URL matches nothing: its events have the route `$default`."""
     event = http_event("POST", "/api/v1/payments/process", order(), claims={"sub": "shop", "scope": EVERYTHING})
     assert api.send(event | {"routeKey": "$default"}).status == 201
     staged = http_event("POST", "/prod/api/v1/payments/process", order(), claims={"sub": "shop", "scope": EVERYTHING})
     staged["requestContext"]["stage"] = "prod"
-    reply = handler_of(app_of(commands_router(lambda: service, COMMANDS.values())))(staged | {"routeKey": "$default"}, Context())
+    reply = ApiGatewayHandler(app_of(commands_router(lambda: service, COMMANDS.values())))(
+        staged | {"routeKey": "$default"}, Context()
+    )
     assert reply["statusCode"] == 201
     trailing = http_event("POST", "/api/v1/payments/process/", order(), claims={"sub": "shop", "scope": EVERYTHING})
     assert api.send(trailing | {"routeKey": "$default"}).status == 404, "as API Gateway answers a trailing slash"
@@ -190,4 +225,4 @@ def test_without_a_matched_route_one_segment_is_cut_only_before_our_own_path(
     app = app_of(lookups_router(lambda: service), health_router(lambda: service, wiring.publisher))
     event = http_event("GET", path, claims={"sub": "shop", "scope": EVERYTHING}) | {"routeKey": "$default"}
     event["requestContext"]["stage"] = stage
-    assert handler_of(app)(event, Context())["statusCode"] == status
+    assert ApiGatewayHandler(app)(event, Context())["statusCode"] == status

@@ -186,6 +186,7 @@ def test_an_event_is_published_after_the_commit_that_wrote_it(shop: Shop, books:
     shop.publisher.acknowledges = look
     result = shop.process()
     assert seen == [["CAPTURED", None]]
+    shop.wait_for_mark()
     [row] = books.outbox(result.payment.payment_id)
     assert row["published_at"] is not None, "the event is marked"
     [event] = shop.publisher.published
@@ -484,6 +485,7 @@ def test_a_connection_that_breaks_at_any_write_charges_once_and_ends_well(
         order_id, result = f"o-{answered}-{broken_at}", None
         with contextlib.suppress(ServiceUnavailable):
             result = shop.process(order_id=order_id)
+        shop.wait_for_mark()
         broke = proxy.writes.failed
         proxy.writes.fail(0, answered=True)
         if result is None:

@@ -415,6 +415,7 @@ def test_a_connection_that_breaks_at_any_write_refunds_once(
         broken_at += 1
         proxy.writes.fail(broken_at, answered=answered)
         frail.refund(payment.transaction_id, f"k-{broken_at}")  # a refund always survives one broken connection
+        frail.wait_for_mark()
         broke = proxy.writes.failed
         proxy.writes.fail(0, answered=True)
         lone_books.make_due()

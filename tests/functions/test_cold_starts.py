@@ -14,7 +14,7 @@ from tests.lambda_runtime import LambdaRuntime
 
 Start = Callable[..., LambdaRuntime]
 
-HTTP = {"fastapi", "starlette", "mangum"}
+HTTP = {"fastapi", "starlette"}
 NEVER = {"boto3", "botocore.session", "sqlalchemy", "requests", "yaml", "local", "tests"}
 ORDER = {"amount": 1999, "currency": "USD", "payment_method": "paypal", "payment_token": "tok_ok"}
 CLAIMS = {"sub": "shop", "scope": EVERYTHING}

@@ -464,6 +464,7 @@ def test_an_event_reaches_the_topic_as_a_cloud_event(shop: Shop, books: Books, b
     real = shop.with_(publisher=publisher)
     payment = real.captured(description="注文")
     real.refund(payment.transaction_id, amount=500)
+    real.wait_for_mark()
     publisher.close()
     found = of_payment(list(messages(broker.bootstrap_servers, topic)), payment.payment_id)
     rows = books.outbox(payment.payment_id)

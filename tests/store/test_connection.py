@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +76,20 @@ def proxied(notes: servers.Database, fault_proxy: ProxyBefore) -> Iterator[tuple
     db.run(PID())
     yield db, proxy
     db.close()
+
+
+class Failures(list[BaseException]):
+    """Collects the errors in whose handlers it is called."""
+
+    def __call__(self) -> None:
+        error = sys.exc_info()[1]
+        assert error is not None
+        self.append(error)
+
+
+@pytest.fixture
+def failed() -> Failures:
+    return Failures()
 
 
 def pid(db: Database) -> int:
@@ -182,6 +197,94 @@ def test_times_are_utc_whatever_zone_the_server_shows(notes: servers.Database) -
 
 def test_nothing_connects_before_the_first_use() -> None:
     db = Database.at("postgresql://nobody@127.0.0.1:1/nowhere")
+    db.close()
+
+
+# A statement that is told
+
+
+def test_a_statement_that_is_told_is_carried_out_and_nobody_waits_for_it(notes: servers.Database, failed: Failures) -> None:
+    db = Database.at(notes.service_url)
+    before = pid(db)
+    with contextlib.closing(connect(notes.owner_url)) as owner:
+        owner.run("BEGIN")
+        owner.run("LOCK TABLE notes")
+        db.tell(NOTE(number=1), failed)
+        owner.run("COMMIT")
+    assert pid(db) == before, "an answer that nobody has read does not cost the connection"
+    assert noted(notes) == [1], "and the next statement waits for it"
+    assert not failed
+    db.close()
+
+
+def test_a_statement_that_is_told_is_one_write_and_the_answer_of_the_one_before_is_read_first(
+    proxied: tuple[Database, FaultProxy], notes: servers.Database, failed: Failures
+) -> None:
+    db, proxy = proxied
+    before = (proxy.writes.count, proxy.postgres.commits)
+    for number in range(3):
+        db.tell(NOTE(number=number), failed)
+    assert db.run(Statement("SELECT count(*) FROM notes")()) == [[[3]]]
+    assert (proxy.writes.count, proxy.postgres.commits) == (before[0] + 4, before[1] + 4)
+    assert not failed
+
+
+def test_the_error_of_a_statement_that_is_told_reaches_its_teller_and_nobody_else(
+    notes: servers.Database, failed: Failures
+) -> None:
+    db = Database.at(notes.service_url)
+    before = pid(db)
+    db.tell(Statement("SELECT 1 / :zero::int")(zero=0), failed)
+    assert not failed, "nobody has read it"
+    db.run(NOTE(number=1))
+    assert [str(error) for error in failed] == ["The database refused the statement."]
+    assert (pid(db), noted(notes)) == (before, [1])
+    assert len(failed) == 1
+    db.close()
+
+
+def test_a_connection_that_breaks_after_it_was_told_something_costs_the_next_statement_nothing(
+    proxied: tuple[Database, FaultProxy], notes: servers.Database, failed: Failures
+) -> None:
+    db, proxy = proxied
+    db.tell(Statement("SELECT pg_sleep(:seconds::float8)")(seconds=0.2), failed)
+    proxy.cut()
+    rows, resent = db.send(NOTE(number=2))
+    assert (rows, resent) == ([[]], False)
+    assert [type(error) for error in failed] == [ConnectionLost]
+    assert noted(notes) == [2]
+
+
+def test_a_server_that_is_away_is_no_matter_for_who_tells(notes: servers.Database, failed: Failures) -> None:
+    db = Database.at(servers.with_address(notes.service_url, "127.0.0.1", servers.free_port()))
+    db.tell(NOTE(number=1), failed)
+    assert len(failed) == 1
+    with pytest.raises(ServiceUnavailable):
+        db.run(PID())
+    assert len(failed) == 1
+
+
+def test_a_function_that_froze_after_it_was_told_something_begins_with_a_new_connection(
+    notes: servers.Database, failed: Failures
+) -> None:
+    now_s = 1_800_000_000.0
+    db = Database(lambda: Connection(**connection_options(notes.service_url)), clock=lambda: now_s)
+    before = pid(db)
+    db.tell(NOTE(number=1), failed)
+    now_s += IDLE_LIMIT_S + 1
+    assert pid(db) != before
+    while noted(notes) != [1]:  # the server may still be at it
+        pass
+    assert not failed
+    db.close()
+
+
+def test_a_statement_that_is_told_runs_as_it_is_where_its_function_is_missing(notes: servers.Database, failed: Failures) -> None:
+    db = Database.at(notes.service_url)
+    db.tell(Statement("-- a_function_that_nobody_made\n INSERT INTO notes VALUES (:number)")(number=1), failed)
+    db.run(PID())
+    assert noted(notes) == [1]
+    assert not failed
     db.close()
 
 

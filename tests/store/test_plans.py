@@ -21,7 +21,7 @@ from contract import plans
 from local.servers import connect
 from payments.domain.operation import Draft
 from payments.domain.payment import PaymentName, PaymentStatus
-from payments.store import claims, due, lookups, outbox, settlement
+from payments.store import claims, due, lookups, outbox, settlement, webhooks
 from payments.store.connection import Bound, Statement
 from payments.store.lookups import ListFilter, list_statement
 from tests.domain.examples import payment, row_values
@@ -96,14 +96,16 @@ MORE_VALUES: dict[str, object] = {
     "lease_s": 30.0, "publish_lease_s": 30.0, "key_lifetime_s": 1e5, "schedule_s": [2.0], "keep_days": 7, "week_days": 7,
     "version_before": 2, "amount_minor": 1, "sequence": 1, "type": "payment.successful", "data": "{}", "traceparent": None,
     "refund_status": None, "recorded": {}, "refund_decline_code": None, "reply": {}, "outcome": "succeeded", "attempt": 1,
-    "event_sequence": 1,
+    "event_sequence": 1, "webhook_id": ID, "webhook_ids": [ID], "sequences": [1], "url": "https://shop.example.com/",
+    "event_types": ["payment.failed"], "secret": "whsec_", "overlap_s": 60.0, "most": 10, "at_once": 8, "error": "timed out",
+    "is_gone": False, "is_lost": False,
 }  # fmt: skip
 """For the parameters that are no field of DRAFT or of a payment."""
 
 
 def _statements() -> Iterator[tuple[str, Bound]]:
     """Everything that the store sends, by its name. A look-up or a job that is written tomorrow is in it, too."""
-    for module in (claims, due, lookups, outbox, settlement):
+    for module in (claims, due, lookups, outbox, settlement, webhooks):
         for name, value in vars(module).items():
             ways = value if isinstance(value, Mapping) else {"": value}
             for way, statement in ways.items():
@@ -135,6 +137,17 @@ INSERT INTO outbox (event_id, payment_id, sequence, type, data, created_at, leas
 SELECT payment_id, payment_id, 1, 'payment.successful', '{}', created_at, created_at, created_at FROM payments
 """
 
+WEBHOOKS = """
+INSERT INTO webhooks (webhook_id, owner, url, secret, created_at, next_attempt_at)
+SELECT gen_random_uuid(), 'owner-' || n, 'https://shop.example.com/', 'whsec_', now(), now() FROM generate_series(1, 1000) n
+"""
+DELIVERIES = """
+INSERT INTO webhook_deliveries (webhook_id, payment_id, sequence, created_at, next_attempt_at, lease_until, failed_at)
+SELECT webhook_id, gen_random_uuid(), n, now() - n * interval '1 hour', now(), CASE WHEN n = 1 THEN now() END,
+       CASE WHEN n = 2 THEN now() END
+FROM webhooks, generate_series(1, 50) n
+"""
+
 Nodes = list[dict[str, Any]]
 
 
@@ -146,7 +159,9 @@ def filled(postgres: Postgres) -> Iterator[Connection]:
         connection._usock.settimeout(None)
         connection.run(OPERATIONS)
         connection.run(EVENTS)
-        connection.run("ANALYZE operations, outbox")
+        connection.run(WEBHOOKS)
+        connection.run(DELIVERIES)
+        connection.run("ANALYZE operations, outbox, webhooks, webhook_deliveries")
         yield connection
 
 

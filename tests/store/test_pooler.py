@@ -107,3 +107,18 @@ def test_nothing_of_one_client_is_left_for_the_next(pgbouncer: PgBouncer, databa
     assert db.run(Statement("SELECT name FROM pg_prepared_statements")()) == [[]], "statements stay unnamed"
     db.run(Statement("SELECT :id::uuid")(id=uuid7()))
     db.close()
+
+
+def test_a_client_that_was_frozen_before_it_read_its_answer_holds_no_server(
+    pgbouncer: PgBouncer, database: servers.Database
+) -> None:
+    url, failures = pgbouncer.url(database.service_url), list[bool]()
+    frozen = [Database.at(url) for _ in range(THREADS)]
+    for db in frozen:
+        db.tell(Statement("SELECT 1")(), lambda: failures.append(True))
+    awake = Database.at(url)
+    assert [awake.run(Statement("SELECT :number::int")(number=number)) for number in range(3)] == [[[[0]]], [[[1]]], [[[2]]]]
+    for db in (*frozen, awake):
+        assert db.run(Statement("SELECT 2")()) == [[[2]]]
+        db.close()
+    assert not failures

@@ -1,14 +1,15 @@
 """The routes of the commands, and the app that serves a function's routes. Each function has an app of its own."""
 
-import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from mangum import Mangum
 from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from payments import telemetry
 from payments.api.answers import PROBLEM_TYPE, record, reply_to
@@ -26,9 +27,6 @@ from payments.api.checked_route import (
 from payments.commands.command import Command
 from payments.commands.phases import perform
 from payments.commands.service import Call, Deadline, Service
-
-# Mangum logs paths and tracebacks past our formatter and its card filter. We log every error ourselves.
-logging.getLogger("mangum").setLevel(logging.CRITICAL)
 
 
 def commands_router(service: Callable[[], Service], commands: Iterable[Command[Any]]) -> APIRouter:
@@ -59,9 +57,9 @@ def _command_endpoint(command: Command[Any], service: Callable[[], Service]) -> 
 
 
 def app_of(*routers: APIRouter) -> FastAPI:
-    app = FastAPI(openapi_url=None, redirect_slashes=False)  # Without its OpenAPI document FastAPI serves no pages about it.
-    for router in routers:
-        app.include_router(router)
+    routes = [route for router in routers for route in router.routes]
+    # Without its document FastAPI serves no pages about it.
+    app = FastAPI(routes=routes, openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(HTTPException, _as_api_gateway_says_it)
     return app
 
@@ -72,12 +70,34 @@ async def _as_api_gateway_says_it(request: Request, error: Exception) -> Respons
 
 
 class ApiGatewayHandler(Mangum):
-    """Serves the path of the route that API Gateway has matched. The client's path may begin with a stage or an API mapping."""
+    """Serves HTTP API events (payload 2.0) with an app. Mangum makes a request of the event, and an answer of the response.
+
+    Our endpoints block, so their coroutines never wait, and need no event loop. API Gateway has matched the route. A command is
+    handed to its route at once; any other request goes through the app, which matches it again.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])
+        posts = [route for route in app.routes if isinstance(route, CheckedRoute) and route.methods == {"POST"}]
+        self._commands = {f"POST {route.path}": route.app for route in posts if not route.param_convertors}
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         # Mangum decodes the path, which API Gateway has decoded already, and so would turn the order "a%2Fb" into "a/b".
         http = event["requestContext"]["http"] | {"path": _path(event).replace("%", "%25")}
-        return super().__call__(event | {"requestContext": event["requestContext"] | {"http": http}}, context)
+        gateway = self.infer(event | {"requestContext": event["requestContext"] | {"http": http}}, context)
+        sent = list[Message]()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": gateway.body}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        with suppress(StopIteration):
+            self._commands.get(event.get("routeKey"), self.app)(gateway.scope, receive, send).send(None)  # type: ignore[attr-defined]
+            raise RuntimeError("an endpoint waits, and no loop would wake it")
+        start, body = sent
+        return gateway({"status": start["status"], "headers": start["headers"], "body": body["body"]})
 
 
 def _path(event: Any) -> str:
@@ -86,8 +106,3 @@ def _path(event: Any) -> str:
         path = str(event["requestContext"]["http"]["path"])
         return re.sub(rf"^/[^/]+(?=/health$|{PREFIX}(/|$)|{WEBHOOKS}(/|$))", "", path, count=1)
     return re.sub(r"\{(\w+)\+?\}", lambda name: parameters.get(name[1], name[0]), route)
-
-
-def handler_of(app: FastAPI) -> ApiGatewayHandler:
-    """Return the Lambda handler of an app, for HTTP API events with payload version 2.0."""
-    return ApiGatewayHandler(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])

@@ -102,8 +102,10 @@ def publish(events: Sequence[Event], service: Service) -> set[UUID]:
 
 
 def mark(event_ids: set[UUID], service: Service) -> None:
-    """Mark the acknowledged events in the outbox. Never raises: the relay sends an event without a mark again."""
-    try:
-        outbox.mark_published(service.db, event_ids)
-    except Exception:
+    """Mark the acknowledged events in the outbox, without waiting for the database's answer. Does not raise: the relay sends an
+    event without a mark again."""
+
+    def failed() -> None:
         logger.exception("the relay will send the event again", extra={"event_ids": [str(id_) for id_ in event_ids]})
+
+    outbox.mark_published(service.db, event_ids, failed)

@@ -121,6 +121,7 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
     ends_at_s = math.inf
     has_functions = True
     """Whether the database has our statements' functions, until it says that it lacks one: `migrate` was not invoked yet."""
+    _sent: Sequence[Bound] = ()
 
     def __init__(self, **options: Any) -> None:
         try:
@@ -138,23 +139,34 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
 
     def flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         """Run the statements in one transaction and return the rows of each. Raises DatabaseError, InterfaceError or OSError."""
-        if self.has_functions:
-            try:
-                return self._run([(statement.call or statement.sql, statement.values) for statement in statements])
-            except DatabaseError as error:
-                if _fields(error).get("C") != UNDEFINED_FUNCTION:
-                    raise
-                self.has_functions, self.ends_at_s = False, min(self.ends_at_s, time.time() + FALLBACK_S)
-        plain = [one for statement in statements for one in (statement.instead() if statement.instead else [statement])]
-        return self._run([(statement.sql, statement.values) for statement in plain])
+        self.send(statements)
+        return self.receive()
 
-    def _run(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> list[list[Row]]:
+    def send(self, statements: Sequence[Bound]) -> None:
+        """Send the statements, as one transaction. `receive` has to be called before the next ones."""
+        if not (calls := self.has_functions):
+            statements = [one for statement in statements for one in (statement.instead() if statement.instead else [statement])]
         # All values are encoded before the first byte leaves, so that a defect of ours shows before anything is written.
-        messages = [_extended_query(sql, make_params(self.py_types, values)) for sql, values in statements]
+        messages = [
+            _extended_query((calls and one.call) or one.sql, make_params(self.py_types, one.values)) for one in statements
+        ]
         with _socket_errors():
             self._sock.write(b"".join(messages) + core.SYNC_MSG)
             self._sock.flush()
-        contexts = [core.Context(sql) for sql, _ in statements]
+        self._sent = statements
+
+    def receive(self) -> list[list[Row]]:
+        """Return the rows of each statement that was sent last."""
+        statements, self._sent = self._sent, ()
+        try:
+            return self._rows([core.Context(statement.sql) for statement in statements])
+        except DatabaseError as error:
+            if not self.has_functions or _fields(error).get("C") != UNDEFINED_FUNCTION:
+                raise
+            self.has_functions, self.ends_at_s = False, min(self.ends_at_s, time.time() + FALLBACK_S)
+        return self.flush(statements)
+
+    def _rows(self, contexts: Sequence[core.Context]) -> list[list[Row]]:
         position = completed = 0
         for code, message in self._messages():
             self.message_types[code](message, contexts[position])
@@ -212,6 +224,7 @@ class Database:
     def __init__(self, connect: Callable[[], Connection], clock: Callable[[], float] = time.time) -> None:
         self._connect, self._clock = connect, clock
         self._connection: Connection | None = None
+        self._told: Callable[[], None] | None = None
         self._used_at_s = self._full_until_s = 0.0
 
     @classmethod
@@ -245,23 +258,43 @@ class Database:
         except ConnectionLost as error:
             raise _unavailable(str(error)) from None
 
+    def tell(self, statement: Bound, failed: Callable[[], None]) -> None:
+        """Send a statement and leave its answer to whatever is run next. Does not raise: `failed` is called in the handler of an
+        error, now or then."""
+        with _heard_by(failed):
+            self._make_ready()
+            self._use(lambda connection: connection.send([statement]))
+            self._told = failed
+
     def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
+        self._make_ready()
+        return cast("list[list[Row]]", self._use(lambda connection: connection.flush(statements)))
+
+    def _make_ready(self) -> None:
+        """Read what was left unread, and drop a connection that should not be used again."""
         now_s = self._clock()
         if 0 < self._full_until_s - now_s <= RETRY_AFTER_S:
             # A caller has waited in the pool's queue in vain. He and those after him hear at once when to come again, so one
             # caller in a while waits, and the queue of a database that is stuck does not grow by our tries.
             raise NoConnectionFree
         idle_s, self._used_at_s = now_s - self._used_at_s, now_s
+        failed, self._told = self._told, None
         # A clock that was set back does not say how long the connection was idle.
-        if self._connection is not None and (
-            not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s or self._connection.is_stale()
-        ):
+        if self._connection is not None and (not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s):
             self.close()
+        if self._connection is not None and failed is not None:
+            with _heard_by(failed):
+                self._use(Connection.receive)
+        if self._connection is not None and self._connection.is_stale():
+            self.close()
+
+    def _use(self, use: Callable[[Connection], Any]) -> Any:
+        """Use the connection, a new one if there is none, and keep it unless an exception leaves it out of step."""
         connection = self._connection
         self._connection = None  # until the answer is complete: an exception would leave it out of step
         try:
             connection = connection or self._connect()
-            rows = connection.flush(statements)
+            used = use(connection)
         except BaseException as error:
             if isinstance(error, NoConnectionFree):
                 self._full_until_s = self._clock() + RETRY_AFTER_S
@@ -272,7 +305,7 @@ class Database:
                 _close_quietly(connection)
             raise
         self._connection = connection
-        return rows
+        return used
 
     def close(self) -> None:
         if self._connection is not None:
@@ -335,6 +368,15 @@ The statement reached no server, and a second try would only wait once more."""
 
 TOO_MANY_CONNECTIONS = "53300"
 """The SQLSTATE that PostgreSQL refuses a login with, at the role's limit or at the server's."""
+
+
+@contextmanager
+def _heard_by(failed: Callable[[], None]) -> Iterator[None]:
+    try:
+        with _errors_as_ours():
+            yield
+    except Exception:
+        failed()
 
 
 @contextmanager

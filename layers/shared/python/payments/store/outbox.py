@@ -4,7 +4,7 @@ It is a chain of tables, see migration 009. A statement on `outbox` reads and ma
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -100,9 +100,11 @@ def data_of(db: Database, event_id: UUID) -> dict[str, Any] | None:
     return json.loads(rows[0][0]) if rows else None
 
 
-def mark_published(db: Database, event_ids: Collection[UUID]) -> None:
+def mark_published(db: Database, event_ids: Collection[UUID], failed: Callable[[], None] | None = None) -> None:
+    """Note that Kafka has acknowledged the events. With `failed` it does not wait for the answer, see Database.tell."""
     if ids := list(event_ids):
-        db.run(replace(MARK_PUBLISHED(ids=ids), instead=lambda: [MARK_PINNING_NOTHING(ids=ids)]))
+        mark = replace(MARK_PUBLISHED(ids=ids), instead=lambda: [MARK_PINNING_NOTHING(ids=ids)])
+        db.tell(mark, failed) if failed else db.run(mark)
 
 
 def claim_unpublished(db: Database, limit: int, lease_s: float, from_time: datetime = EPOCH) -> tuple[list[Event], datetime]:
