@@ -149,7 +149,7 @@ def worker(*, dead: bool) -> None:
     from payments import wiring
     from payments.commands.service import Deadline
     from payments.scheduled.relay import relay
-    from payments.store import outbox
+    from payments.store import backlog, outbox
     from payments.store.connection import Bound, Database
 
     if dead:
@@ -158,7 +158,7 @@ def worker(*, dead: bool) -> None:
 
     def names_of(statements: Sequence[Bound]) -> Iterator[str]:
         for statement in statements:
-            if statement.sql == outbox.CLAIM_UNPUBLISHED.sql:
+            if statement.sql == backlog.CLAIM_UNPUBLISHED.sql:
                 yield "claim"
             if statement.sql == outbox.MARK_PUBLISHED.sql:
                 yield "mark"

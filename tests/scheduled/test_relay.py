@@ -28,7 +28,7 @@ from payments.domain.errors import InternalError
 from payments.domain.events import Event, rfc3339
 from payments.domain.ids import uuid7
 from payments.scheduled.relay import BATCH, LEASE_S, RUN_RESERVE_S, Relayed, replay
-from payments.store import outbox
+from payments.store import backlog, outbox
 from payments.store.connection import Bound, Database, Row
 from tests import servers
 from tests.fakes import refuse
@@ -283,7 +283,7 @@ class Claims(Database):
         self._at, self._claims = at, 0
 
     def run(self, *statements: Bound) -> list[list[Row]]:
-        if statements[0].sql == outbox.CLAIM_UNPUBLISHED.sql:
+        if statements[0].sql == backlog.CLAIM_UNPUBLISHED.sql:
             self._claims += 1
             self._at(self._claims)
         return super().run(*statements)
@@ -773,11 +773,11 @@ def test_the_store_leases_a_payments_events_from_the_oldest_on(lone_shop: Shop, 
     payment_id = story(lone_shop)
     lone_books.end_event_leases()
     db = lone_shop.service.db
-    claimed, _ = outbox.claim_unpublished(db, 2, 60)
+    claimed, _ = backlog.claim_unpublished(db, 2, 60)
     assert [(event.payment_id, event.sequence) for event in claimed] == [(payment_id, 1), (payment_id, 2)]
-    assert outbox.claim_unpublished(db, 10, 60)[0] == [], "the others wait while the first are on their way"
+    assert backlog.claim_unpublished(db, 10, 60)[0] == [], "the others wait while the first are on their way"
     outbox.mark_published(db, [event.event_id for event in claimed])
-    assert [event.sequence for event in outbox.claim_unpublished(db, 10, 60)[0]] == [3, 4]
+    assert [event.sequence for event in backlog.claim_unpublished(db, 10, 60)[0]] == [3, 4]
 
 
 def test_an_event_that_is_being_sent_holds_up_those_behind_it_alone(lone_shop: Shop, lone_books: Books) -> None:
@@ -786,7 +786,7 @@ def test_an_event_that_is_being_sent_holds_up_those_behind_it_alone(lone_shop: S
     lone_books.query(
         f"UPDATE outbox SET lease_until = now() + interval '1 minute' WHERE payment_id = '{payment_id}' AND sequence = 3"
     )
-    assert [event.sequence for event in outbox.claim_unpublished(lone_shop.service.db, 10, 60)[0]] == [1, 2]
+    assert [event.sequence for event in backlog.claim_unpublished(lone_shop.service.db, 10, 60)[0]] == [1, 2]
 
 
 @pytest.mark.parametrize("refused", [1, 2, 4])

@@ -20,7 +20,7 @@ from pg8000.native import Connection
 from local.servers import connect
 from payments.domain.ids import uuid7
 from payments.domain.payment import PaymentStatus
-from payments.store import due, lookups, outbox, settlement, webhooks
+from payments.store import backlog, due, lookups, outbox, settlement, webhooks
 from payments.store.connection import Bound
 from tests.domain.examples import payment
 from tests.servers import Postgres
@@ -140,7 +140,7 @@ def statements(connection: Connection) -> dict[str, tuple[Bound, int]]:
     late = webhooks.Delivery(webhook_id, payment_id, 1, 0, "", "", None, None)
     after = payment(PaymentStatus.CAPTURED, payment_id=payment_id, captured_minor=1, transaction_id=str(payment_id), version=4)
     return {
-        "relay, claim": (outbox.CLAIM_UNPUBLISHED(limit=LIMIT, lease_s=15.0, from_time=outbox.EPOCH, followers=50), 2 * LIMIT),
+        "relay, claim": (backlog.CLAIM_UNPUBLISHED(limit=LIMIT, lease_s=15.0, from_time=backlog.EPOCH, followers=50), 2 * LIMIT),
         "relay, mark": (outbox.MARK_PUBLISHED(ids=events), LIMIT),
         "settle": (settlement.SETTLE(after, **settle, event_sequence=3), 1),
         "settle, give back": (
@@ -154,7 +154,7 @@ def statements(connection: Connection) -> dict[str, tuple[Bound, int]]:
         "webhooks, failed": (webhooks.FAILED(late, error="timed out", is_gone=False, is_lost=False), WEBHOOKS),
         "webhooks, again": (webhooks.AGAIN(webhook_id=webhook_id, owner="shop", event_id=events[0]), WEBHOOKS),
         "webhooks, range": (
-            webhooks.RANGE_AGAIN(webhook_id=webhook_id, owner="shop", from_time=outbox.EPOCH, to_time=NEVER, most=LIMIT), LIMIT,
+            webhooks.RANGE_AGAIN(webhook_id=webhook_id, owner="shop", from_time=backlog.EPOCH, to_time=NEVER, most=LIMIT), LIMIT,
         ),
         "webhooks, prune": (webhooks.PRUNE(keep_days=30), 1),
         "expiry": (due.RUN_OUT(limit=LIMIT, but=[]), LIMIT),
@@ -167,7 +167,7 @@ def test_each_statement_reads_few_rows_for_each_that_it_acts_on(after_an_outage:
 
 
 def test_what_counts_a_queue_counts_to_a_limit(after_an_outage: Connection) -> None:
-    limits = {"lag": (outbox.LAG(), outbox.LAG_LIMIT), "unknown": (due.UNKNOWN_OUTCOMES(key_lifetime_s=82800), due.COUNT_LIMIT)}
+    limits = {"lag": (backlog.LAG(), backlog.LAG_LIMIT), "unknown": (due.UNKNOWN_OUTCOMES(key_lifetime_s=82800), due.COUNT_LIMIT)}
     for name, (statement, limit) in limits.items():
         assert rows_read(after_an_outage, statement) <= 3 * limit, name
 

@@ -14,7 +14,7 @@ from local.servers import connect
 from payments.domain.events import refusal_event
 from payments.domain.ids import uuid7
 from payments.scheduled.relay import KEEP_DAYS, WEEK_DAYS
-from payments.store import outbox
+from payments.store import backlog, outbox
 from tests.fakes import acknowledge, refuse
 from tests.servers import Database, Postgres
 from tests.shop import Books, Shop
@@ -188,7 +188,7 @@ def test_events_of_two_tables_keep_their_order_are_marked_and_are_sent_again(cha
     assert [event.sequence for event in shop.publisher.published] == [1, 2, 3]
     assert all(row["published_at"] for row in books.outbox(paid.payment_id))
     hour = timedelta(hours=1)
-    again = outbox.published_between(shop.service.db, datetime.now(UTC) - hour, datetime.now(UTC) + hour, None, 10)
+    again = backlog.published_between(shop.service.db, datetime.now(UTC) - hour, datetime.now(UTC) + hour, None, 10)
     assert [event.sequence for event in again] == [1, 2, 3]
     shop.refund(paid.transaction_id, amount=3)
     assert shop.publisher.published[-1].sequence == 4, "nothing waits, so it is sent at once"
@@ -236,14 +236,14 @@ def test_the_service_closes_and_drops_no_table_before_its_time(chain: tuple[Shop
     shop, books = chain
     shop.captured()
     books.query("UPDATE outbox SET created_at = now() - interval '6.9 days'")
-    assert outbox.turn(shop.service.db, days, days) == 0, "the table is younger than a week"
+    assert backlog.turn(shop.service.db, days, days) == 0, "the table is younger than a week"
     old = close(books)
-    assert outbox.turn(shop.service.db, days, days) == 0, "it has only now seen that nothing waits"
+    assert backlog.turn(shop.service.db, days, days) == 0, "it has only now seen that nothing waits"
     drained_days_ago(books, 6.9)
-    assert outbox.turn(shop.service.db, days, days) == 0
+    assert backlog.turn(shop.service.db, days, days) == 0
     assert (tables(books), count(books)) == ([old], 1)
     drained_days_ago(books, 7.1)
-    assert outbox.turn(shop.service.db, days, days) == 1
+    assert backlog.turn(shop.service.db, days, days) == 1
     assert (tables(books), count(books)) == ([], 0)
 
 

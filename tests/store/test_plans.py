@@ -21,7 +21,7 @@ from contract import plans
 from local.servers import connect
 from payments.domain.operation import Draft
 from payments.domain.payment import PaymentName, PaymentStatus
-from payments.store import claims, due, lookups, outbox, settlement, webhooks
+from payments.store import backlog, claims, due, lookups, outbox, settlement, webhooks
 from payments.store.connection import Bound, Statement
 from payments.store.lookups import ListFilter, list_statement
 from tests.domain.examples import payment, row_values
@@ -46,7 +46,7 @@ LOOKUPS: dict[str, Bound] = {
     "state by key": claims.STATE_BY_KEY(owner="owner-1", kind="process", idempotency_key="key"),
     "state of an operation": claims.STATE(operation_id=ID),
     "authorizations that ran out": due.RUN_OUT(limit=10, but=[]),
-    "events to replay": outbox.PUBLISHED_BETWEEN(to_time=NOW, after_time=MONTHS_AGO, after_id=ID, after_sequence=0, limit=10),
+    "events to replay": backlog.PUBLISHED_BETWEEN(to_time=NOW, after_time=MONTHS_AGO, after_id=ID, after_sequence=0, limit=10),
 }
 
 NAMED: dict[PaymentName, object] = {"transaction_id": "txn_1", "payment_id": ID, "order_id": "order-1"}
@@ -105,7 +105,7 @@ MORE_VALUES: dict[str, object] = {
 
 def _statements() -> Iterator[tuple[str, Bound]]:
     """Everything that the store sends, by its name. A look-up or a job that is written tomorrow is in it, too."""
-    for module in (claims, due, lookups, outbox, settlement, webhooks):
+    for module in (backlog, claims, due, lookups, outbox, settlement, webhooks):
         for name, value in vars(module).items():
             ways = value if isinstance(value, Mapping) else {"": value}
             for way, statement in ways.items():

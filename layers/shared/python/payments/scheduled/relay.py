@@ -10,7 +10,7 @@ from uuid import UUID
 
 from payments.commands.service import Deadline, Service
 from payments.domain.events import Event
-from payments.store import outbox
+from payments.store import backlog, outbox
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Relayed:
 
 def relay(service: Service, deadline: Deadline) -> Relayed:
     """Publish until no event is left, the broker acknowledges nothing, or time is short."""
-    done, events, from_time, published_s = Relayed(), list[Event](), outbox.EPOCH, time.monotonic()
+    done, events, from_time, published_s = Relayed(), list[Event](), backlog.EPOCH, time.monotonic()
     with ThreadPoolExecutor(1) as sender:  # It sends a batch while PostgreSQL marks the one before and claims the next.
         sending = sender.submit(_send, events, service)
         try:
@@ -51,24 +51,24 @@ def relay(service: Service, deadline: Deadline) -> Relayed:
                 acknowledged, begun_at = sending.result(), from_time
                 sending = sender.submit(_send, events, service)
                 outbox.mark_published(service.db, acknowledged)
-                claimed, from_time = outbox.claim_unpublished(service.db, BATCH, LEASE_S, begun_at)
+                claimed, from_time = backlog.claim_unpublished(service.db, BATCH, LEASE_S, begun_at)
                 done.published += len(sending.result())
                 if events and not sending.result() and service.publisher.backs_off():
                     break  # The broker acknowledges nothing now. (Events that one partition refuses come last in the next batch.)
-                if not claimed and not events and begun_at == outbox.EPOCH:
+                if not claimed and not events and begun_at == backlog.EPOCH:
                     break
                 published_s = time.monotonic() if sending.result() else published_s
                 if time.monotonic() - published_s > LEASE_S:
                     break  # A dead partition has many events, and the leases of the first ones end: it would claim them again.
                 # A payment whose events were on their way, or one whose lease has ended meanwhile, may wait further up.
-                events, from_time = claimed, from_time if claimed else outbox.EPOCH
+                events, from_time = claimed, from_time if claimed else backlog.EPOCH
         finally:
             outbox.mark_published(service.db, sending.result())  # also when a claim has failed
     try:
-        outbox.turn(service.db, KEEP_DAYS, WEEK_DAYS)
+        backlog.turn(service.db, KEEP_DAYS, WEEK_DAYS)
     except Exception:
         logger.exception("the outbox keeps its tables and grows")  # No event is late because of it.
-    done.unpublished, done.lag_s = outbox.lag(service.db)
+    done.unpublished, done.lag_s = backlog.lag(service.db)
     return done
 
 
@@ -93,7 +93,7 @@ def replay(service: Service, deadline: Deadline, from_time: datetime, to_time: d
     from when time ran out or the broker stopped acknowledging; the next run then sends a few events once more.
     """
     sent, last = 0, None
-    while events := outbox.published_between(service.db, from_time, to_time, last, BATCH):
+    while events := backlog.published_between(service.db, from_time, to_time, last, BATCH):
         resume_at = last.created_at if last else from_time
         if deadline.remaining_s() <= RUN_RESERVE_S:
             return sent, resume_at
