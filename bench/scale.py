@@ -84,7 +84,7 @@ def plot_environments(rounds: Rounds, facts: dict[str, str]) -> None:
     axes.set(xscale="log", xticks=AT_ONCE, xticklabels=AT_ONCE, ylim=(0, None))
     axes.set_xlabel("environments of the function (callers of the peer) at once")
     axes.set_ylabel("captured payments a second")
-    _finish(
+    finish(
         figure, axes, "Payments a second on two cores, PostgreSQL and broker included", facts, len(rounds), "scale-environments"
     )
 
@@ -99,10 +99,11 @@ def plot_rows(rounds: Rounds, facts: dict[str, str]) -> None:
     axes.set_xticks(range(len(sizes)), sizes)
     axes.set_xlabel("already in the table")
     axes.set_ylabel("milliseconds from direct event to return")
-    _finish(figure, axes, "One caller's payment on a small and on a large table", facts, len(rounds), "scale-rows")
+    finish(figure, axes, "One caller's payment on a small and on a large table", facts, len(rounds), "scale-rows")
 
 
-def _finish(figure: plt.Figure, axes: plt.Axes, title: str, facts: dict[str, str], rounds: int, name: str) -> None:
+def finish(figure: plt.Figure, axes: plt.Axes, title: str, facts: dict[str, str], rounds: int, name: str) -> None:
+    """Save the plot in docs/, with what was measured where."""
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend()
