@@ -95,10 +95,17 @@ def rotate(this: Session, webhook: o.Webhook) -> None:
 
 @command("enable", CARE, f"payments webhooks enable {SHOP}")
 def enable(this: Session, webhook: o.Webhook) -> None:
-    """Send to a webhook again that was disabled, or now instead of after its pause."""
-    webhook_id = _id(this, webhook)
+    """Send to a webhook again that was disabled, or now instead of after its pause.
+
+    What happened while it was disabled was not kept for it. The command says how to get it.
+    """
+    found = _find(this, webhook)
+    webhook_id, since = found["webhook_id"], found.get("disabled_at")
     course.again = f"It may be enabled. Look with: payments webhooks show {webhook_id}"
-    _show(this.api.enable_webhook(webhook_id), this)
+    enabled = this.api.enable_webhook(webhook_id)
+    if since:  # the service forgets this moment now
+        say(f"Nothing was kept for it since then. Get it with: payments webhooks redeliver {webhook_id} --from {since}")
+    _show(enabled, this)
 
 
 @command(

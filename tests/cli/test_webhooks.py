@@ -162,7 +162,11 @@ def test_a_new_secret_is_asked_for_once(payments_alone: Payments, standing_in: S
 
 
 def test_what_may_be_repeated_is_repeated(payments_alone: Payments, standing_in: Standing) -> None:
-    for name, *answers in (("show", FOUND), ("enable", FOUND), ("remove", FOUND, DROPPED, problem(404, "webhook_not_found"))):
+    for name, *answers in (
+        ("show", FOUND),
+        ("enable", FOUND, FOUND),
+        ("remove", FOUND, DROPPED, problem(404, "webhook_not_found")),
+    ):
         stand = standing_in(problem(503, "service_unavailable"), *answers)
         done = payments_alone("webhooks", name, WEBHOOK["webhook_id"], "--url", stand.url)
         assert (done.exit_code, len(stand.asked)) == (0, len(answers) + 1), done.err
@@ -197,6 +201,20 @@ def test_a_person_at_a_terminal_is_asked_before_a_webhook_goes(payments_alone: P
     assert payments_alone.at_terminal("webhooks", "remove", "w", "--yes", "--url", stand.url).exit_code == 0
     removed = payments_alone("webhooks", "remove", "w", "--json", "--url", stand.url)
     assert removed.json == {"webhook_id": WEBHOOK["webhook_id"], "removed": True}
+
+
+def test_what_was_not_kept_while_it_was_disabled_can_be_asked_for(payments_alone: Payments, standing_in: Standing) -> None:
+    since = "2026-02-01T10:00:00.000000Z"
+    disabled: Answer = (200, {}, json.dumps(WEBHOOK | {"disabled_at": since}))
+    done = payments_alone("webhooks", "enable", WEBHOOK["url"], "--url", standing_in(ALL, FOUND).url)
+    assert (done.exit_code, done.err, "ENABLED" in done.out) == (0, "", True)
+    done = payments_alone("webhooks", "enable", "w", "--url", standing_in(disabled, FOUND).url)
+    assert (done.exit_code, "ENABLED" in done.out) == (0, True)
+    again = done.err.rpartition(": payments ")[2].split()
+    assert again == ["webhooks", "redeliver", WEBHOOK["webhook_id"], "--from", since]
+    stand = standing_in((202, {}, '{"events": 1, "resume_at": null}'))
+    assert payments_alone(*again, "--url", stand.url).exit_code == 0
+    assert stand.asked[0][2]["from"] == "2026-02-01T10:00:00+00:00"
 
 
 @pytest.mark.parametrize("columns", [80, 120])
