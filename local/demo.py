@@ -1,7 +1,8 @@
 """`make demo`: send sample payments, captures, voids and refunds to the running service, and show their events.
 
 The demo finds the service in $DATA_DIR/run.json; URL, KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC name another one. It exits with
-status 1 if a request failed, or if a separate consumer process did not see an expected event in time.
+status 1 if a request failed, or if a separate consumer process or a webhook did not get an expected event in time. A service
+that does not send to this machine is tried without a webhook.
 """
 
 import contextlib
@@ -14,22 +15,25 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from local import events
+from local.receiver import Receiver, Seen
 from payments.domain.money import format_amount
 
 AT_ONCE = 4  # payments in flight, so that the workers scale out
 SETTLE_TIMEOUT_S = 30  # an unknown outcome settles locally in 1 to 2 s; this allows for several more attempts
 EVENTS_TIMEOUT_S = 20  # the relay publishes waiting events every second; it needs a few seconds to find a restarted broker
+WEBHOOK = "a receiver of make demo"  # the webhook's description, by which a later demo finds what a killed one left
 REQUEST_TIMEOUT_S = 35  # longer than API Gateway would wait (30 s)
 
 # A payment that has the timestamp must have the event.
@@ -85,6 +89,10 @@ SAMPLES = [
 ]
 
 
+class Caller(Protocol):
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]: ...
+
+
 class Service:
     def __init__(self, url: str) -> None:
         self._url = url
@@ -96,7 +104,7 @@ class Service:
         request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - the service's own URL
         try:
             with self._opener.open(request, timeout=REQUEST_TIMEOUT_S) as answer:
-                return answer.status, json.load(answer)
+                return answer.status, json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
@@ -131,27 +139,20 @@ class Service:
             time.sleep(0.2)
 
 
-class Consumer:
-    """A separate process that reads the topic. `seen` is {payment_id: {event_id: (type, sequence)}}."""
+class Consumer(Seen):
+    """A separate process that reads the topic."""
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        super().__init__()
         command = [sys.executable, "-m", "local.demo", "--consume", bootstrap_servers, topic]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.seen: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
         assert self._process.stdout
         self._process.stdout.readline()  # the process writes a line when it stands at the end of the topic
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
         for line in self._process.stdout or ():
-            payment_id, event_id, kind, sequence = json.loads(line)
-            self.seen[payment_id][event_id] = (kind, sequence)
-
-    def types(self, payment_id: str) -> Counter[str]:
-        return Counter(kind for kind, _ in self.seen[payment_id].values())
-
-    def sequence(self, payment_id: str) -> list[int]:
-        return sorted(number for _, number in self.seen[payment_id].values())
+            self.add(*json.loads(line))
 
     def close(self) -> None:
         self._process.communicate()
@@ -168,6 +169,27 @@ def consume(bootstrap_servers: str, topic: str) -> None:
     for event in events.read(bootstrap_servers, topic, stop, from_beginning=False, on_ready=lambda: print("ready", flush=True)):
         if event.type != events.REFUSED:
             print(json.dumps([event.payment["payment_id"], event.event_id, event.type, event.sequence]), flush=True)
+
+
+@contextlib.contextmanager
+def webhook(service: Caller, say: Callable[[str], object]) -> Iterator[Receiver | None]:
+    """Register a receiver of our own, and give it. None if the service does not send to this machine: then say why."""
+    _, found = service.call("GET", "/api/v1/webhooks")
+    for left in found.get("data", ()):
+        if left["description"] == WEBHOOK and left["failing_since"]:
+            service.call("DELETE", f"/api/v1/webhooks/{left['webhook_id']}")
+    with contextlib.closing(Receiver()) as receiver:
+        status, made = service.call("POST", "/api/v1/webhooks", {"url": receiver.url, "description": WEBHOOK})
+        if status != 201:
+            say(f"No webhook was registered: {status} {made.get('code', made.get('message'))}.")
+            yield None
+            return
+        receiver.believe(made["secret"])
+        try:
+            yield receiver
+        finally:
+            with contextlib.suppress(OSError):  # the service may be gone
+                service.call("DELETE", f"/api/v1/webhooks/{made['webhook_id']}")
 
 
 def running_service() -> tuple[str, str, str]:
@@ -192,6 +214,12 @@ def main() -> int:
         console.print(f"The Kafka at {bootstrap_servers} does not answer or has no topic {topic}.", style="red")
         return 1
     service, consumer = Service(url), Consumer(bootstrap_servers, topic)
+    with contextlib.closing(consumer), webhook(service, console.print) as receiver:
+        return play(service, consumer, receiver, console)
+
+
+def play(service: Service, consumer: Consumer, receiver: Receiver | None, console: Console) -> int:
+    """Send the samples, wait for their events, and tell how it went. Return the exit status."""
     order = f"demo-{uuid.uuid4().hex[:6]}"
     try:
         with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -201,20 +229,33 @@ def main() -> int:
         console.print(f"The service stopped answering: {error}", style="red")
         return 1
     paid = [result for result in results if result.payment]
+    everybody: list[Seen] = [consumer, *([receiver] if receiver else [])]
+
+    def lacking(seen: Seen) -> list[Result]:
+        return [result for result in paid if result.owed - seen.types(result.payment["payment_id"])]
+
     deadline = time.monotonic() + EVENTS_TIMEOUT_S
-    while time.monotonic() < deadline and any(r.owed - consumer.types(r.payment["payment_id"]) for r in paid):
+    while time.monotonic() < deadline and any(map(lacking, everybody)):
         time.sleep(0.1)
-    console.print(payments_table(results, consumer), "", events_table(paid, consumer), "")
-    consumer.close()
-    missing = [r for r in paid if r.owed - consumer.types(r.payment["payment_id"])]
+    console.print(payments_table(results, consumer), "", events_table(paid, consumer, receiver), "")
     gaps = [r for r in paid if consumer.sequence(r.payment["payment_id"]) != list(range(1, r.owed.total() + 1))]
     problems = [problem for result in results for problem in result.problems]
-    if missing or gaps or problems:
+    is_well = True
+    if (missing := lacking(consumer)) or gaps or problems:
         console.print(f"{len(problems)} requests failed. Of {len(paid)} payments, {len(missing)} lack an event", style="red")
         console.print(f"after {EVENTS_TIMEOUT_S} s, and {len(gaps)} have a gap in their events' numbers.", style="red")
-        return 1
-    console.print("Every payment's events arrived, numbered without a gap.", style="green")
-    return 0
+        is_well = False
+    else:
+        console.print("Every payment's events arrived, numbered without a gap.", style="green")
+    if receiver:
+        mixed = [r for r in paid if receiver.arrivals(r.payment["payment_id"]) != list(range(1, r.owed.total() + 1))]
+        if (missing := lacking(receiver)) or mixed or receiver.refused:
+            console.print(f"Of {len(paid)} payments, {len(missing)} lack an event at the webhook, and {len(mixed)}", style="red")
+            console.print(f"have them in another order. {receiver.refused} requests had no valid signature.", style="red")
+            is_well = False
+        else:
+            console.print("The webhook got them too, each payment's in order and with valid signatures.", style="green")
+    return 0 if is_well else 1
 
 
 def payments_table(results: list[Result], consumer: Consumer) -> Table:
@@ -233,12 +274,13 @@ def payments_table(results: list[Result], consumer: Consumer) -> Table:
     return table
 
 
-def events_table(paid: list[Result], consumer: Consumer) -> Table:
-    table = Table("event", "expected", "seen by a separate consumer", box=None)
+def events_table(paid: list[Result], consumer: Seen, receiver: Seen | None) -> Table:
+    told = {"seen by a separate consumer": consumer} | ({"sent to a webhook": receiver} if receiver else {})
+    table = Table("event", "expected", *told, box=None)
     owed: Counter[str] = sum((result.owed for result in paid), Counter())
-    seen: Counter[str] = sum((consumer.types(result.payment["payment_id"]) for result in paid), Counter())
-    for kind in sorted(owed | seen):
-        table.add_row(kind, str(owed[kind]), str(seen[kind]))
+    seen = [sum((each.types(result.payment["payment_id"]) for result in paid), Counter[str]()) for each in told.values()]
+    for kind in sorted(set(owed).union(*seen)):
+        table.add_row(kind, str(owed[kind]), *(str(counted[kind]) for counted in seen))
     return table
 
 

@@ -16,6 +16,7 @@ COUNTS = {
     "relay_schedule": {"published", "unpublished", "lag_s"},
     "relay_replay": {"replayed", "resume_at"},
     "reconcile_schedule": {"settled", "unknown", "expired", "exhausted", "oldest_unknown_s"},
+    "courier_schedule": {"delivered", "failed", "given_up", "disabled"},
 }
 """What the scheduled functions answer."""
 

@@ -14,7 +14,7 @@ from payments_cli import __version__
 from payments_cli.deployment import Deployment
 from payments_cli.ending import Exit, Failed
 
-PREFIX = "/api/v1/payments"
+PAYMENTS, WEBHOOKS = "/api/v1/payments", "/api/v1/webhooks"
 # API Gateway answers within 30 s, if need be with its own 503. Connecting takes a round trip or two.
 TIMEOUT = httpx2.Timeout(35, connect=5)
 RETRY_DELAYS_S = (0.5, 1, 2, 4)  # they cover the first seconds of a database failover, and a person can wait for them
@@ -43,16 +43,16 @@ class Api:
     def command(self, name: str, body: dict[str, Any], idempotency_key: str) -> tuple[dict[str, Any], bool]:
         """Send a command. Return the answer, and whether the outcome is known. Raises Failed."""
         headers = {"Idempotency-Key": idempotency_key}
-        response = self._send("POST", f"/{name}", json=body, headers=headers)
+        response = self._send("POST", f"{PAYMENTS}/{name}", json=body, headers=headers)
         return _body(response), response.status_code != HTTPStatus.ACCEPTED
 
     def payment(self, text: str, *, is_order: bool = False) -> dict[str, Any]:
         """Return the payment that has this payment id, transaction id (txn_...) or else order id. Raises Failed."""
         kind = "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
-        return _body(self._send("GET", f"/{kind}/{quote(text, safe='')}"), "payment_id")
+        return _body(self._send("GET", f"{PAYMENTS}/{kind}/{quote(text, safe='')}"), "payment_id")
 
     def refund(self, refund_id: str) -> dict[str, Any]:
-        return _body(self._send("GET", f"/refund/{quote(refund_id, safe='')}"), "refund_id")
+        return _body(self._send("GET", f"{PAYMENTS}/refund/{quote(refund_id, safe='')}"), "refund_id")
 
     def all_of(self, payment_id: str, what: str) -> list[dict[str, Any]]:
         """Return the `refunds` or the `history` (status changes) of the payment, oldest first, page by page. Raises Failed."""
@@ -60,7 +60,7 @@ class Api:
         cursor = None
         while True:
             params = {"limit": str(PAGE_SIZE)} | ({"cursor": cursor} if cursor else {})
-            page = _body(self._send("GET", f"/payment/{payment_id}/{what}", params=params), "data")
+            page = _body(self._send("GET", f"{PAYMENTS}/payment/{payment_id}/{what}", params=params), "data")
             found += page["data"]
             cursor = page.get("next_cursor")  # a service of version 0.1.0 has one page
             if not cursor:
@@ -75,20 +75,49 @@ class Api:
         while True:
             size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
             params = filters | {"limit": str(size)} | ({"cursor": cursor} if cursor else {})
-            page = _body(self._send("GET", "", params=params), "data", "has_more", "next_cursor")
+            page = _body(self._send("GET", PAYMENTS, params=params), "data", "has_more", "next_cursor")
             yield page
             limit = None if limit is None else limit - len(page["data"])
             cursor = page["next_cursor"]
             if not (page["has_more"] and cursor) or (limit is not None and limit <= 0):
                 return
 
-    def _send(self, method: str, path: str, **request: Any) -> httpx2.Response:
-        """Send a request until it succeeds, and return the answer. Every try has the same Idempotency-Key. Raises Failed."""
+    def webhooks(self) -> list[dict[str, Any]]:
+        """Return the caller's webhooks, oldest first. Raises Failed."""
+        found: list[dict[str, Any]] = _body(self._send("GET", WEBHOOKS), "data")["data"]
+        return found
+
+    def webhook(self, webhook_id: str) -> dict[str, Any]:
+        return _body(self._send("GET", _webhook(webhook_id)), "webhook_id")
+
+    def add_webhook(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the new webhook with its secret. Raises Failed."""
+        return _body(self._send("POST", WEBHOOKS, is_safe=False, json=body), "webhook_id", "secret")
+
+    def rotate_webhook(self, webhook_id: str) -> dict[str, Any]:
+        """Return the webhook with its new secret. Raises Failed."""
+        return _body(self._send("POST", f"{_webhook(webhook_id)}/rotate", is_safe=False), "webhook_id", "secret")
+
+    def enable_webhook(self, webhook_id: str) -> dict[str, Any]:
+        return _body(self._send("POST", f"{_webhook(webhook_id)}/enable"), "webhook_id")
+
+    def remove_webhook(self, webhook_id: str) -> None:
+        self._send("DELETE", _webhook(webhook_id))
+
+    def redeliver(self, webhook_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return `events`, how many are sent again, and `resume_at`, from where to go on or None. Raises Failed."""
+        return _body(self._send("POST", f"{_webhook(webhook_id)}/redeliver", json=body), "events", "resume_at")
+
+    def _send(self, method: str, path: str, *, is_safe: bool = True, **request: Any) -> httpx2.Response:
+        """Send a request until it succeeds, and return the answer. Every try has the same Idempotency-Key. Raises Failed.
+
+        Unless it `is_safe`, a request that may have arrived is not sent again: a second new secret would end the first one.
+        """
         arrived = False  # whether the service may have received the request
         for delay_s in (*self._delays_s, None):
             wait_s = delay_s
             try:
-                response = self._client.request(method, self._url + PREFIX + path, **request)
+                response = self._client.request(method, self._url + path, **request)
             except httpx2.RequestError as error:
                 arrived = arrived or not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
                 failure = _no_answer(self._url, error, arrived=arrived)
@@ -97,17 +126,23 @@ class Api:
                 if response.is_success:
                     return response
                 failure = _failure(response)
+                if was_lost and method == "DELETE" and failure.problem["code"] == "webhook_not_found":
+                    return response  # an earlier try has done it
                 is_about_this_try = failure.exit_code == Exit.REFUSED and failure.problem["code"] in NOT_ABOUT_THE_KEY
                 if was_lost and is_about_this_try and method == "POST":
                     failure.exit_code = Exit.UNKNOWN
                 if not _may_pass(failure):
                     raise failure
                 wait_s = delay_s and max(delay_s, _retry_after_s(response))
-            if wait_s is None or wait_s > MAX_RETRY_AFTER_S:
+            if wait_s is None or wait_s > MAX_RETRY_AFTER_S or (arrived and not is_safe):
                 raise failure
             self._say(f"{failure.problem['title']}. Trying again in {wait_s:g} s.")
             time.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
+
+
+def _webhook(webhook_id: str) -> str:
+    return f"{WEBHOOKS}/{quote(webhook_id, safe='')}"
 
 
 def _tls(deployment: Deployment) -> ssl.SSLContext:
@@ -163,6 +198,8 @@ def _stranger(response: httpx2.Response) -> dict[str, Any]:
         404: f"There is no such route at {response.url.copy_with(query=None)}. Is --url the address of a payment service?",
         429: "Too many requests at once.",
     }
+    if response.url.path.startswith(WEBHOOKS):
+        details[404] = "This service sends no webhooks: they are off in its deployment, or --url is another program's address."
     was_late = status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT
     other = "The service did not answer in time." if was_late else f"{response.url.host} is not a payment service."
     problem = {

@@ -2,32 +2,23 @@
 
 import contextlib
 import functools
-import inspect
 import itertools
-import json
-import re
 import sys
 import tomllib
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-from payments_cli import __version__
+from payments_cli import __version__, grammar, webhooks
 from payments_cli import options as o
-from payments_cli.deployment import WrongDeployment, deployment, local_run
-from payments_cli.ending import Exit, Failed, OutputFailed, course, plain, say
+from payments_cli.deployment import local_run
+from payments_cli.ending import Exit, Failed, course, say
+from payments_cli.grammar import Session, confirm, examples, moment, present, session, unsaid, usage
 from payments_cli.money import format_amount, minor_digits, parse_amount
-
-if TYPE_CHECKING:  # a command imports them when it runs, so that help and completions are fast
-    from rich.console import RenderableType
-
-    from payments_cli.api import Api
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +40,8 @@ Each command has its own [bold]--help[/bold].
   payments list --all --json > all.jsonl   every payment, for a script
   payments tail --type refunded            watch refunds as they happen
   payments redrive --dry-run               show the failed invocations
+  payments webhooks add https://shop.example.com/events
+                                           have events sent to you
 
 [bold]Another deployment[/bold]
   export PAYMENTS_URL=https://payments.example.com
@@ -58,7 +51,8 @@ Each command has its own [bold]--help[/bold].
 [bold]Exit codes[/bold]
     0  done
     1  refused: the service or AWS does not allow it, there is no such
-       payment, redrive could not read a message, or you answered no
+       payment or webhook, redrive could not read a message, or you
+       answered no
     2  the command line is wrong, and no money was moved
     3  declined by the gateway
     4  the outcome is not known yet; the service will settle it
@@ -76,17 +70,12 @@ After 4, 5, 6 or 130, look the payment up, or repeat the command with the
 same --idempotency-key: it takes effect at most once.
 
 With --json, standard output holds only JSON: one object, or one a line for
-list, tail and redrive. An error is one line of JSON on standard error.
+list, tail, redrive and webhooks list. An error is one line of JSON on standard error.
 """,
 )
 
 
-@dataclass(frozen=True)
-class Session:
-    """A command's connection to the service, and whether the command prints JSON."""
-
-    api: "Api"
-    as_json: bool
+command = functools.partial(grammar.command, app)
 
 
 @dataclass(frozen=True)
@@ -96,55 +85,6 @@ class Manner:
     order: o.IsOrder = False
     key: o.Key = None
     yes: o.Yes = False
-
-
-def session(
-    url: o.Url = None,
-    bearer_token: o.BearerToken = None,
-    token: o.Token = None,  # noqa: ARG001 - its callback refuses it
-    client_certificate: o.ClientCertificate = None,
-    client_key: o.ClientKey = None,
-    owner: o.Owner = None,
-    scopes: o.Scopes = None,
-    retry: o.Retry = True,
-    as_json: o.Json = False,
-) -> Session:
-    from payments_cli.api import Api
-
-    try:
-        where = deployment(url, bearer_token, owner, scopes, client_certificate, client_key)
-    except WrongDeployment as error:
-        _usage(str(error))
-    try:
-        return Session(Api(where, retry=retry, say=say), as_json)
-    except Exception as error:  # each wrong setting has its own; its text may hold a proxy's password
-        why = f"Check --url, the client's certificate, and the environment's proxies and certificates: {type(error).__name__}"
-        _usage(f"No connection can be set up. {why}")
-
-
-def examples(*lines: str) -> str:
-    return "\n".join(("[bold]Examples[/bold]", *(f"  {line}" for line in lines)))
-
-
-def command(
-    name: str, panel: str, *lines: str, shares: tuple[Callable[..., Any], ...] = (session,)
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command. It first takes what `shares` make of their options, which follow its own options."""
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        groups = [(share, inspect.signature(share).parameters) for share in shares]
-
-        @functools.wraps(function)
-        def run(**given: Any) -> None:
-            function(*[share(**{name: given.pop(name) for name in group}) for share, group in groups], **given)
-
-        own = [*inspect.signature(function).parameters.values()][len(shares) :]
-        shared = [parameter for _, group in groups for parameter in group.values()]
-        run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-        app.command(name, rich_help_panel=panel, epilog=examples(*lines))(run)
-        return run
-
-    return register
 
 
 @command(
@@ -171,12 +111,12 @@ def process(
     """Take a payment for an order."""
     currency = currency and currency.upper()
     if amount_minor is None:
-        amount_minor, currency = _amount(amount, currency) or _usage("The AMOUNT is missing. Example: 19.99 USD")
+        amount_minor, currency = _amount(amount, currency) or usage("The AMOUNT is missing. Example: 19.99 USD")
     elif amount or not currency:
-        _usage("Use --amount-minor with --currency, and without an AMOUNT.")
+        usage("Use --amount-minor with --currency, and without an AMOUNT.")
     pairs = [pair.partition("=") for pair in metadata or ()]
     if not all(name and equals for name, equals, _ in pairs):
-        _usage("--metadata must be KEY=VALUE.")
+        usage("--metadata must be KEY=VALUE.")
     body = {
         "order_id": order_id,
         "amount": amount_minor,
@@ -240,11 +180,11 @@ def show(this: Session, payment: o.Payment, order: o.IsOrder = False, refund: o.
     """
     if refund:
         if order:
-            _usage("Use --order or --refund, not both.")
+            usage("Use --order or --refund, not both.")
         one = this.api.refund(payment)
         from payments_cli import output
 
-        _show(one, lambda it: output.refund_panel(it, output.Clock(utc=utc)), this.as_json)
+        present(one, lambda it: output.refund_panel(it, output.Clock(utc=utc)), this.as_json)
         return
     found = this.api.payment(payment, is_order=order)
     history = this.api.all_of(found["payment_id"], "history")
@@ -252,7 +192,7 @@ def show(this: Session, payment: o.Payment, order: o.IsOrder = False, refund: o.
         found |= {"refunds": this.api.all_of(found["payment_id"], "refunds"), "has_more_refunds": False}
     from payments_cli import output
 
-    _show(found | {"history": history}, lambda it: output.payment_panel(it, output.Clock(utc=utc), it["history"]), this.as_json)
+    present(found | {"history": history}, lambda it: output.payment_panel(it, output.Clock(utc=utc), it["history"]), this.as_json)
 
 
 LIST_AMOUNTS = "payments list --customer customer-7 --amount-from '5.00 USD'"
@@ -295,8 +235,8 @@ def list_(
         "currency": currency,
         "amount_from": range_[0],
         "amount_to": range_[1],
-        "created_from": _moment(from_, utc=utc),
-        "created_to": _moment(to, utc=utc),
+        "created_from": moment(from_, utc=utc),
+        "created_to": moment(to, utc=utc),
     }
     given = {name: str(value) for name, value in filters.items() if value is not None}
     from payments_cli import output
@@ -304,7 +244,7 @@ def list_(
     clock, page, is_first = output.Clock(utc=utc), dict[str, Any](), True
     for page in this.api.pages(given, None if everything else limit):
         if page["data"]:
-            _show(page["data"], functools.partial(output.payment_rows, clock=clock, header=is_first), this.as_json)
+            present(page["data"], functools.partial(output.payment_rows, clock=clock, header=is_first), this.as_json)
             is_first = False
     if is_first and not this.as_json:
         say("No payments.")
@@ -334,11 +274,11 @@ def tail(
     try:
         config = tomllib.loads(kafka_config.read_text("utf-8")) if kafka_config else {}
     except (OSError, ValueError, RecursionError) as error:
-        _usage(f"{kafka_config} is not TOML: {error}")
+        usage(f"{kafka_config} is not TOML: {error}")
     run = {} if bootstrap_servers else local_run()
     servers = bootstrap_servers or run.get("kafka_bootstrap_servers")
     if not servers:
-        _usage("No service runs on this machine. Name the Kafka servers with --bootstrap-servers or PAYMENTS_KAFKA.")
+        usage("No service runs on this machine. Name the Kafka servers with --bootstrap-servers or PAYMENTS_KAFKA.")
     topic = topic or run.get("topic") or "payments"
     from payments_cli import output
     from payments_cli.tail import events
@@ -357,7 +297,7 @@ def tail(
         # Closing ends the threads of kafka-python. After output that failed, Python would wait for them.
         with contextlib.closing(events(servers, topic, config, from_beginning=from_beginning, say=say)) as found:
             for event in itertools.islice(filter(is_wanted, found), limit):
-                _show(event, lambda it: output.event_line(it, clock), as_json, soft_wrap=True)
+                present(event, lambda it: output.event_line(it, clock), as_json, soft_wrap=True)
     except KeyboardInterrupt:
         pass  # Ctrl-C is the normal end of tail
 
@@ -394,23 +334,23 @@ def redrive(
     It uses the credentials and the settings of the AWS SDK, and needs boto3.
     """
     if not queue_url:
-        _usage("Name the queue with --queue-url or PAYMENTS_FAILED_QUEUE: the stack's output FailedInvocationsUrl.")
+        usage("Name the queue with --queue-url or PAYMENTS_FAILED_QUEUE: the stack's output FailedInvocationsUrl.")
     try:
         from payments_cli import redrive as again
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
             raise
-        _usage("redrive needs boto3. Install it with: pipx inject payments-cli boto3 (or: pipx install './cli[aws]')")
+        usage("redrive needs boto3. Install it with: pipx inject payments-cli boto3 (or: pipx install './cli[aws]')")
     try:
         sqs, functions = again.clients(queue_url)
         queue = again.Queue(sqs, queue_url)
         waiting = queue.size()
         others = again.replacements(instead or (), queue.owner)
     except again.WrongSetup as error:
-        _usage(f"AWS cannot be called: {error}")
+        usage(f"AWS cannot be called: {error}")
     if not (yes or dry_run) and sys.stdin.isatty():
         at_most = f"at most {limit} of " if limit else ""
-        _confirm(f"Send {at_most}about {waiting} failed invocations again?")
+        confirm(f"Send {at_most}about {waiting} failed invocations again?")
     from payments_cli import output
 
     results = Counter[str]()
@@ -423,14 +363,14 @@ def redrive(
         ) as found:
             for result in found:
                 results[result["result"]] += 1
-                _show(result, output.redrive_line, as_json, soft_wrap=True)
+                present(result, output.redrive_line, as_json, soft_wrap=True)
     except Failed:
-        _show(again.total(results), output.redrive_total, as_json)
+        present(again.total(results), output.redrive_total, as_json)
         raise
     if dry_run:
-        _show({"would_redrive": results["would_redrive"], "left_alone": results["left_alone"]}, output.redrive_total, as_json)
+        present({"would_redrive": results["would_redrive"], "left_alone": results["left_alone"]}, output.redrive_total, as_json)
         return
-    _show(again.total(results), output.redrive_total, as_json)
+    present(again.total(results), output.redrive_total, as_json)
     raise typer.Exit(again.exit_code(results))
 
 
@@ -469,7 +409,7 @@ def compare(
     try:
         listed = movements(gateway_list)
     except WrongList as error:
-        _usage(str(error))
+        usage(str(error))
     try:
         from payments_cli.books import DataApi, Postgres
 
@@ -478,27 +418,30 @@ def compare(
         elif cluster and secret:
             database = DataApi(cluster, secret)
         else:
-            _usage("Name the restored database: --cluster-arn and --secret-arn (the stack's outputs), or --database-url.")
+            usage("Name the restored database: --cluster-arn and --secret-arn (the stack's outputs), or --database-url.")
     except ImportError as error:
         library = "pg8000" if database_url else "boto3"
         if (error.name or "").partition(".")[0] != library:
             raise
-        _usage(f"compare needs {library}. Install it with: pipx inject payments-cli {library}")
+        usage(f"compare needs {library}. Install it with: pipx inject payments-cli {library}")
     if enter and not yes and sys.stdin.isatty():
-        _confirm("Have all functions that take payments been stopped, and shall what is missing be entered?")
+        confirm("Have all functions that take payments been stopped, and shall what is missing be entered?")
     try:
         comparison = Comparison.of(database, listed)
     except WrongList as error:
-        _usage(str(error))
+        usage(str(error))
     counts = Counter[str]()
     for result in comparison.results(enter=enter):
         counts[result["result"]] += 1
-        _show(result, output.compare_line, as_json, soft_wrap=True)
-    _show({"agreed": comparison.agreed, **counts}, output.redrive_total, as_json)
+        present(result, output.compare_line, as_json, soft_wrap=True)
+    present({"agreed": comparison.agreed, **counts}, output.redrive_total, as_json)
     if counts.keys() & {"take_back", "differs", "by_hand", "missing", "unlisted"}:
         raise typer.Exit(Exit.REFUSED)
     if counts:
         raise typer.Exit(Exit.UNKNOWN)
+
+
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=o.SETUP)
 
 
 @app.command(rich_help_panel=o.SETUP, epilog=examples("source <(payments completions bash)"))
@@ -520,7 +463,7 @@ def main(
     ] = False,
 ) -> None:
     if any("\ud800" <= character <= "\udfff" for character in "".join(sys.argv)):
-        _usage("The arguments hold bytes that are no text in the terminal's encoding.")
+        usage("The arguments hold bytes that are no text in the terminal's encoding.")
 
 
 def _about(
@@ -531,7 +474,7 @@ def _about(
     We look the payment up only if we need its transaction, its currency or a text for the confirmation.
     """
     if amount and amount_minor is not None:
-        _usage("The amount is given twice. Use AMOUNT or --amount-minor.")
+        usage("The amount is given twice. Use AMOUNT or --amount-minor.")
     confirms = not manner.yes and sys.stdin.isatty()
     if payment.startswith("txn_") and not manner.order and not amount and not confirms:
         return {"transaction_id": payment, "amount": amount_minor}
@@ -543,13 +486,13 @@ def _about(
         )
     currency = found["currency"]
     if amount and minor_digits(currency) is None:
-        _usage(f"{currency} is not in the list of currencies. Give the amount in its minor unit, with --amount-minor.")
+        usage(f"{currency} is not in the list of currencies. Give the amount in its minor unit, with --amount-minor.")
     if words := _amount(amount, currency):
         amount_minor = words[0]
     if confirms:
         how_much = "all that is left" if amount_minor is None else format_amount(amount_minor, currency)
         whole = f"order {found['order_id']}, {format_amount(found['amount'], currency)}, {found['status']}"
-        _confirm(f"{name.capitalize()} {how_much} of {whole}?")
+        confirm(f"{name.capitalize()} {how_much} of {whole}?")
     return {"transaction_id": found["transaction_id"], "amount": amount_minor}
 
 
@@ -558,12 +501,12 @@ def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) 
     from payments_cli import output
 
     if key is not None and not (key.isascii() and key.isprintable()):
-        _usage("--idempotency-key can hold only visible ASCII characters.")
+        usage("--idempotency-key can hold only visible ASCII characters.")
     if key is None:
         key = str(uuid.uuid4())
         # Without the key, nobody could repeat the command safely if its outcome stays unknown.
         if not say(f"Idempotency key: {key}"):
-            raise _unsaid("The idempotency key", "Give the command a key of yours with --idempotency-key.")
+            raise unsaid("The idempotency key", "Give the command a key of yours with --idempotency-key.")
     course.again = f"The outcome is not known. Repeat the command with --idempotency-key {key}: it takes effect at most once."
     try:
         answer, is_settled = this.api.command(name, {n: v for n, v in body.items() if v is not None}, key)
@@ -575,61 +518,12 @@ def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) 
         payment = answer.get("payment_id", "PAYMENT")
         say(f"The gateway has not answered yet, and the service keeps trying. Check with: payments show {payment}")
     panel = output.refund_panel if name == "refund" else output.payment_panel
-    _show(answer, lambda it: panel(it, output.Clock(utc=False)), this.as_json)
+    present(answer, lambda it: panel(it, output.Clock(utc=False)), this.as_json)
     raise typer.Exit(course.answered)
-
-
-def _confirm(question: str) -> None:
-    """Ask at the terminal. Only a person who could read the question and says yes lets the command go on."""
-    if not say(question + " [y/N]"):
-        raise _unsaid("The question", "Use --yes to go without it.")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise typer.Abort
-
-
-def _unsaid(what: str, instead: str) -> Failed:
-    detail = f"Standard error cannot be written, so nothing was sent. {instead}"
-    return Failed({"title": f"{what} cannot be shown", "detail": detail, "code": "output_failed"}, Exit.OUTPUT)
 
 
 def _amount(words: list[str] | None, currency: str | None) -> tuple[int, str] | None:
     try:
         return parse_amount(" ".join(words), currency) if words else None
     except ValueError as error:
-        _usage(str(error))
-
-
-def _moment(text: str | None, *, utc: bool) -> str | None:
-    """Return a person's TIME as RFC 3339 in UTC."""
-    if text is None:
-        return None
-    try:
-        if age := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
-            unit = {"m": "minutes", "h": "hours", "d": "days"}[age[2]]
-            return (datetime.now(UTC) - timedelta(**{unit: int(age[1])})).isoformat()
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None and utc:
-            at = at.replace(tzinfo=UTC)
-        return at.astimezone(UTC).isoformat()  # astimezone takes a time without a zone for local time
-    except (ValueError, OverflowError):
-        _usage(f"{text!r} is not a time. Write a date, a date and time, or an age: 2026-01-31, '2026-01-31 14:30' or 2h")
-
-
-def _usage(message: str) -> NoReturn:
-    raise typer.BadParameter(plain(message))
-
-
-def _show(answer: Any, form: Callable[[Any], "RenderableType"], as_json: bool, *, soft_wrap: bool = False) -> None:
-    """Print the answer as JSON, or in its form for people. A newer service's answer that does not fit it is JSON."""
-    if not as_json:
-        from payments_cli import output
-
-        try:
-            output.out.print(form(plain(answer)), soft_wrap=soft_wrap)
-            return
-        except OutputFailed:
-            raise
-        except Exception:  # noqa: S110 - any member may be missing or of another type
-            pass
-    for each in answer if isinstance(answer, list) else [answer]:
-        typer.echo(json.dumps(each))
+        usage(str(error))

@@ -9,20 +9,9 @@ from typer import Argument, BadParameter, Option
 
 Method = Literal["credit_card", "debit_card", "paypal", "stripe"]
 Status = Literal["PENDING", "PROCESSING", "AUTHORIZED", "CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED", "FAILED", "VOIDED"]
-EventType = StrEnum(
-    "EventType",
-    [
-        "authorized",
-        "successful",
-        "failed",
-        "refunded",
-        "voided",
-        "capture_failed",
-        "refund_failed",
-        "void_failed",
-        "refused",
-    ],
-)
+EventType = StrEnum("EventType", "authorized successful failed refunded voided capture_failed refund_failed void_failed refused")
+# A webhook is told what becomes of payments. A refusal is no payment's, and is told on the topic alone.
+WebhookType = StrEnum("WebhookType", "authorized successful failed refunded voided capture_failed refund_failed void_failed")
 Shell = Literal["bash", "zsh", "fish"]
 
 MONEY, LOOK, SETUP, WHERE = "Move money", "Look up", "Set up", "Deployment"  # panels of the help texts
@@ -107,6 +96,16 @@ OfPayment = Annotated[Text, Option("--payment", metavar="ID", help="Show only th
 OfTypes = Annotated[list[EventType] | None, Option("--type", help="Show only this type; may be repeated.")]
 FromBeginning = Annotated[bool, Option("--from-beginning", help="Start with all events that the topic still holds.")]
 EndAfter = Annotated[int | None, Option("--limit", "-n", metavar="N", min=1, help="End after N events.")]
+
+Webhook = Annotated[str, Argument(metavar="WEBHOOK", callback=_an_id, help="Webhook id, or the address that events are sent to.")]
+WebhookUrl = Annotated[str, Argument(metavar="URL", help="The https address to send events to.")]
+About = Annotated[Text, Option("--description", metavar="TEXT", help="A text of your own, for people.")]
+SentTypes = Annotated[
+    list[WebhookType] | None, Option("--type", help="Send only this type; may be repeated. Default: all, also later ones.")
+]
+EventId = Annotated[Text, Option("--event", metavar="ID", help="Send this event again: an id, as in webhook-id.")]
+Since = Annotated[Text, Option("--from", metavar="TIME", help="Send the events again from this time on.")]
+Until = Annotated[Text, Option("--to", metavar="TIME", help="Send only events from before this time. Default: now.")]
 
 QueueUrl = Annotated[
     Text, Option(envvar="PAYMENTS_FAILED_QUEUE", metavar="URL", help="The queue: the stack's output FailedInvocationsUrl.")

@@ -29,6 +29,9 @@ STYLES = {
     "REFUNDED": "magenta",
     "FAILED": "red",
     "VOIDED": "bright_black",
+    "ENABLED": "green",
+    "FAILING": "yellow",
+    "DISABLED": "red",
 }
 
 
@@ -161,6 +164,47 @@ def event_line(event: dict[str, Any], clock: Clock) -> Text:
             *end,
         ]
     )
+
+
+def webhook_panel(webhook: dict[str, Any], clock: Clock) -> Panel:
+    def at(name: str) -> str | None:
+        return webhook[name] and f"{clock.show(webhook[name])} {clock.zone}"
+
+    facts = {
+        "webhook": webhook["webhook_id"],
+        "events": ", ".join(each.removeprefix("payment.") for each in webhook["event_types"] or ["all"]),
+        "description": webhook["description"],
+        "created": at("created_at"),
+        "waiting": webhook["waiting"],
+        "given up": webhook["failed"],
+        "failing since": at("failing_since"),
+        "last error": webhook["last_error"],
+        "disabled": at("disabled_at"),
+        "reason": webhook["disabled_reason"],
+        "earlier secret": webhook["previous_until"] and f"signs too until {at('previous_until')}",
+    }
+    return _panel(_state(webhook), webhook["url"], _grid(*facts.items()))
+
+
+def webhook_rows(webhooks: list[dict[str, Any]]) -> Table:
+    """Return a line for each webhook if there is room, else two."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    is_wide = out.width >= WIDE
+    for name in (
+        ("webhook", "status", "waiting", "given up", "url") if is_wide else ("webhook\nurl", "status", "waiting\ngiven up")
+    ):
+        table.add_column(name, overflow="fold")
+    for each in webhooks:
+        state, counts = status(_state(each)), (str(each["waiting"]), str(each["failed"]))
+        if is_wide:
+            table.add_row(each["webhook_id"], state, *counts, each["url"])
+        else:
+            table.add_row(f"{each['webhook_id']}\n{each['url']}", state, "\n".join(counts))
+    return table
+
+
+def _state(webhook: dict[str, Any]) -> str:
+    return "DISABLED" if webhook["disabled_at"] else "FAILING" if webhook["failing_since"] else "ENABLED"
 
 
 FINDS_A_REFUND = ("order_id", "payment_id", "transaction_id", "amount")

@@ -46,6 +46,14 @@ REFUND: dict[str, Any] = {
     "amount_refunded": 500,
 }
 REFUNDED: Answer = (201, {}, json.dumps(REFUND))
+WEBHOOK: dict[str, Any] = {
+    "webhook_id": "01900000-0000-7000-8000-00000000000b",
+    "url": "https://shop.example.com/events",
+    "event_types": None,
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "waiting": 0,
+    "failed": 0,
+} | dict.fromkeys(("description", "previous_until", "disabled_at", "disabled_reason", "failing_since", "last_error"))
 
 
 def problem(status: int, code: str, **headers: str) -> Answer:
@@ -93,7 +101,7 @@ def stands() -> Iterator[Callable[..., Stand]]:
                     self.end_headers()
                     self.wfile.write(text.encode())
 
-            do_GET = do_POST = answer  # noqa: N815 - the base class looks for these names
+            do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the base class looks for these names
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -139,6 +139,17 @@ def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
         (["show", "{new}", "--url", "https://payments.example.com", "--owner", "x"], 2, "--bearer-token"),
         (["show", "{new}", "--url", "https://payments.example.com", "--scopes", "payments/read"], 2, "--bearer-token"),
         (["show", "{new}", "--url", "http://payments.example.com", "--bearer-token", "x"], 2, "clear text"),
+        (["webhooks", "add", "http://shop.example.com"], 1, "body.url"),
+        (["webhooks", "add", "http://127.0.0.1:9", "--type", "refused"], 2, "--type"),
+        (["webhooks", "show", "nobody"], 1, "webhook_not_found"),
+        (["webhooks", "rotate", "https://shop.example.com/not-mine"], 1, "no webhook at this address"),
+        (["webhooks", "enable", ""], 2, "not an id"),
+        (["webhooks", "remove", "nobody", "--scopes", "payments/write"], 1, "payments/webhooks"),
+        (["webhooks", "redeliver", "nobody"], 2, "--event"),
+        (["webhooks", "redeliver", "nobody", "--to", "1h"], 2, "--event"),
+        (["webhooks", "redeliver", "nobody", "--event", "e", "--from", "1h"], 2, "--event"),
+        (["webhooks", "redeliver", "nobody", "--from", "yesterday"], 2, "not a time"),
+        (["webhooks", "redeliver", "nobody", "--from", "1h"], 1, "webhook_not_found"),
         (["pay"], 2, "No such command"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
@@ -363,10 +374,10 @@ def test_help_is_good_reading(payments: Payments) -> None:
     assert all(
         code in overview.out for code in ("0  done", "1  refused", "3  declined", "4  the outcome is not known", "5  the service")
     )
-    for command in ("process", "refund", "capture", "void", "show", "list", "tail", "completions"):
+    for command in ("process", "refund", "capture", "void", "show", "list", "tail", "webhooks", "completions"):
         assert re.search(rf"^│ {command} +\w", overview.out, re.MULTILINE)
         one = payments(command, "--help")
-        assert one.exit_code == 0 and "Examples" in one.out and (command == "completions" or "--json" in one.out)
+        assert one.exit_code == 0 and "Examples" in one.out and (command in ("webhooks", "completions") or "--json" in one.out)
 
 
 def test_json_is_the_services_own(payments: Payments) -> None:

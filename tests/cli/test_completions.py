@@ -58,6 +58,9 @@ def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
         (["process", "--pay"], ["--payment-token"]),
         (["process", "--bear"], ["--bearer-token"]),
         (["process", "--tok"], []),
+        (["webhooks", "r"], ["remove", "rotate", "redeliver"]),
+        (["webhooks", "add", "https://shop.example.com", "--type", "ref"], ["refunded", "refund_failed"]),
+        (["webhooks", "redeliver", "x", "--e"], ["--event"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -121,7 +121,7 @@ import os, signal, sys
 left, seen = {times}, set()
 
 def is_ours(frame):
-    return frame.f_code.co_filename.endswith(("payments_cli/ending.py", "payments_cli/main.py"))
+    return frame.f_code.co_filename.endswith(("payments_cli/ending.py", "payments_cli/grammar.py", "payments_cli/main.py"))
 
 def at_a_line(frame, event, _):
     if not is_ours(frame):

@@ -58,6 +58,8 @@ class Stack:
         if row.function not in self._running:
             # On a busy machine the events take longer than 30 s, and reconcile would be due before its turn.
             variables = {"DATABASE_URL": self.database.service_url, "KAFKA_TOPIC": self.topic, "RETRY_SCHEDULE_S": "3600"}
+            if row.function == "webhooks":
+                variables["WEBHOOKS_LOCAL"] = "On"  # a test has no name on the internet
             self._running[row.function] = self._start(row.function, variables)
         invocation = self._running[row.function].invoke(row.event if event is None else event)
         assert not invocation.function_error, invocation.payload
@@ -161,6 +163,34 @@ def test_a_refund_is_found_by_an_id_that_its_payment_shows(stack: Stack, first: 
 
 def test_the_list_of_a_customer_holds_its_payment(first: Sent) -> None:
     assert [payment["order_id"] for payment in body_of(first["lookup_list_of_customer"][0])["data"]] == ["order-1001"]
+
+
+def test_the_events_of_webhooks_work_with_an_address_and_an_id_of_yours(stack: Stack, second: Sent) -> None:
+    def sent(name: str, of: str = "", address: str = "https://shop.example/") -> Any:
+        text = json.dumps(BY_NAME[name].event).replace("00000000-0000-0000-0000-000000000000", of)
+        answer = stack.invoke(BY_NAME[name], json.loads(text.replace("https://shop.example/", address)))
+        path = BY_NAME[name].event["rawPath"]
+        body = body_of(answer) if answer["body"] else None
+        documents.check_answer(
+            BY_NAME[name].event["requestContext"]["http"]["method"], path, answer["statusCode"], answer["headers"], body
+        )
+        return answer["statusCode"], body
+
+    status, made = sent("webhook_register", address="http://127.0.0.1:9/")
+    assert (status, made["event_types"]) == (201, ["payment.successful", "payment.refunded"])
+    webhook = {name: value for name, value in made.items() if name != "secret"}
+    assert sent("webhook_list") == (200, {"data": [webhook]})
+    assert sent("webhook_by_id", made["webhook_id"]) == (200, webhook)
+    status, rotated = sent("webhook_rotate", made["webhook_id"])
+    assert (status, rotated["secret"] != made["secret"]) == (200, True)
+    assert sent("webhook_enable", made["webhook_id"])[0] == 200
+    [[told]] = stack.query(
+        "SELECT count(*) FROM outbox JOIN payments USING (payment_id) JOIN webhooks USING (owner) WHERE type = ANY (event_types)"
+    )
+    assert sent("webhook_redeliver", made["webhook_id"]) == (202, {"events": told, "resume_at": None})
+    assert sent("webhook_by_id", made["webhook_id"])[1]["waiting"] == told > 0
+    assert sent("webhook_delete", made["webhook_id"]) == (204, None)
+    assert sent("webhook_list") == (200, {"data": []})
 
 
 def test_relay_publishes_what_invocations_left_behind(stack: Stack, second: Sent) -> None:

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from email.message import Message
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from local.template import load_template
 from tests.local.test_http import INVOKE
 from tests.local.test_run import Run
 from tests.pages import PAGES, ROOT, blocks, program
+from tests.servers import free_port
 
 PATIENCE_S = 90
 """A broker that just started makes the first member of a group wait."""
@@ -47,17 +49,23 @@ def service(servers_folder: Path) -> Iterator[Run]:
 def clone(service: Run, tmp_path: Path) -> Path:
     """A folder in which the service runs, with the programs that a reader saved there."""
     (tmp_path / ".local").symlink_to(service.data_dir)
-    for name in ("order_service.py", "notification_service.py"):
+    for name in ("order_service.py", "notification_service.py", "webhook_receiver.py"):
         (tmp_path / name).write_text(at_its_port(program(name), service), encoding="utf-8")
     return tmp_path
 
 
+@cache
+def receivers_port() -> int:
+    return free_port()
+
+
 def at_its_port(text: str, service: Run) -> str:
-    return text.replace("http://127.0.0.1:8001", service.facts()["url"])
+    """Return the text with the ports of the service and of the receiver of webhooks in this test."""
+    return text.replace("http://127.0.0.1:8001", service.facts()["url"]).replace("8002", str(receivers_port()))
 
 
 def pasted(text: str, service: Run, clone: Path, said: Path) -> subprocess.Popen[bytes]:
-    """Run the text in a shell whose output goes to the file `said`. Only the port is another than in the text."""
+    """Run the text in a shell whose output goes to the file `said`. Only the ports are others than in the text."""
     environment = {"HOME": str(clone), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = ["bash", "-eu", "-o", "pipefail", "-c", at_its_port(text, service)]
     with said.open("wb") as file:
@@ -98,6 +106,43 @@ def test_what_the_order_service_does_is_heard_by_the_notification_service(servic
         consumer.wait()
     with urllib.request.urlopen(f"{service.facts()['url']}/api/v1/payments/order/3001", timeout=PATIENCE_S) as reply:
         assert json.load(reply)["status"] == "REFUNDED"
+
+
+def test_a_receiver_of_webhooks_hears_of_a_payment_once_however_often_it_is_told(
+    service: Run, clone: Path, tmp_path: Path
+) -> None:
+    register, listen, pay, look_after, change = blocks(ROOT / "docs/integration/webhooks.md", "sh")
+
+    def run(text: str) -> str:
+        shell = pasted(text, service, clone, said := tmp_path / "said.txt")
+        assert shell.wait(PATIENCE_S) == 0, said.read_text()
+        return said.read_text()
+
+    def wait_for(text: str, times: int) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while heard.read_text().count(text) < times:
+            assert time.monotonic() < until and receiver.poll() is None, heard.read_text()
+            time.sleep(0.1)
+
+    run(register)
+    receiver = pasted(listen, service, clone, heard := tmp_path / "heard.txt")
+    try:
+        run(pay.replace("6001", "6002"))
+        wait_for("order '6002': thank you for 1999 minor units of USD\n", 1)
+        told = heard.read_text().count('"POST /events HTTP/1.1" 204')
+        run(look_after)
+        wait_for('"POST /events HTTP/1.1" 204', told + 1)
+        run(pay.replace("6001", "6003"))
+        wait_for("order '6003': thank you", 1)
+        forged = urllib.request.Request(f"http://127.0.0.1:{receivers_port()}/events", b"{}", {"webhook-signature": "v1,?"})
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(forged, timeout=PATIENCE_S)
+    finally:
+        os.killpg(receiver.pid, signal.SIGKILL)
+        receiver.wait()
+        run("\n".join([look_after.partition("\n")[0], change]))
+    assert heard.read_text().count("order '6002'") == 1
+    assert "Traceback" not in heard.read_text()
 
 
 def asked(service: Run, path: str, origin: str, data: bytes | None = None) -> tuple[int, Message]:

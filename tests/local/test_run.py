@@ -388,9 +388,12 @@ def test_the_demo_sees_every_event_of_the_real_service(data_dir: Path) -> None:
     run = Run(REPOSITORY / "template.yaml", data_dir, GATEWAY_DELAY_MS="0-0", RETRY_SCHEDULE_S="0.1,1,2,4,8,15")
     run.until("Ready in")
     done = demo(data_dir)
+    with urllib.request.urlopen(f"{run.facts()['url']}/api/v1/webhooks", timeout=PATIENCE_S) as left:
+        assert json.load(left) == {"data": []}
     assert run.end(signal.SIGTERM) == 0
     assert done.returncode == 0, done.stdout
     assert "Every payment's events arrived, numbered without a gap." in done.stdout
+    assert "The webhook got them too, each payment's in order and with valid signatures." in done.stdout
 
 
 def test_the_demo_says_when_the_service_does_not_run(data_dir: Path) -> None:
