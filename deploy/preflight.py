@@ -25,10 +25,11 @@ ZONES_WITHOUT_A_SERVICE = {"use1-az3": "RDS Proxy and MSK"}
 KEPT_UNRESERVED = 100
 """Lambda wants that many environments to remain without a reservation."""
 
-SCHEDULED_ENVIRONMENTS = 9
-"""What the template reserves for relay, reconcile and migrate; each function of the API has ReservedConcurrency."""
+SCHEDULED_ENVIRONMENTS, COURIER_ENVIRONMENTS = 9, 3
+"""What the template reserves for relay, reconcile and migrate, and with Webhooks=On for courier. Each function of the API has
+ReservedConcurrency: three, and one more with webhooks."""
 
-DEFAULT_VPCS = 5
+DEFAULT_VPCS = DEFAULT_ADDRESSES = 5
 
 Fetch = Callable[[str], tuple[int, bytes]]
 
@@ -204,14 +205,18 @@ def quotas(account: Account) -> Iterator[str]:
         return  # its own use is counted already
     reserved = int(account.value("ReservedConcurrency"))
     limits = account.client("lambda").get_account_settings()["AccountLimit"]
-    needed = 3 * reserved + SCHEDULED_ENVIRONMENTS if reserved else 0
+    has_webhooks = account.value("Webhooks") == "On"
+    needed = (3 + has_webhooks) * reserved + SCHEDULED_ENVIRONMENTS + COURIER_ENVIRONMENTS * has_webhooks if reserved else 0
     free = max(limits["UnreservedConcurrentExecutions"] - KEPT_UNRESERVED, 0)
     if needed > free:
         yield f"ReservedConcurrency={reserved} takes {needed} environments of Lambda, and {free} can be reserved"
     if account.makes_vpc:
         used = len(account.client("ec2").describe_vpcs()["Vpcs"])
-        if used >= (most := _vpc_quota(account)):
+        if used >= (most := _quota(account, "vpc", "L-F678F1CE", DEFAULT_VPCS)):
             yield f"{account.region} has {used} VPCs of {most}: request a larger quota, or name your own with VpcId"
+        used = len(account.client("ec2").describe_addresses()["Addresses"])
+        if has_webhooks and used >= (most := _quota(account, "ec2", "L-0263D0A3", DEFAULT_ADDRESSES)):
+            yield f"{account.region} has {used} elastic IP addresses of {most}, and the NAT gateway of webhooks needs one"
     if account.makes_database:
         found = account.client("rds").describe_account_attributes()["AccountQuotas"]
         for quota in found:
@@ -219,12 +224,12 @@ def quotas(account: Account) -> Iterator[str]:
                 yield f"{account.region} has {quota['Used']} database clusters of {quota['Max']}: request a larger quota"
 
 
-def _vpc_quota(account: Account) -> int:
+def _quota(account: Account, service: str, code: str, default: int) -> int:
     try:
-        found = account.client("service-quotas").get_service_quota(ServiceCode="vpc", QuotaCode="L-F678F1CE")
+        found = account.client("service-quotas").get_service_quota(ServiceCode=service, QuotaCode=code)
         return int(found["Quota"]["Value"])
     except ClientError:
-        return DEFAULT_VPCS
+        return default
 
 
 def domain(account: Account) -> Iterator[str]:

@@ -18,7 +18,7 @@ from moto import mock_aws
 from deploy import preflight
 from deploy.arguments import read
 from deploy.domain_name import owner_problems
-from deploy.preflight import SCHEDULED_ENVIRONMENTS, ZONES_WITHOUT_A_SERVICE, Account, report
+from deploy.preflight import COURIER_ENVIRONMENTS, SCHEDULED_ENVIRONMENTS, ZONES_WITHOUT_A_SERVICE, Account, report
 from tests.aws.test_template import of_type
 from tests.cases import case
 
@@ -194,16 +194,25 @@ def test_quotas_that_the_stack_would_exceed_are_told(check: Check) -> None:
     assert check(fakes={"lambda": lambdas(10)}) == {}
     small = {"lambda": lambdas(100 + 3 * 50 + SCHEDULED_ENVIRONMENTS - 1)}
     assert "takes 159 environments of Lambda, and 158" in check(fakes=small, ReservedConcurrency="50")["quotas"][0]
+    small = {"lambda": lambdas(100 + 4 * 50 + SCHEDULED_ENVIRONMENTS + COURIER_ENVIRONMENTS - 1)}
+    assert "takes 212 environments" in check(fakes=small, ReservedConcurrency="50", Webhooks="On")["quotas"][0]
     assert "40 database clusters of 40" in check(fakes={"rds": rds(["17.7"], (40, 40))})["quotas"][0]
     for number in range(5):
         boto3.client("ec2", region_name="us-east-1").create_vpc(CidrBlock=f"10.{number}.0.0/16")
     assert "VPCs of 5" in check()["quotas"][0]
 
 
+def test_webhooks_need_an_address_for_their_way_out(check: Check) -> None:
+    for _ in range(5):
+        boto3.client("ec2", region_name="us-east-1").allocate_address()
+    assert check() == {}
+    assert "5 elastic IP addresses of 5" in check(Webhooks="On")["quotas"][0]
+
+
 def test_the_reservations_of_the_template_are_those_that_are_counted() -> None:
     reserved = [each["ReservedConcurrentExecutions"]["Fn::If"][1] for each in of_type("AWS::Serverless::Function").values()]
-    assert sum(each for each in reserved if isinstance(each, int)) == SCHEDULED_ENVIRONMENTS
-    assert sum(1 for each in reserved if each == {"Ref": "ReservedConcurrency"}) == 3
+    assert sum(each for each in reserved if isinstance(each, int)) == SCHEDULED_ENVIRONMENTS + COURIER_ENVIRONMENTS
+    assert sum(1 for each in reserved if each == {"Ref": "ReservedConcurrency"}) == 3 + 1, "the fourth is that of webhooks"
 
 
 def test_what_an_earlier_stack_left_is_told(check: Check) -> None:
