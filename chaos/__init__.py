@@ -10,9 +10,11 @@ servers.py, outages.py       the servers and their outages
 crash_points.py              SIGKILL, cuts and late answers at every network write in turn, for every kind of invocation
 stale_workers.py             a freeze at every network write in turn, while other workers finish the work
 quiet.py                     the quiet period, in which the scheduled functions must finish everything
-topic.py, evidence.py        the evidence: the topic, the tables, the gateway's ledger and the clients' answers
-oracle.py                    the witness: it compares these four, and shares no code with the service; acknowledged.py,
-                             requested.py and refused.py are its other parts
+receiver.py                  where the owners' webhooks go
+topic.py, evidence.py        the evidence: the topic, the tables, the gateway's ledger, the clients' answers, and the
+                             receiver's arrivals
+oracle.py                    the witness: it compares these five, and shares no code with the service; acknowledged.py,
+                             requested.py, refused.py and received.py are its other parts
 archive.py, restore.py       a database that is lost and restored to a moment; runbook.py follows docs/operations.md to the end
 mutants.py                   seeded defects; the witness must catch each of them
 

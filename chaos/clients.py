@@ -28,9 +28,9 @@ BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 8.0)
 """The pauses between a client's tries. Their sum is longer than a killed command's lease, so a patient client sees the outcome
 that reconcile settled."""
 
-HELD_S = {"relay": 9.0, "reconcile": 14.6, "lookups": 10.0}
+HELD_S = {"relay": 9.0, "reconcile": 14.6, "courier": 20.0, "lookups": 10.0}
 """The other functions' remaining time. With less than 8 s left, relay begins no batch; with less than 14 s, reconcile begins no
-operation."""
+operation; with less than 15 s, courier sends nothing."""
 
 
 class Clients:

@@ -1,6 +1,7 @@
 """Hooks inside a child: count its network writes, show the harness the child's phase, and spring the trap at one write.
 
-A network write is a send on a TCP socket (to the database or to the broker), a call of the gateway, or the answer to the caller.
+A network write is a send on a TCP socket (to the database, the broker or a webhook's receiver), a call of the gateway, or the
+answer to the caller.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ import socket
 import struct
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from mmap import mmap
 from typing import Any, Literal, TypedDict
 
-Where = Literal["database", "broker", "gateway", "reply"]
-WHERES: tuple[Where, ...] = ("database", "broker", "gateway", "reply")
+Where = Literal["database", "broker", "gateway", "receiver", "reply"]
+WHERES: tuple[Where, ...] = ("database", "broker", "gateway", "receiver", "reply")
 
 Moment = Literal["before", "half", "after"]
 """Nothing of the write leaves; half of its bytes leave; or all of it leaves, and the child never reads the answer."""
 
 Act = Literal["kill", "stop", "cut", "stall"]
 """kill: SIGKILL. stop: SIGSTOP, until the harness sends SIGCONT. cut: only the connection breaks, and the answer is lost. stall:
-the wait for the database's answer times out, and the answer comes later; at the gateway a stall is a cut."""
+the wait for the server's answer times out, and the answer comes later; at the gateway a stall is a cut."""
 
 
 class Trap(TypedDict):
@@ -73,11 +75,12 @@ class Invocation:
 
 
 class Crash:
-    """The hooks of one child. `slot` is its part of the memory that it shares with the harness."""
+    """The hooks of one child. `slot` is its part of the memory that it shares with the harness. A port that `ports` does not name
+    is the broker's."""
 
-    def __init__(self, memory: mmap, slot: int, database_port: int) -> None:
-        self._memory, self._offset, self._database_port = memory, slot * SLOT.size, database_port
-        self._lock = threading.Lock()  # kafka-python sends from its own thread
+    def __init__(self, memory: mmap, slot: int, ports: Mapping[int | None, Where]) -> None:
+        self._memory, self._offset, self._ports = memory, slot * SLOT.size, ports
+        self._lock = threading.Lock()  # kafka-python sends from its own thread, and the courier from several
         self._now = Invocation()
         self._send = socket.socket.send
         self._recv = socket.socket.recv
@@ -152,7 +155,7 @@ class Crash:
             self._show()
 
     def _on_send(self, sock: socket.socket, data: Any, flags: int) -> int:
-        trap = self._count("database" if _peer_port(sock) == self._database_port else "broker")
+        trap = self._count(self._ports.get(_peer_port(sock), "broker"))
         if trap is None:
             return self._send(sock, data, flags)
         if trap["moment"] == "before":
@@ -224,6 +227,8 @@ def _next_phase(phase: Phase, where: Where, *, relays: bool) -> Phase:
             return Phase.PUBLISH if publishes else phase  # other writes are the producer's warm-up
         case "gateway":
             return Phase.GATEWAY
+        case "receiver":
+            return Phase.PUBLISH
         case "reply":
             return Phase.REPLY
 

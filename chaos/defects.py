@@ -506,4 +506,31 @@ MUTANTS = (
         ),
         _load(2500),
     ),
+    Mutant(
+        "a webhook's delivery is deleted before it is sent",
+        "never reached the webhook",
+        (
+            Patch(
+                f"{PAYMENTS}/scheduled/courier.py",
+                "                sending |= {threads.submit",
+                "                if claimed:\n"
+                "                    webhooks.delivered(service.db, claimed)\n"
+                "                sending |= {threads.submit",
+            ),
+        ),
+        _points("courier"),
+    ),
+    Mutant(
+        "a webhook's deliveries overtake each other",
+        "before [1]",
+        (
+            Patch(
+                f"{PAYMENTS}/store/webhooks.py",
+                "AND before.sequence < one.sequence AND before.failed_at IS NULL",
+                "AND before.sequence < one.sequence AND before.failed_at IS NULL AND false",
+            ),
+        ),
+        # The receiver refuses the first that comes, so it had not taken event 1 when event 2 came, in whatever order they came.
+        NOTHING_ELSE | {"sweep": Sweep(("courier-refused",), ("kill",), ("before",), (True,), most=4)},
+    ),
 )

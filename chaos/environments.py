@@ -53,7 +53,7 @@ NO_FAULT = Fault()
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an invocation ended for its caller. `sprung` says where the trap sprang: database, broker, gateway or reply."""
+    """How an invocation ended for its caller. `sprung` says where the trap sprang: at one of WHERES."""
 
     label: str
     end: Literal["answered", "raised", "killed", "frozen"]
@@ -102,6 +102,7 @@ class Environments:
         at_once: int,
         *,
         after_answer: bool = False,
+        receiver_port: int | None = None,
     ) -> None:
         """`root` is the tree under test (layers/ and functions/). At most `at_once` callers wait at the same time."""
         self.tally = Tally()
@@ -123,7 +124,7 @@ class Environments:
             self._memory = mmap(file.fileno(), 0)
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
-        options = Options(theirs.fileno(), str(folder), seed, database_port, after_answer)
+        options = Options(theirs.fileno(), str(folder), seed, database_port, receiver_port, after_answer)
         path = [root / "layers/shared/python", root, REPO]
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "chaos.zygote", json.dumps(asdict(options))],

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,7 +18,7 @@ from chaos.answers import Answer
 
 Row = dict[str, Any]
 
-TABLES = ("payments", "refunds", "operations", "payment_status_history", "outbox")
+TABLES = ("payments", "refunds", "operations", "payment_status_history", "outbox", "webhooks", "webhook_deliveries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,17 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A webhook that came whole. If it was not `taken`, it got a 503. `owner` is whose address it came to."""
+
+    owner: str
+    headers: dict[str, str]
+    body: str
+    at_s: float
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     tables: dict[str, list[Row]]
     calls: list[Call]
@@ -74,6 +85,8 @@ class Evidence:
     """Labels of the invocations that we stopped for longer than their lease."""
     clock_s: float
     """The wall clock less the monotonic one, in which the clients and the ledger count."""
+    arrivals: list[Arrival] = field(default_factory=list)
+    """In the order in which they came."""
 
     def calls_by_key(self) -> dict[str, list[Call]]:
         """Return the calls of each gateway key, in their order."""
@@ -155,10 +168,11 @@ def messages(topic: Path) -> list[Message]:
 
 
 def keep(seen: Evidence, folder: Path) -> None:
-    """Write the tables and the answers to the folder too, so that somebody can look into a violation."""
+    """Write the tables, answers and arrivals to the folder too, so that somebody can look into a violation."""
     for table, rows in seen.tables.items():
         (folder / f"{table}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "answers.jsonl").write_text("".join(json.dumps(asdict(answer)) + "\n" for answer in seen.answers))
+    for name, records in (("answers", seen.answers), ("arrivals", seen.arrivals)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
 
 
 def _rows(connection: pg8000.native.Connection, table: str) -> Iterator[Row]:

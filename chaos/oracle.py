@@ -1,6 +1,7 @@
 """The witness: compare the gateway's ledger, the tables and the topic. The witness knows the design, not the code.
 
-acknowledged.py checks the answers to the clients, requested.py the clients' requests, and refused.py the refusals.
+acknowledged.py checks the answers to the clients, requested.py the clients' requests, refused.py the refusals, and
+received.py the webhooks.
 """
 
 from __future__ import annotations

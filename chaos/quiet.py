@@ -26,12 +26,17 @@ MOVE_CLOCK = (
     "UPDATE operations SET lease_until = lease_until - make_interval(secs => :s),"
     " next_attempt_at = next_attempt_at - make_interval(secs => :s) WHERE outcome IS NULL",
     "UPDATE outbox SET lease_until = lease_until - make_interval(secs => :s) WHERE published_at IS NULL",
+    # A webhook's last pauses take hours, so we end them.
+    "UPDATE webhook_deliveries SET lease_until = lease_until - make_interval(secs => :s),"
+    " next_attempt_at = LEAST(next_attempt_at, now()) WHERE failed_at IS NULL",
+    "UPDATE webhooks SET next_attempt_at = LEAST(next_attempt_at, now() - make_interval(secs => :s))",
 )
 LEFT = (
     "SELECT (SELECT count(*) FROM operations WHERE outcome IS NULL AND next_attempt_at IS NOT NULL)"
     " + (SELECT count(*) FROM outbox WHERE published_at IS NULL)"
     " + (SELECT count(*) FROM payments WHERE status = 'AUTHORIZED' AND capture_before <= now())"
 )
+OWED = "SELECT count(*) FROM webhook_deliveries WHERE failed_at IS NULL"
 CREATED = (
     "SELECT created_at FROM outbox WHERE published_at IS NOT NULL AND event_id = ANY(CAST(:ids AS uuid[])) ORDER BY created_at"
 )
@@ -89,18 +94,22 @@ class Quiet:
 
     async def _until_idle(self) -> None:
         await self._environments.idle()
-        for _ in range(ROUNDS):
-            if not self._left():
-                return
-            await self._invoke("reconcile", {})
-            await self._invoke("relay", {})
+        await self._work_off(LEFT, "reconcile", "relay")
+        await self._work_off(OWED, "courier")  # it makes no work for the others
 
-    def _left(self) -> int:
-        """Move the clock on, and return how many operations, events and authorizations still need work."""
+    async def _work_off(self, count: str, *functions: str) -> None:
+        for _ in range(ROUNDS):
+            if not self._left(count):
+                return
+            for function in functions:
+                await self._invoke(function, {})
+
+    def _left(self, count: str) -> int:
+        """Move the clock on, and return how much the statement counts that still needs work."""
         with contextlib.closing(evidence.connect(self._servers.owner_url)) as connection:
             for statement in MOVE_CLOCK:
                 connection.run(statement, s=CLOCK_MOVES_S)
-            left: int = connection.run(LEFT)[0][0]
+            left: int = connection.run(count)[0][0]
             return left
 
     async def _invoke(self, function: str, event: dict[str, Any]) -> None:

@@ -15,13 +15,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from chaos import acknowledged, evidence, oracle, plan, refused, requested, stale_workers
+from chaos import acknowledged, evidence, oracle, plan, received, refused, requested, stale_workers
 from chaos.clients import HELD_S, Clients
 from chaos.crash_points import CrashPoints, Sweep
 from chaos.environments import REPO, Environments
 from chaos.outages import OUTAGES, PAUSE_S, Outages, TopicReader
 from chaos.plan import Rates
 from chaos.quiet import Quiet
+from chaos.receiver import Receiver, receiving
 from chaos.scenes import Scenes
 from chaos.servers import Servers, running
 from chaos.stale_workers import StaleWorkers
@@ -32,7 +33,7 @@ RETRY_SCHEDULE_S = ",".join(str(moment_s) for moment_s in (0.5, 1, 1.5, 2, 3, 4,
 TICK_S = 0.4
 """The pause between two scheduled invocations. Each function has two such loops, so its invocations overlap."""
 
-SCHEDULED = ("relay", "relay", "reconcile", "reconcile")
+SCHEDULED = ("relay", "relay", "reconcile", "reconcile", "courier", "courier")
 
 REPLAYS_EVERY, REPLAYED = 10, timedelta(seconds=5)
 """Every tenth tick of a relay replays the last seconds. A consumer may notice only duplicates."""
@@ -96,9 +97,9 @@ async def run(options: Options, report: Report) -> Outcome:
     # A server ends with the thread that started it, so the thread of the outages outlives the servers.
     with ThreadPoolExecutor(1) as thread, running(folder, options.root / "migrations") as servers:
         versions = servers.versions
-        async with _harness(options, servers, folder, thread) as (environments, clients, quiet, outages, reader):
+        async with _harness(options, servers, folder, thread) as (environments, clients, quiet, outages, reader, receiver):
             report(f"seed {options.seed}; {versions}; evidence in {folder}")
-            scenes = Scenes(environments, clients, servers.owner_url)
+            scenes = Scenes(environments, clients, receiver, servers.owner_url)
             points, stale = CrashPoints(scenes, quiet, report), StaleWorkers(scenes, report)
             if options.sweep:
                 await points.run(options.sweep)
@@ -122,6 +123,7 @@ async def run(options: Options, report: Report) -> Outcome:
                 lost_with_broker=lost,
                 frozen=frozenset(environments.frozen_labels),
                 clock_s=time.time() - time.monotonic(),
+                arrivals=receiver.arrivals,
             )
     lives = oracle.lives_of(seen)
     violations = [
@@ -134,6 +136,7 @@ async def run(options: Options, report: Report) -> Outcome:
         *acknowledged.check(seen, lives),
         *requested.check(seen, lives),
         *refused.check(seen, lives),
+        *received.check(seen, lives),
     ]
     if violations:
         evidence.keep(seen, folder)
@@ -148,7 +151,7 @@ async def run(options: Options, report: Report) -> Outcome:
 @contextlib.asynccontextmanager
 async def _harness(
     options: Options, servers: Servers, folder: Path, thread: Executor
-) -> AsyncIterator[tuple[Environments, Clients, Quiet, Outages, TopicReader]]:
+) -> AsyncIterator[tuple[Environments, Clients, Quiet, Outages, TopicReader, Receiver]]:
     environment = {
         "DATABASE_URL": servers.pgbouncer.url,
         "KAFKA_BOOTSTRAP_SERVERS": servers.bootstrap_servers,
@@ -160,19 +163,30 @@ async def _harness(
         "GATEWAY_DELAY_MS": "0-20",
         "GATEWAY_SEED": options.seed,
         "GATEWAY_LOST_REPLY_RATE": str(plan.LOST_REPLY_RATE),
+        "WEBHOOKS_LOCAL": "On",
         "POWERTOOLS_LOG_LEVEL": "ERROR",
     }
-    port, after_answer = servers.pgbouncer.port, options.after_answer
-    environments = Environments(options.root, folder, environment, options.seed, port, options.workers, after_answer=after_answer)
-    clients = Clients(environments, options.seed, options.rates, options.hurry)
-    reader = TopicReader(servers, folder)
-    quiet = Quiet(servers, environments, clients, reader, folder / "acknowledged")
-    outages = Outages(servers, reader, options.seed, thread, options.outages, options.pause_s, options.commands)
-    try:
-        yield environments, clients, quiet, outages, reader
-    finally:
-        await environments.close()
-        reader.close()
+    async with receiving() as receiver:
+        receiver.register(servers.owner_url, (*plan.OWNERS, plan.DIRECT_OWNER))
+        environments = Environments(
+            options.root,
+            folder,
+            environment,
+            options.seed,
+            servers.pgbouncer.port,
+            options.workers,
+            after_answer=options.after_answer,
+            receiver_port=receiver.port,
+        )
+        clients = Clients(environments, options.seed, options.rates, options.hurry)
+        reader = TopicReader(servers, folder)
+        quiet = Quiet(servers, environments, clients, reader, folder / "acknowledged")
+        outages = Outages(servers, reader, options.seed, thread, options.outages, options.pause_s, options.commands)
+        try:
+            yield environments, clients, quiet, outages, reader, receiver
+        finally:
+            await environments.close()
+            reader.close()
 
 
 async def _load(options: Options, environments: Environments, clients: Clients, outages: Outages, report: Report) -> None:

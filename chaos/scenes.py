@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from chaos import evidence
 from chaos.answers import Answer
@@ -13,6 +14,7 @@ from chaos.crash import Phase
 from chaos.environments import NO_FAULT, Ended, Environments, Fault
 from chaos.plan import DIRECT_OWNER, OK, OWNERS, Command, Story
 from chaos.quiet import CLOCK_MOVES_S, MOVE_CLOCK
+from chaos.receiver import Receiver
 
 FIRST_STORY = 1_000_000
 """The first number of these stories. The load's numbers never reach it."""
@@ -35,8 +37,8 @@ Scene = Callable[[Fault, bool], Awaitable[tuple[Story, Ended]]]
 
 
 class Scenes:
-    def __init__(self, environments: Environments, clients: Clients, owner_url: str) -> None:
-        self.environments, self._clients, self._owner_url = environments, clients, owner_url
+    def __init__(self, environments: Environments, clients: Clients, receiver: Receiver, owner_url: str) -> None:
+        self.environments, self._clients, self._receiver, self._owner_url = environments, clients, receiver, owner_url
         self.failures: list[str] = []
         """The servers are healthy here, so every invocation without a fault must get an answer. These did not."""
         self._names: dict[int, Names] = {}
@@ -61,6 +63,8 @@ class Scenes:
             "reconcile-refund": self._reconcile_refund,
             "expiry": self._expiry,
             "capture-behind-void": self._capture_behind_void,
+            "courier": self._courier,
+            "courier-refused": partial(self._courier, refuses=1),
         }
 
     async def pay(
@@ -134,6 +138,15 @@ class Scenes:
         story = await self._paid(direct=True, manual=True, token=NO_VOID)
         await self.send(story, VOID, UNSENT)
         return story, await self.send(story, CAPTURE, fault, cold=cold)
+
+    async def _courier(self, fault: Fault, cold: bool, refuses: int = 0) -> tuple[Story, Ended]:
+        """Owe a webhook two events of a payment. The receiver may refuse the first at first. Then let another courier end it."""
+        story, _ = await self.follow(REFUND, NO_FAULT)
+        self._receiver.refuses = refuses
+        ended = await self.invoke("courier", fault, cold=cold)
+        self._receiver.refuses = 0
+        await self.invoke("courier")
+        return story, ended
 
     def _learn(self, story: Story, answer: Answer) -> None:
         for name in ("transaction_id", "payment_id"):

@@ -11,12 +11,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from chaos.crash import WHERES, Moment, Trap, Where
-from chaos.crash_points import REPEATED, each_in_turn
+from chaos.crash import Moment, Trap, Where
+from chaos.crash_points import REPEATED, each_in_turn, wheres_of
 from chaos.environments import NO_FAULT, Fault
 from chaos.scenes import REFUND, REFUND_REST, Scenes
 
-KINDS = ("process", "capture", "void", "refund", "capture-declined", "refused", "capture-behind-void", "relay", "reconcile")
+KINDS = (
+    "process",
+    "capture",
+    "void",
+    "refund",
+    "capture-declined",
+    "refused",
+    "capture-behind-void",
+    "relay",
+    "reconcile",
+    "courier",
+)
 
 FREEZE_S = 60.0
 """An upper limit; the harness thaws the worker sooner."""
@@ -36,7 +47,7 @@ class StaleWorkers:
         for kind in kinds:
             for moment in moments:
                 hit = []
-                for where in WHERES:
+                for where in wheres_of(kind):
                     count = await each_in_turn(partial(self._one, kind, moment, where))
                     hit.append(f"{count} {where}")
                 self.report(f"{kind}: frozen {moment} each of {', '.join(hit)}, overtaken, thawed")

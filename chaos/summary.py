@@ -28,6 +28,7 @@ def lines(outcome: Outcome) -> list[str]:
     statuses = Counter(row["status"] for row in seen.tables["payments"])
     refunds = Counter(row["status"] for row in seen.tables["refunds"])
     events = {message.headers.get("ce_id"): message.headers.get("ce_type", "") for message in seen.messages}
+    arrived = len({arrival.headers["webhook-id"] for arrival in seen.arrivals})
     answers = Counter(str(answer.status or answer.end) for answer in seen.answers)
     total = tally.invocations.total()
     per_s = (total - outcome.before_load) / outcome.load_s if outcome.options.load else 0.0
@@ -50,6 +51,7 @@ def lines(outcome: Outcome) -> list[str]:
         ("gateway calls", f"{len(seen.calls)}, {len({call.key for call in seen.calls})} keys"),
         ("events", f"{len(events)}, sent {len(seen.messages)} times"),
         ("  of type", _listed(Counter(kind.removeprefix("payment.") for kind in events.values()))),
+        ("webhooks", f"{arrived} events, came {len(seen.arrivals)} times"),
         ("lost with the broker's memory", f"{len(seen.lost_with_broker)} events, replayed"),
     ]
     for name, counts in (("crash points", outcome.points.hits), ("overtaken while frozen", outcome.stale.thawed)):

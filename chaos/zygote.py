@@ -38,7 +38,7 @@ from kafka import KafkaProducer
 from chaos.answers import http_event
 from chaos.crash import Crash
 
-FUNCTIONS = ("process", "refund", "lookups", "relay", "reconcile")
+FUNCTIONS = ("process", "refund", "lookups", "relay", "reconcile", "courier")
 
 CLOCKS_DIFFER_S = 1.0
 """The largest difference between two environments' clocks. NTP does much better. A payment's history must not go back in time
@@ -56,6 +56,8 @@ class Options:
     """The folder for the slots, the log, the gateway's ledger and the broker's acknowledgements."""
     seed: str
     database_port: int
+    receiver_port: int | None
+    """Where webhooks are sent, if the run has any."""
     after_answer: bool
     """Whether events are published after the answer, as PublishAfterAnswer does it in Lambda."""
 
@@ -119,7 +121,7 @@ def main() -> None:
                 control.close()
                 if FUNCTIONS[command[1]] in ("relay", "reconcile"):
                     os.environ["DATABASE_ROLE"] = "payments_scheduled"  # as template.yaml says
-                crash = Crash(memory, number, options.database_port)
+                crash = Crash(memory, number, {options.database_port: "database", options.receiver_port: "receiver"})
                 gateway_of(crash)
                 after_answer = waiting if options.after_answer else None
                 serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids, after_answer)
@@ -139,6 +141,7 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
     from chaos.gateway import LedgerGateway
     from chaos.publisher import RecordingPublisher
     from payments import wiring
+    from payments.scheduled import courier
 
     ids, shipped = Ids(options.seed), wiring.service.__wrapped__
     crashes: list[Crash] = []
@@ -156,6 +159,8 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
         return dataclasses.replace(parts, new_id=ids, clock=lambda: datetime.now(UTC) - behind)
 
     wiring.service = service
+    # The shipped run looks for new events until its minute is over. Here it ends when nothing is due.
+    courier.courier = functools.partial(courier.courier, poll_s=None)
     modules = {name: importlib.import_module(f"functions.{name}.handler") for name in FUNCTIONS}
     handlers = {name: module.lambda_handler for name, module in modules.items()}
     _first_requests(handlers)
