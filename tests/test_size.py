@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = [*(ROOT / "layers/shared/python/payments").rglob("*.py"), *ROOT.glob("functions/*/*.py")]
 
-SHIPPED_LINES = 3820
+SHIPPED_LINES = 3840
 """3,000 until plans were kept (ADR 28), the relay claimed while it sends (ADR 15) and events could follow the answer (ADR 27).
 3,140 until there were webhooks (540 lines, ADR 31) and more filters of lists (ADR 30)."""
 

@@ -125,6 +125,10 @@ REFUSED = [
     "https://shop.example.com/#there",
     "https://shop.example.com./",
     "https://shöp.example.com/",
+    # Without regard to case, these are an s and a k too.
+    "http\u017f://shop.example.com/",
+    "https://\u017fhop.example.com/",
+    "https://shop.example.com/\u212a",
     "https://shop.example.com/\r\nHost: internal",
     "https://" + "a" * 64 + ".example.com/",
     "https://.example.com/",

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,17 @@ import standardwebhooks
 from payments.broker.kafka import message_of
 from payments.commands.service import Deadline
 from payments.domain.ids import uuid7
-from payments.scheduled.courier import LAST_S, LEASE_S, OF_ONE_WEBHOOK, RUN_RESERVE_S, SIDE_BY_SIDE, Couriered, Send, courier
+from payments.scheduled.courier import (
+    LAST_S,
+    LEASE_S,
+    OF_ONE_OWNER,
+    OF_ONE_WEBHOOK,
+    RUN_RESERVE_S,
+    SIDE_BY_SIDE,
+    Couriered,
+    Send,
+    courier,
+)
 from payments.store import webhooks
 from payments.store.connection import Bound, Database, Row
 from payments.webhooks.post import TIMEOUT_S, Post
@@ -217,6 +227,38 @@ def test_a_slow_receiver_delays_nobody_else(lone_shop: Shop, lone_books: Books) 
     assert most == OF_ONE_WEBHOOK < SIDE_BY_SIDE
 
 
+def test_an_owner_whose_ten_receivers_are_slow_delays_no_other_owner(lone_shop: Shop, lone_books: Books) -> None:
+    """They would take 80 places, and answer when the other owner has all of its events, or never."""
+    for number in range(webhooks.MOST):
+        registered(lone_shop, f"https://slow.example.com/{number}")
+    for _ in range(2 * OF_ONE_WEBHOOK):
+        lone_shop.captured()
+    slow, quick, began, all_quick = list[str](), list[str](), threading.Event(), threading.Event()
+    other = replace(lone_shop.elsewhere(), owner="another-shop")
+    registered(other, "https://quick.example.com/")
+
+    def send(url: str, headers: Headers, body: bytes) -> int:
+        if "slow" in url:
+            slow.append(url)
+            if len(slow) == OF_ONE_OWNER:
+                began.set()
+            return 200 if all_quick.wait(20) else 500
+        quick.append(url)
+        if len(quick) == 2 * OF_ONE_WEBHOOK:
+            all_quick.set()
+        return 200
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(courier, lone_shop.service, send, Deadline.in_s(60), None)
+        assert began.wait(20)
+        for _ in range(2 * OF_ONE_WEBHOOK):
+            other.captured()
+        assert all_quick.wait(15)
+        assert done.result().failed == 0
+    other.close()
+    assert len(quick) == 2 * OF_ONE_WEBHOOK
+
+
 def test_a_dead_receiver_costs_one_attempt_in_a_while(lone_shop: Shop, lone_books: Books, receivers: Receivers) -> None:
     webhook_id = registered(lone_shop)
     for _ in range(3 * OF_ONE_WEBHOOK):
@@ -271,6 +313,7 @@ def test_a_delivery_is_given_up_after_a_day_if_the_receiver_takes_others(
     assert run(lone_shop, receivers) in (Couriered(failed=1, delivered=1), Couriered(failed=1))
     lone_books.query("UPDATE webhooks SET failing_since = NULL")
     age(lone_books, hours=2)
+    lone_books.query("UPDATE webhook_deliveries SET attempt = :attempts", attempts=webhooks.GIVE_UP_ATTEMPTS - 1)
     done = run(lone_shop, receivers)
     make_due(lone_books)
     rest = run(lone_shop, receivers)
@@ -284,6 +327,63 @@ def test_a_delivery_is_given_up_after_a_day_if_the_receiver_takes_others(
     assert run(lone_shop, receivers) == Couriered(delivered=1)
     assert receivers.ids()[-1] == str(poison)
     assert deliveries(lone_books) == []
+
+
+@pytest.mark.parametrize("was_disabled", [False, True])
+def test_what_waited_while_nothing_was_taken_is_not_given_up_at_its_first_failures(
+    was_disabled: bool, lone_shop: Shop, lone_books: Books, receivers: Receivers
+) -> None:
+    """The receiver is back, and takes one event of the crowd. It is still starting, and refuses the others for a while."""
+    webhook_id = registered(lone_shop)
+    for _ in range(OF_ONE_WEBHOOK):
+        lone_shop.captured()
+    age(lone_books, hours=60)
+    if was_disabled:
+        webhooks.enable(lone_shop.service.db, lone_shop.owner, webhook_id)
+    taken = list[str]()
+
+    def answer(url: str, headers: Headers) -> int:
+        taken.extend([] if taken else [headers["webhook-id"]])
+        return 200 if headers["webhook-id"] in taken else 503
+
+    receivers.answer = answer
+    for number in range(webhooks.GIVE_UP_ATTEMPTS):
+        assert not any(row["failed_at"] for row in deliveries(lone_books)), number
+        run(lone_shop, receivers)
+        lone_books.query("UPDATE webhooks SET failing_since = NULL")
+        make_due(lone_books)
+    assert all(row["failed_at"] for row in deliveries(lone_books))
+
+
+def test_a_quiet_while_after_a_failure_is_no_time_of_failing(lone_shop: Shop, lone_books: Books, receivers: Receivers) -> None:
+    """What failed was given up, and nothing came for days. The next failure is the first one of a new time."""
+    webhook_id = registered(lone_shop)
+    lone_shop.captured()
+    receivers.answer = lambda url, headers: 503
+    run(lone_shop, receivers)
+    lone_books.query("UPDATE webhook_deliveries SET failed_at = now()")
+    lone_books.query("UPDATE webhooks SET failing_since = now() - interval '4 days', next_attempt_at = now() - interval '4 days'")
+    lone_shop.captured()
+    assert run(lone_shop, receivers) == Couriered(failed=1)
+    assert state(lone_books, webhook_id)["disabled_at"] is None
+
+
+def test_an_event_that_is_asked_for_while_it_is_on_its_way_is_not_sent_twice_at_a_time(
+    lone_shop: Shop, lone_books: Books, receivers: Receivers
+) -> None:
+    webhook_id, other = registered(lone_shop), lone_shop.elsewhere()
+    lone_shop.captured()
+    [event_id] = map(UUID, events(lone_books))
+
+    def answer(url: str, headers: Headers) -> int:
+        if not receivers.came:
+            assert webhooks.deliver_again(other.service.db, other.owner, webhook_id, event_id) == 1
+            assert webhooks.claim(other.service.db, 1, 1 + OF_ONE_WEBHOOK, SIDE_BY_SIDE, LEASE_S) == []
+        return 204
+
+    receivers.answer = answer
+    assert run(lone_shop, receivers) == Couriered(delivered=1)
+    other.close()
 
 
 def test_a_receiver_that_was_away_for_two_days_gets_everything(lone_shop: Shop, lone_books: Books, receivers: Receivers) -> None:
@@ -319,12 +419,48 @@ def test_after_three_days_of_failures_a_webhook_is_disabled_and_keeps_what_waits
     assert run(lone_shop, receivers) == Couriered(delivered=1)
 
 
+def test_enable_sends_what_waits_at_once_also_what_failed_a_while_ago(
+    lone_shop: Shop, lone_books: Books, receivers: Receivers
+) -> None:
+    webhook_id = registered(lone_shop)
+    lone_shop.captured()
+    receivers.answer = lambda url, headers: 410
+    assert run(lone_shop, receivers) == Couriered(failed=1, disabled=1)
+    receivers.answer = lambda url, headers: 204
+    assert webhooks.enable(lone_shop.service.db, "somebody-else", webhook_id) is None
+    assert run(lone_shop, receivers) == Couriered()
+    lone_books.query("UPDATE webhook_deliveries SET next_attempt_at = now() + interval '4 hours'")
+    assert webhooks.enable(lone_shop.service.db, lone_shop.owner, webhook_id)
+    assert run(lone_shop, receivers) == Couriered(delivered=1)
+
+
 def test_who_says_gone_is_disabled_at_once(lone_shop: Shop, lone_books: Books, receivers: Receivers) -> None:
     webhook_id = registered(lone_shop)
     lone_shop.captured()
     receivers.answer = lambda url, headers: 410
     assert run(lone_shop, receivers) == Couriered(failed=1, disabled=1)
     assert state(lone_books, webhook_id)["disabled_reason"] == "gone"
+
+
+def test_a_defect_in_one_sending_stops_no_other(
+    lone_shop: Shop, lone_books: Books, receivers: Receivers, caplog: pytest.LogCaptureFixture
+) -> None:
+    registered(lone_shop, "https://odd.example.com/")
+    webhook_id = registered(lone_shop)
+    for _ in range(2 * OF_ONE_WEBHOOK):
+        lone_shop.captured()
+
+    def answer(url: str, headers: Headers) -> int:
+        if "odd" in url:
+            raise ValueError(url)
+        return 204
+
+    receivers.answer = answer
+    assert run(lone_shop, receivers) == Couriered(delivered=2 * OF_ONE_WEBHOOK, failed=OF_ONE_WEBHOOK)
+    assert {row["last_error"] for row in deliveries(lone_books) if row["attempt"]} == {"it could not be sent"}
+    assert state(lone_books, webhook_id)["failing_since"] is None
+    assert "a sending failed with ValueError" in caplog.text
+    assert "odd.example.com" not in caplog.text
 
 
 @pytest.mark.parametrize("answer", [301, 307, 400, 404, 429, 500, 100])
@@ -529,6 +665,8 @@ def test_what_is_older_than_a_month_is_deleted(lone_shop: Shop, lone_books: Book
     run(lone_shop, receivers)
     assert len(deliveries(lone_books)) == 1
     age(lone_books, hours=24 * webhooks.KEEP_DAYS + 1)
+    # A run was killed while it sent it.
+    lone_books.query("UPDATE webhook_deliveries SET lease_until = now() - interval '1 day'")
     run(lone_shop, receivers)
     assert deliveries(lone_books) == []
     assert receivers.came == []

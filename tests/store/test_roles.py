@@ -188,3 +188,23 @@ def test_what_a_pooler_says_when_it_is_full_is_tried_once(database: servers.Data
     now_s += RETRY_AFTER_S
     assert who(db) == SERVICE_ROLE, "no later statement reads what is left of this answer"
     db.close()
+
+
+def test_who_found_no_connection_for_what_he_was_told_pauses_nobody_who_gets_one(
+    postgres: servers.Postgres, database: servers.Database
+) -> None:
+    """The answer to a mark may be old when the next claim reads it. The claim gets a connection, so its settle does too."""
+    pooler = PgBouncer(postgres.service_url, pool_size=1, query_wait_timeout="1")
+    failures = list[bool]()
+    db, other = (Database.at(pooler.url(database.service_url)) for _ in range(2))
+    try:
+        assert who(db) == SERVICE_ROLE
+        other.tell(Statement("SELECT pg_sleep(:seconds::float8)")(seconds=3), lambda: failures.append(False))
+        db.tell(WHO(), lambda: failures.append(True))
+        other.run(WHO())
+        assert [who(db), who(db)] == [SERVICE_ROLE, SERVICE_ROLE]
+        assert failures == [True]
+    finally:
+        db.close()
+        other.close()
+        pooler.stop()

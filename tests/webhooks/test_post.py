@@ -61,6 +61,7 @@ def test_an_address_that_is_not_public_is_not_connected_to(authority: Authority,
     """The name led to a public address when it was registered, and leads to us now."""
     assert Post(resolve=receiver.resolve)(URL, {}, BODY) == "its address is not public"
     assert Post()("http://localhost:1/", {}, BODY) == "its address is not public"
+    assert Post(resolve=receiver.resolve)("http\u017f://shop.example.com/", {}, BODY) == "its address is not public"
     assert (receiver.received, receiver.broken) == ([], [])
 
 
@@ -144,6 +145,13 @@ def test_of_a_huge_answer_a_bounded_part_is_read(authority: Authority, receiver:
 
 def test_an_answer_that_breaks_after_its_status_has_come_all_the_same(authority: Authority, receiver: Receiver) -> None:
     receiver.answer = lambda connection, request: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+    assert trusting(authority, receiver)(URL, {}, BODY) == 200
+
+
+@pytest.mark.parametrize("size", [b"-5", b"-1", b"x", b"\xff", b"f" * 5000])
+def test_chunks_of_an_impossible_size_are_an_answer_all_the_same(size: bytes, authority: Authority, receiver: Receiver) -> None:
+    said = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\nabc\r\n"
+    receiver.answer = lambda connection, request: connection.sendall(said)
     assert trusting(authority, receiver)(URL, {}, BODY) == 200
 
 

@@ -18,8 +18,9 @@ logger = logging.getLogger(__name__)
 Send = Callable[[str, Mapping[str, str], bytes], int | str]
 """Sends headers and body to a URL, and returns the answer's status, or why there is none."""
 
-SIDE_BY_SIDE, OF_ONE_WEBHOOK = 64, 8
-"""So many at once, and so many to one webhook: eight that hang leave the others all their places but these."""
+SIDE_BY_SIDE, OF_ONE_OWNER, OF_ONE_WEBHOOK = 64, 32, 8
+"""So many at once, so many to the webhooks of an owner and so many to one. An owner may have ten that hang, and leaves the others
+half of the places. It takes a second owner to take these."""
 
 REFILL = SIDE_BY_SIDE // 4
 """A claim waits for so many free places, because a claim of one costs as much as one of many."""
@@ -57,7 +58,7 @@ def courier(service: Service, send: Send, deadline: Deadline, poll_s: float | No
     try:
         while deadline.remaining_s() > LAST_S:  # The resolver alone takes longer. What it holds is not sent after its time.
             if deadline.remaining_s() > RUN_RESERVE_S and len(sending) <= SIDE_BY_SIDE - REFILL:
-                claimed = webhooks.claim(service.db, SIDE_BY_SIDE - len(sending), OF_ONE_WEBHOOK, LEASE_S)
+                claimed = webhooks.claim(service.db, SIDE_BY_SIDE - len(sending), OF_ONE_WEBHOOK, OF_ONE_OWNER, LEASE_S)
                 sending |= {threads.submit(_attempt, one, send): one for one in claimed}
             if sending:
                 ended = wait(sending, poll_s or POLL_S, FIRST_COMPLETED).done
@@ -76,7 +77,11 @@ def _attempt(one: Delivery, send: Send) -> int | str:
     if one.event is None:
         return "the event is kept no longer"
     secrets, body = [one.secret, *filter(None, [one.previous_secret])], structured(one.event)
-    return send(one.url, signed(str(one.event.event_id), int(time.time()), body, secrets), body)
+    try:
+        return send(one.url, signed(str(one.event.event_id), int(time.time()), body, secrets), body)
+    except Exception as error:  # The others must not wait for it. Its text may quote the address or what the receiver said.
+        logger.error("a sending failed with %s", type(error).__name__, extra={"webhook_id": str(one.webhook_id)})
+        return "it could not be sent"
 
 
 def _note(ended: list[tuple[Delivery, int | str]], service: Service, done: Couriered) -> None:

@@ -304,7 +304,8 @@ class Database:
             elif connection is not None:
                 _close_quietly(connection)
             raise
-        self._connection = connection
+        # The pause may come from the old answer to what was told. Whoever has a connection goes on: a settle follows a charge.
+        self._connection, self._full_until_s = connection, 0.0
         return used
 
     def close(self) -> None:

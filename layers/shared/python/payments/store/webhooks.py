@@ -19,9 +19,9 @@ COUNTED = 1000
 KEEP_DAYS = 30
 """So long a delivery is kept that was given up, whose webhook is disabled, or was deleted. The event itself goes sooner."""
 
-FIRST_S, LONGEST_S, GIVE_UP_H = 5, 4 * 3600, 24
+FIRST_S, LONGEST_S, GIVE_UP_H, GIVE_UP_ATTEMPTS = 5, 4 * 3600, 24, 12
 """A delivery is tried for a day, as Standard Webhooks advises: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min and then 4 h after the
-attempt before."""
+attempt before. What waited in an outage may be older at its first attempt, so it has to have had the attempts of a day too."""
 
 LONGEST_PAUSE_S, DISABLE_DAYS = 3600, 3
 """A webhook that fails is asked each hour at least. One that takes nothing for three days, a weekend and a day, has nobody who
@@ -67,10 +67,17 @@ ROTATE = Statement("""
     UPDATE webhooks SET secret = :secret, previous_secret = secret, previous_until = now() + make_interval(secs => :overlap_s)
     WHERE webhook_id = :webhook_id AND owner = :owner AND secret <> :secret
 """)
+# What is on its way keeps its lease. The rest of more than 5000 that failed wait for their time.
 ENABLE = Statement("""
-    UPDATE webhooks
-    SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL, last_error = NULL, next_attempt_at = now()
-    WHERE webhook_id = :webhook_id AND owner = :owner
+    WITH enabled AS (
+        UPDATE webhooks
+        SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL, last_error = NULL, next_attempt_at = now()
+        WHERE webhook_id = :webhook_id AND owner = :owner RETURNING webhook_id
+    )
+    UPDATE webhook_deliveries SET next_attempt_at = now() WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM webhook_deliveries AS one WHERE webhook_id = (SELECT webhook_id FROM enabled)
+          AND failed_at IS NULL AND next_attempt_at > now() AND COALESCE(lease_until < now(), true)
+        ORDER BY next_attempt_at LIMIT 5000 FOR UPDATE SKIP LOCKED))
 """)
 DELETE = Statement("DELETE FROM webhooks WHERE webhook_id = :webhook_id AND owner = :owner RETURNING webhook_id")
 
@@ -81,7 +88,8 @@ _AGAIN = """
     FROM told JOIN payments USING (payment_id) JOIN webhooks USING (owner)
     WHERE webhook_id = :webhook_id AND owner = :owner AND (event_types IS NULL OR type = ANY (event_types))
     ON CONFLICT (webhook_id, payment_id, sequence)
-    DO UPDATE SET created_at = now(), attempt = 0, next_attempt_at = now(), failed_at = NULL, last_error = NULL
+    DO UPDATE SET created_at = now(), attempt = 0, next_attempt_at = GREATEST(now(), webhook_deliveries.lease_until),
+        failed_at = NULL, last_error = NULL
     RETURNING payment_id
 """
 AGAIN = Statement(f"WITH told AS (SELECT payment_id, sequence, type FROM outbox WHERE event_id = :event_id) {_AGAIN}")
@@ -142,23 +150,30 @@ def deliver_range_again(
     return tuple(db.run(again)[0][0])
 
 
-# A claim takes of each webhook the earliest delivery of each payment, so that a payment's events stay in order, and no more than
-# `at_once` are on their way to one: a slow one cannot take all places. One that fails is asked with a single delivery. If there
-# are more than `limit`, chance decides, so that no webhook always comes last. Of these alone the rows are locked.
+# A claim takes of each webhook the earliest delivery of each payment, so that a payment's events stay in order. No more than
+# `at_once` are on their way to one, and `of_owner` to those of an owner: slow ones cannot take all places. One that fails is
+# asked with a single delivery. If there are more than `limit`, those go first whose owner has the fewest on their way, and then
+# chance decides, so that no webhook always comes last. Of these alone the rows are locked.
 CLAIM = Statement(f"""
-    WITH picked AS (
-        SELECT delivery.* FROM webhooks CROSS JOIN LATERAL (
+    WITH asked AS (
+        SELECT webhooks.*, leased, sum(leased) OVER (PARTITION BY owner) AS leased_of_owner
+        FROM webhooks CROSS JOIN LATERAL (
+            SELECT count(*) AS leased FROM webhook_deliveries WHERE webhook_id = webhooks.webhook_id AND lease_until > now()
+        ) counted
+    ), due_now AS (
+        SELECT delivery.*, leased_of_owner + row_number() OVER (PARTITION BY owner ORDER BY random()) AS place
+        FROM asked CROSS JOIN LATERAL (
             SELECT webhook_id, payment_id, sequence FROM webhook_deliveries AS one
-            WHERE webhook_id = webhooks.webhook_id AND failed_at IS NULL AND next_attempt_at <= now() AND NOT EXISTS (
+            WHERE webhook_id = asked.webhook_id AND failed_at IS NULL AND next_attempt_at <= now() AND NOT EXISTS (
                 SELECT FROM webhook_deliveries AS before
                 WHERE before.webhook_id = one.webhook_id AND before.payment_id = one.payment_id
                   AND before.sequence < one.sequence AND before.failed_at IS NULL)
             ORDER BY next_attempt_at
-            LIMIT GREATEST(0, CASE WHEN webhooks.failing_since IS NULL THEN :at_once::integer ELSE 1 END - (
-                SELECT count(*) FROM webhook_deliveries WHERE webhook_id = webhooks.webhook_id AND lease_until > now()))
+            LIMIT GREATEST(0, CASE WHEN asked.failing_since IS NULL THEN :at_once::integer ELSE 1 END - asked.leased)
         ) delivery
         WHERE disabled_at IS NULL AND next_attempt_at <= now()
-        ORDER BY random() LIMIT :limit
+    ), picked AS (
+        SELECT * FROM due_now WHERE place <= :of_owner ORDER BY place, random() LIMIT :limit
     ), due AS (
         SELECT one.webhook_id, one.payment_id, one.sequence
         FROM picked JOIN webhook_deliveries AS one USING (webhook_id, payment_id, sequence)
@@ -185,23 +200,27 @@ DELIVERED = Statement("""
 """)
 # The waits of a delivery grow fourfold with each attempt. Those of its webhook are half of the time that it has been failing for.
 # Chance stretches both by up to a fifth, so that what failed together does not come back together. A delivery is given up when it
-# is old although its webhook took others in the last hours. What waits for one that takes none is kept until that is enabled.
+# is old and was tried often although its webhook took others in the last hours. What waits for one that takes none is kept until
+# that is enabled. A webhook that was asked nothing for hours, because nothing was due, has not failed meanwhile.
+_SINCE = f"""CASE WHEN webhooks.next_attempt_at > now() - interval '{GIVE_UP_H / 2} hours'
+                THEN COALESCE(failing_since, now()) ELSE now() END"""
 FAILED = Statement(f"""
     WITH failed AS (
         UPDATE webhook_deliveries AS one SET lease_until = NULL, last_error = :error,
             next_attempt_at = now() + make_interval(secs => LEAST({FIRST_S} * 4 ^ LEAST(attempt - 1, 20), {LONGEST_S})
                                                             * (1 + random() / 5)),
-            failed_at = CASE WHEN :is_lost OR one.created_at < now() - interval '{GIVE_UP_H} hours'
+            failed_at = CASE WHEN :is_lost OR attempt >= {GIVE_UP_ATTEMPTS}
+                AND one.created_at < now() - interval '{GIVE_UP_H} hours'
                 AND COALESCE(failing_since > now() - interval '{GIVE_UP_H / 2} hours', true) THEN now() END
         FROM webhooks WHERE webhooks.webhook_id = one.webhook_id
           AND (one.webhook_id, payment_id, sequence, attempt) = (:webhook_id, :payment_id, :sequence, :attempt)
         RETURNING failed_at
     ), webhook AS (
-        UPDATE webhooks SET last_error = :error, failing_since = COALESCE(failing_since, now()),
+        UPDATE webhooks SET last_error = :error, failing_since = {_SINCE},
             next_attempt_at = now() + make_interval(secs => (1 + random() / 5) * GREATEST({FIRST_S}, LEAST({LONGEST_PAUSE_S},
-                EXTRACT(EPOCH FROM now() - COALESCE(failing_since, now())) / 2))),
-            disabled_at = CASE WHEN :is_gone OR failing_since < now() - interval '{DISABLE_DAYS} days' THEN now() END,
-            disabled_reason = CASE WHEN :is_gone THEN 'gone' WHEN failing_since < now() - interval '{DISABLE_DAYS} days'
+                EXTRACT(EPOCH FROM now() - {_SINCE}) / 2))),
+            disabled_at = CASE WHEN :is_gone OR {_SINCE} < now() - interval '{DISABLE_DAYS} days' THEN now() END,
+            disabled_reason = CASE WHEN :is_gone THEN 'gone' WHEN {_SINCE} < now() - interval '{DISABLE_DAYS} days'
                 THEN 'failing' END
         WHERE webhook_id = :webhook_id AND disabled_at IS NULL AND NOT :is_lost
         RETURNING disabled_at
@@ -211,7 +230,8 @@ FAILED = Statement(f"""
 ANY_ENABLED = Statement("SELECT EXISTS (SELECT FROM webhooks WHERE disabled_at IS NULL)")
 PRUNE = Statement("""
     DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM webhook_deliveries WHERE created_at < now() - make_interval(days => :keep_days) AND lease_until IS NULL
+        SELECT ctid FROM webhook_deliveries
+        WHERE created_at < now() - make_interval(days => :keep_days) AND COALESCE(lease_until < now(), true)
         ORDER BY created_at LIMIT 5000))
 """)
 
@@ -230,9 +250,9 @@ class Delivery:
     event: Event | None = field(repr=False)
 
 
-def claim(db: Database, limit: int, at_once: int, lease_s: float) -> list[Delivery]:
-    """Lease up to `limit` deliveries that are due, of each webhook `at_once` at most."""
-    rows = db.run(CLAIM(limit=limit, at_once=at_once, lease_s=lease_s))[0]
+def claim(db: Database, limit: int, at_once: int, of_owner: int, lease_s: float) -> list[Delivery]:
+    """Lease up to `limit` deliveries that are due. Of each webhook `at_once` are on their way at most, of an owner `of_owner`."""
+    rows = db.run(CLAIM(limit=limit, at_once=at_once, of_owner=of_owner, lease_s=lease_s))[0]
     return [Delivery(*[*row[:7], Event(*row[7:]) if row[7] else None]) for row in rows]
 
 

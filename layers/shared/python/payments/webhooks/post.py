@@ -109,6 +109,7 @@ def _exchange(connection: socket.socket, target: Target, headers: Mapping[str, s
         rest = rest[connection.send(rest) :]
     response = http.client.HTTPResponse(_Timed(connection, ends_s), method="POST")  # type: ignore[arg-type]  # it reads its file
     response.begin()
-    with suppress(OSError, http.client.HTTPException):  # The status has come, which is the answer.
+    # The status has come, which is the answer. A chunk of a negative size is a ValueError.
+    with suppress(OSError, http.client.HTTPException, ValueError):
         response.read(MOST_ANSWER_BYTES)
     return response.status

@@ -10,9 +10,11 @@ from typing import Any
 Resolve = Callable[[str, int], list[Any]]
 
 # An address as a number has no certificate that counts, and there are many ways to write 127.0.0.1. So the last label begins with
-# a letter. Other ports than these would make us a scanner of other people's servers.
-PUBLIC = re.compile(r"(https)://((?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{0,62})(?::(443|8443))?(/[!\"$-~]*)?", re.IGNORECASE)
-LOCAL = re.compile(r"(http)://(localhost|127\.0\.0\.1)(?::([0-9]{1,4}|[1-5][0-9]{4}))?(/[!\"$-~]*)?", re.IGNORECASE)
+# a letter. Other ports than these would make us a scanner of other people's servers. In Unicode a long s (U+017F) is an s
+# without regard to case, and "http" with it would be no https.
+FLAGS = re.IGNORECASE | re.ASCII
+PUBLIC = re.compile(r"(https)://((?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{0,62})(?::(443|8443))?(/[!\"$-~]*)?", FLAGS)
+LOCAL = re.compile(r"(http)://(localhost|127\.0\.0\.1)(?::([0-9]{1,4}|[1-5][0-9]{4}))?(/[!\"$-~]*)?", FLAGS)
 
 UNICAST = IPv6Network("2000::/3")
 TUNNELS = IPv6Network("2001::/23"), IPv6Network("2002::/16")
