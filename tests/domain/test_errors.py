@@ -34,7 +34,7 @@ STATUS_OF_CODE = {
     400: {"malformed_json", "idempotency_key_invalid"},
     401: {"unauthenticated"},
     403: {"forbidden"},
-    404: {"payment_not_found", "webhook_not_found"},
+    404: {"payment_not_found", "refund_not_found", "webhook_not_found"},
     409: {"order_already_paid", "order_in_progress", "payment_state_conflict", "idempotency_key_in_use", "webhook_conflict"},
     413: {"body_too_large"},
     415: {"unsupported_media_type"},
