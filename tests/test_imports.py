@@ -18,7 +18,7 @@ DATABASE = {"pg8000", "scramp", "asn1crypto", "dateutil", "six"}
 POWERTOOLS = {"aws_lambda_powertools", "jmespath", "typing_extensions"}
 PYDANTIC = {"pydantic", "pydantic_core", "annotated_types", "typing_inspection"}
 KAFKA = {"kafka", "crc32c"}
-FASTAPI = {"fastapi", "starlette", "anyio", "opentelemetry", "annotated_doc"}
+FASTAPI = {"fastapi", "starlette", "anyio", "opentelemetry", "annotated_doc", "mangum"}
 
 PACKAGES = {
     "process": DATABASE | POWERTOOLS | PYDANTIC | KAFKA,
@@ -130,7 +130,7 @@ def test_a_handler_imports_no_slow_module_that_its_libraries_do_not_need(name: s
 
 def _libraries(name: str) -> str:
     """Return the modules of its libraries that a handler names, directly or through our code."""
-    named = "aws_lambda_powertools pg8000.core pydantic.main pydantic.fields fastapi fastapi.responses kafka"
+    named = "aws_lambda_powertools pg8000.core pydantic.main pydantic.fields fastapi fastapi.responses mangum kafka"
     return " ".join(module for module in named.split() if module.partition(".")[0] in PACKAGES[name])
 
 
