@@ -97,7 +97,8 @@ MORE_VALUES: dict[str, object] = {
     "version_before": 2, "amount_minor": 1, "sequence": 1, "type": "payment.successful", "data": "{}", "traceparent": None,
     "refund_status": None, "recorded": {}, "refund_decline_code": None, "reply": {}, "outcome": "succeeded", "attempt": 1,
     "event_sequence": 1, "webhook_id": ID, "webhook_ids": [ID], "sequences": [1], "url": "https://shop.example.com/",
-    "event_types": ["payment.failed"], "secret": "whsec_", "overlap_s": 60.0, "most": 10, "at_once": 8, "of_owner": 32, "error": "timed out",
+    "event_types": ["payment.failed"], "secret": "whsec_", "overlap_s": 60.0, "most": 10, "at_once": 8, "of_owner": 32,
+    "error": "timed out",
     "is_gone": False, "is_lost": False,
 }  # fmt: skip
 """For the parameters that are no field of DRAFT or of a payment."""
