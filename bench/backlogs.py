@@ -49,6 +49,7 @@ def plot(
     axes.errorbar(sizes, middle, yerr=spread, marker="o", capsize=3, label="one run (lowest, median and highest)")
     axes.axhline(least, linestyle="--", color="gray", label=f"the least that it has to do: {least:,.0f} a second")
     axes.set(xscale="log", xticks=sizes, xticklabels=[f"{size:,}" for size in sizes], ylim=(0, None))
+    axes.minorticks_off()
     axes.set_xlabel(f"{unit} that wait")
     axes.set_ylabel(f"{unit} a second")
     finish(figure, axes, title, facts, len(rounds), f"backlog-{unit}")
