@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import median
 
 from matplotlib import pyplot as plt
 
 from bench import drain, unknown
 from bench.payments import Measured, facts_of, in_rounds, write
-from bench.scale import finish
+from bench.scale import draw, finish
 from bench.stage import REPOSITORY, Stage, built
 
 EVENTS, OPERATIONS = (5_000, 20_000, 80_000), (1_000, 4_000, 16_000)
@@ -41,12 +40,7 @@ def plot(
 ) -> None:
     figure, axes = plt.subplots(figsize=(8, 5))
     values = [[round_[f"{size:,}"]["per_s"] for round_ in rounds] for size in sizes]
-    middle = [median(each) for each in values]
-    spread = [
-        [m - min(each) for m, each in zip(middle, values, strict=True)],
-        [max(each) - m for m, each in zip(middle, values, strict=True)],
-    ]
-    axes.errorbar(sizes, middle, yerr=spread, marker="o", capsize=3, label="one run (lowest, median and highest)")
+    draw(axes, sizes, values, "one run (lowest, median and highest)")
     axes.axhline(least, linestyle="--", color="gray", label=f"the least that it has to do: {least:,.0f} a second")
     axes.set(xscale="log", xticks=sizes, xticklabels=[f"{size:,}" for size in sizes], ylim=(0, None))
     axes.minorticks_off()

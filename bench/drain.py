@@ -93,21 +93,25 @@ def write_backlog(stage: Stage, events: int) -> None:
 
 
 def run_relay(tree: Path, stage: Stage, *, dead: bool) -> dict[str, Any]:
-    """Send the backlog with the relay of a tree, in a process of its own. Return what it measured."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join([str(tree / "layers/shared/python"), str(REPOSITORY)]),
-    }
+    """Send the backlog with the relay of a tree. Return what it measured."""
     before = stage.postgres_cpu_s(), broker_cpu_s()
+    measured = run_worker("bench.drain", *["dead"] * dead, tree=tree, environment=stage.environment)
+    postgres, broker = stage.postgres_cpu_s() - before[0], broker_cpu_s() - before[1]
+    return measured | {"cpu_s": {"relay": measured["cpu_s"], "PostgreSQL": postgres, "broker": broker}}
+
+
+def run_worker(module: str, *words: str, tree: Path = REPOSITORY, environment: dict[str, str]) -> dict[str, Any]:
+    """Run the module's worker with the layer of a tree, in a process of its own. Return what it printed last."""
+    path = os.pathsep.join([str(tree / "layers/shared/python"), str(REPOSITORY)])
     done = subprocess.run(
-        [sys.executable, "-m", "bench.drain", "worker", *["dead"] * dead],
-        env=environment | stage.environment, cwd=REPOSITORY, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", module, "worker", *words],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path} | environment,
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    postgres, broker = stage.postgres_cpu_s() - before[0], broker_cpu_s() - before[1]
-    return measured | {"cpu_s": {"relay": measured["cpu_s"], "PostgreSQL": postgres, "broker": broker}}
+    return measured
 
 
 def broker_cpu_s() -> float:

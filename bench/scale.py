@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 
@@ -75,12 +75,7 @@ def plot_environments(rounds: Rounds, facts: dict[str, str]) -> None:
         ("peer", "the plain peer, without guarantees"),
     ):
         values = [[round_[f"{who}, {number}"]["payments_per_s"] for round_ in rounds] for number in AT_ONCE]
-        middle = [median(each) for each in values]
-        spread = [
-            [m - min(each) for m, each in zip(middle, values, strict=True)],
-            [max(each) - m for m, each in zip(middle, values, strict=True)],
-        ]
-        axes.errorbar(AT_ONCE, middle, yerr=spread, marker="o", capsize=3, label=name)
+        draw(axes, AT_ONCE, values, name)
     axes.set(xscale="log", xticks=AT_ONCE, xticklabels=AT_ONCE, ylim=(0, None))
     axes.set_xlabel("environments of the function (callers of the peer) at once")
     axes.set_ylabel("captured payments a second")
@@ -100,6 +95,14 @@ def plot_rows(rounds: Rounds, facts: dict[str, str]) -> None:
     axes.set_xlabel("already in the table")
     axes.set_ylabel("milliseconds from direct event to return")
     finish(figure, axes, "One caller's payment on a small and on a large table", facts, len(rounds), "scale-rows")
+
+
+def draw(axes: plt.Axes, places: Sequence[int], values: Sequence[Sequence[float]], label: str) -> None:
+    """Draw the median of the rounds at each place, with the lowest and the highest."""
+    middle = [median(each) for each in values]
+    below = [m - min(each) for m, each in zip(middle, values, strict=True)]
+    above = [max(each) - m for m, each in zip(middle, values, strict=True)]
+    axes.errorbar(places, middle, yerr=[below, above], marker="o", capsize=3, label=label)
 
 
 def finish(figure: plt.Figure, axes: plt.Axes, title: str, facts: dict[str, str], rounds: int, name: str) -> None:

@@ -10,14 +10,13 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import time
 from statistics import median
 from typing import Any
 
-from bench.drain import HOUR_S, pay
-from bench.stage import REPOSITORY, Stage, built
+from bench.drain import HOUR_S, pay, run_worker
+from bench.stage import Stage, built
 from local.servers import connect
 
 TOKEN = "tok_timeout_then_captured"
@@ -75,17 +74,9 @@ def _script(stage: Stage, script: str) -> None:
 
 
 def run_reconcile(stage: Stage) -> dict[str, Any]:
-    """Settle the backlog in a process of its own. Return what it measured."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{REPOSITORY / 'layers/shared/python'}{os.pathsep}{REPOSITORY}"}
+    """Settle the backlog. Return what it measured."""
     before_s = stage.postgres_cpu_s()
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.unknown", "worker"],
-        env=environment | stage.environment | {"GATEWAY_DELAY_MS": DELAY_MS},
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    measured = run_worker("bench.unknown", environment=stage.environment | {"GATEWAY_DELAY_MS": DELAY_MS})
     return measured | {"postgres_cpu_s": stage.postgres_cpu_s() - before_s}
 
 
