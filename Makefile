@@ -21,6 +21,7 @@ durable_env := $(call stamp,.venv-durable,durable)
 emulator_env := $(call stamp,.venv-emulator,emulator)
 sdks_env := $(call stamp,.venv-sdks,sdks)
 clients_env := $(call stamp,.venv-clients,clients)
+gateways_env := $(call stamp,.venv-gateways,gateways)
 
 # What `sam build` installs into the layer.
 layer_lock := layers/shared/python/requirements.txt
@@ -65,9 +66,9 @@ test: $(test_env) $(sam_env) ## run the tests, on real servers (ARGS go to pytes
 	.venv/bin/python -m pytest $(ARGS)
 
 .PHONY: javascript
-javascript: tests/webhooks/javascript/node_modules ## fetch the JavaScript library with which a test verifies webhooks (needs npm)
-tests/webhooks/javascript/node_modules: tests/webhooks/javascript/package-lock.json
-	npm ci --silent --ignore-scripts --prefix tests/webhooks/javascript
+javascript: tests/webhooks/javascript/node_modules tests/gateway/javascript/node_modules ## fetch the JavaScript libraries with which tests verify webhooks and sign Stripe's (needs npm)
+tests/%/javascript/node_modules: tests/%/javascript/package-lock.json
+	npm ci --silent --ignore-scripts --prefix $(@D)
 	@touch $@
 
 .PHONY: test-fast
@@ -92,11 +93,44 @@ check: $(test_env) $(sam_env) ## check format, lint, types, imports and the temp
 	PYTHONPATH=layers/shared/python .venv/bin/lint-imports --no-logo
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region us-east-1
 
-# --strict: a package that the index knows nothing about is a failure, so a machine that reaches no advisories does not pass as audited.
+# Stripe World needs Python 3.14, which tests/gateway/servers.py looks for here or in Docker. Both are Linux, so its packages are too.
+# Older pips refuse a package that is for a newer Python than theirs, although they were told which one it is for.
+stripe_world_env := $(call stamp,.venv-stripe-world,stripe-world)
+$(stripe_world_env): $(gateways_env)
+	@echo 'Setting up $(@D) from requirements/stripe-world.txt, once.'
+	@rm -rf $(@D)
+	@.venv-gateways/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --ignore-requires-python \
+		--target $(@D)/site --only-binary=:all: --implementation cp --python-version 3.14 \
+		$(foreach tag,manylinux_2_28 manylinux_2_17 manylinux2014,--platform $(tag)_$(linux)) -r requirements/stripe-world.txt
+	@touch $@
+linux = $(if $(filter arm64 aarch64,$(shell uname -m)),aarch64,x86_64)
+
+# Go checks what it fetches against its checksum database. Without Go, or without its proxy, the two are left out.
+go_tools := .venv-go/stripe-mock-v0.203.0-toxiproxy-v2.5.0
+$(go_tools):
+	@rm -rf $(@D)
+	@mkdir $(@D)
+	@GOBIN='$(CURDIR)/$(@D)' go install github.com/stripe/stripe-mock@v0.203.0 && \
+		GOBIN='$(CURDIR)/$(@D)' go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0 && touch $@ || true
+
+.PHONY: gateways
+gateways: $(test_env) $(gateways_env) $(stripe_world_env) $(go_tools) ## the tests of the gateways, in front of Stripe World, localstripe, stripe-mock and toxiproxy
+	.venv/bin/python -m pytest tests/gateway tests/chaos/test_stripe_world.py $(ARGS)
+	@.venv/bin/python -m tests.gateway.servers
+
+.PHONY: contract
+contract: $(test_env) ## the port's suite in front of Stripe's test mode (STRIPE_API_KEY=sk_test_...)
+	@case "$$STRIPE_API_KEY" in sk_test_*|rk_test_*) ;; *) echo >&2 'STRIPE_API_KEY has to be a key of the test mode: sk_test_...'; exit 1;; esac
+	.venv/bin/python -m pytest tests/gateway/test_port.py -k 'test_the_port[Stripe-' $(ARGS)
+
+# A machine that reaches no advisories does not pass as audited: pip-audit (--strict), npm and our questions to OSV fail there.
+npm_locks := contract/clients/tools contract/sdks/npm requirements/bruno tests/gateway/javascript tests/webhooks/javascript
 audit_locks = for lock in $(layer_lock) requirements/*.txt; do \
-	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done; \
+	for folder in $(npm_locks); do npm audit --package-lock-only --prefix $$folder || exit 1; done; \
+	.venv-audit/bin/python -m deploy.advisories
 .PHONY: audit
-audit: $(audit_env) $(nag_env) ## look for known vulnerabilities in the locks (not with OFFLINE=1), and for weaknesses in the code and the template
+audit: $(audit_env) $(nag_env) ## look for known vulnerabilities (npm, mvn; not with OFFLINE=1), and for weaknesses in the code and the template
 	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive layers/shared/python/payments functions migrations
 	.venv-audit/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
 	JSII_NODE=.venv-nag/bin/node .venv-nag/bin/python -m deploy.nag template.yaml
@@ -143,6 +177,8 @@ lock: ## renew requirements/*.txt, the layer's lock and that of Bruno; needs uv 
 	$(call compile,3.11) --group nag --output-file requirements/nag.txt
 	$(call compile,3.11) --group sdks --constraint requirements/test.txt --output-file requirements/sdks.txt
 	$(call compile,3.11) --group clients --output-file requirements/clients.txt
+	$(call compile,3.11) --group gateways --output-file requirements/gateways.txt
+	$(call compile,3.14) --group stripe-world --output-file requirements/stripe-world.txt
 	$(call compile,3.13) --group emulator --output-file requirements/emulator.txt
 	cd requirements/bruno && npm install --package-lock-only
 
@@ -211,7 +247,7 @@ invoke: local-build ## send a sample event to its function in AWS's container (E
 	@$(call sam_local,invoke) --event $(EVENT) $(ARGS) $(FUNCTION)
 
 .PHONY: chaos
-chaos: $(test_env) ## kill the handlers at random and at every network write, and check what is left (ARGS="--invocations 100000")
+chaos: $(test_env) ## kill the handlers at random and at every network write, and check what is left (ARGS="--gateway stripe-world")
 	PYTHONPATH=layers/shared/python:cli .venv/bin/python -m chaos run $(ARGS)
 
 .PHONY: chaos-restore
@@ -240,7 +276,7 @@ clean: ## remove environments, caches and builds, but not the database in .local
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: a lock names every package, so pip need not look for more.
-$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(nag_env) $(durable_env) $(emulator_env) $(sdks_env) $(clients_env):
+$(run_env) $(test_env) $(sam_env) $(cli_env) $(audit_env) $(bench_env) $(nag_env) $(durable_env) $(emulator_env) $(sdks_env) $(clients_env) $(gateways_env):
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo >&2 \
 		'Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(python_version),older or missing). Install one and name it:' \
 		'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.13'; exit 1; }

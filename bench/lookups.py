@@ -53,7 +53,7 @@ def _list(**options: object) -> Lookup:
         payment_id, owner, _, _, created_at = keys.draw()
         filters = dict(options)
         if filters.pop("after", False):
-            filters["after"] = (created_at, payment_id)
+            filters |= {"after_time": created_at, "after_id": payment_id}
         if filters.pop("months", False):
             begin = keys.moment()
             filters |= {"created_from": begin, "created_to": begin + timedelta(days=90)}
@@ -80,7 +80,7 @@ LOOKUPS: dict[str, Lookup] = {
     "payment by order, admin": _by("order_id", 2, owned=False),
     "payment by transaction": _by("transaction_id", 3),
     "history": lambda db, keys: lookups.history_after(db, keys.draw()[0], 0, 21),
-    "refunds": lambda db, keys: lookups.newest_refunds(db, [keys.draw()[0]], 21),
+    "refunds": lambda db, keys: lookups.newest(db, [keys.draw()[0]], 21),
     "first page": _list(),
     "page in the middle": _list(after=True),
     "page of a status": _list(status=PaymentStatus.CAPTURED),

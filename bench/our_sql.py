@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -39,6 +39,10 @@ class Recording(Database):
     def send(self, *statements: Bound) -> tuple[list[list[Row]], bool]:
         self.phases.append(statements)
         return self._real.send(*statements)
+
+    def tell(self, statement: Bound, failed: Callable[[], None]) -> None:
+        self.phases.append([statement])
+        self._real.tell(statement, failed)
 
 
 class Acknowledging:

@@ -31,7 +31,7 @@ from bench.stage import built
 PARTS: dict[str, tuple[str, ...]] = {
     "card filter": ("domain/card_data.py",),
     "log line": ("aws_lambda_powertools/logging/", "/logging/__init__.py"),
-    "metrics": ("telemetry.py:count", "telemetry.py:_write_metrics"),
+    "metrics": ("telemetry.py:count", "telemetry.py:write_metrics"),
     "hashing": ("fields.py:digest", "direct.py:_event_id"),
     "validation": ("api/bodies.py", "commands/fields.py", "domain/text.py"),
     "binding": ("connection.py:__call__", "connection.py:_extended_query", "pg8000/converters.py"),

@@ -45,17 +45,18 @@ class Round:
 class Worker:
     """A worker's process, seen from the bench."""
 
-    def __init__(self, kind: str, environment: dict[str, str], url: str = "") -> None:
-        path = os.pathsep.join([str(REPOSITORY / "layers/shared/python"), str(REPOSITORY)])
+    def __init__(self, kind: str, environment: dict[str, str], url: str = "", checkout: Path = REPOSITORY) -> None:
+        path = os.pathsep.join([str(checkout / "layers/shared/python"), str(checkout)])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.workers", kind, url],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": path} | environment,
-            cwd=REPOSITORY,
+            cwd=checkout,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        self.pid = self._process.pid
         self._read()
 
     def begin(self, **asked: float) -> None:

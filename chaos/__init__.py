@@ -11,10 +11,15 @@ crash_points.py              SIGKILL, cuts and late answers at every network wri
 stale_workers.py             a freeze at every network write in turn, while other workers finish the work
 quiet.py                     the quiet period, in which the scheduled functions must finish everything
 receiver.py                  where the owners' webhooks go
-topic.py, evidence.py        the evidence: the topic, the tables, the gateway's ledger, the clients' answers, and the
-                             receiver's arrivals
-oracle.py                    the witness: it compares these five, and shares no code with the service; acknowledged.py,
-                             requested.py, refused.py and received.py are its other parts
+customer.py                  the customer whom the simulated gateway asks to act
+provider.py                  the party behind the gateway's adapter: simulated.py, or stripe_world.py with stripe_front.py, the
+                             network and the bad moments in front of it, events.py, which tells of what happened there, and
+                             dashboard.py, where others act
+topic.py, evidence.py        the evidence: the topic, the tables, the calls of the gateway, its books (books.py, stripe_books.py),
+                             the clients' answers, and the receiver's arrivals
+oracle.py                    the witness: it compares these six, and shares no code with the service; money.py,
+                             acknowledged.py, requested.py, refused.py, received.py, inbox.py, disputed.py and waited.py are its
+                             other parts
 archive.py, restore.py       a database that is lost and restored to a moment; runbook.py follows docs/operations.md to the end
 mutants.py                   seeded defects; the witness must catch each of them
 

@@ -9,10 +9,11 @@ import time
 
 from chaos import restore, stale_workers
 from chaos.crash_points import KINDS, Sweep
-from chaos.defects import MUTANTS
+from chaos.defects import MUTANTS, Mutant
 from chaos.mutants import controls, try_all
 from chaos.outages import OUTAGES
-from chaos.run import Options, run
+from chaos.run import GATEWAYS, Options, run
+from chaos.stripe_world import missing
 from chaos.summary import MOST_VIOLATIONS, lines
 
 
@@ -31,6 +32,9 @@ def main() -> int:
     one.add_argument("--no-outages", action="store_true", help="do not kill, freeze or restart servers")
     one.add_argument("--outage", action="append", default=[], metavar="COMMAND", help="add one, such as 'docker restart kafka'")
     one.add_argument("--after-answer", action="store_true", help="publish events after the answer, as PublishAfterAnswer does")
+    one.add_argument(
+        "--gateway", default=Options.gateway, choices=GATEWAYS, help="what is behind the adapter (default: %(default)s)"
+    )
     back = commands.add_parser("restore", help="lose the database, restore it to a moment, follow the page, then the oracle")
     back.add_argument("--seed", default=str(int(time.time())))
     back.add_argument("--stories", type=int, default=restore.Options.stories, help="orders (default: %(default)s)")
@@ -42,6 +46,8 @@ def main() -> int:
         return mutants(arguments.seed, arguments.like)
     if arguments.command == "restore":
         return lose_and_restore(restore.Options(arguments.seed, arguments.stories))
+    if arguments.gateway == "stripe-world" and (why := missing()):
+        parser.error(why)
     options = Options(
         seed=arguments.seed,
         invocations=arguments.invocations,
@@ -53,6 +59,7 @@ def main() -> int:
         outages=() if arguments.no_outages else OUTAGES,
         commands=tuple(arguments.outage),
         after_answer=arguments.after_answer,
+        gateway=arguments.gateway,
     )
     outcome = asyncio.run(run(options, report))
     print("\n".join(lines(outcome)))
@@ -68,9 +75,17 @@ def lose_and_restore(options: restore.Options) -> int:
 
 
 def mutants(seed: str, like: str) -> int:
-    chosen = [mutant for mutant in MUTANTS if like in mutant.name]
+    why = missing()
+
+    def can_run(mutant: Mutant) -> bool:
+        return not why or mutant.gateway != "stripe-world"
+
+    fitting = [mutant for mutant in MUTANTS if like in mutant.name]
+    chosen = [*filter(can_run, fitting)]
     verdicts = try_all(seed, chosen, report)
-    innocent = try_all(seed, controls(), report) if not like else []
+    innocent = [] if like else try_all(seed, [*filter(can_run, controls())], report)
+    if len(chosen) < len(fitting):
+        print(f"{len(fitting) - len(chosen)} mutants left out. {why}")
     escaped = [verdict for verdict in verdicts if not verdict.caught_by]
     accused = [verdict for verdict in innocent if verdict.caught_by]
     print(f"{len(verdicts) - len(escaped)} of {len(verdicts)} mutants caught; {len(accused)} of {len(innocent)} controls accused")

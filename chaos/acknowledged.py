@@ -1,4 +1,4 @@
-"""The witness, second part: every answer to a client stays true."""
+"""The witness, third part: every answer to a client stays true."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from chaos.answers import Answer
+from chaos.books import Books
 from chaos.evidence import Evidence, Row
-from chaos.oracle import CONFIDENTIAL, PAID, Life, moment, public_code
+from chaos.oracle import CONFIDENTIAL, PAID, Life, codes_of_given_up, moment, public_code
 
 OUTCOMES = {200: "succeeded", 201: "succeeded", 402: "declined"}
 
@@ -24,7 +25,6 @@ def check(evidence: Evidence, lives: dict[str, Life], every_answer: Iterable[Ans
         by_trace[operation["kind"], operation["traceparent"]] = operation
     requests: defaultdict[str, list[Answer]] = defaultdict(list)
     deliveries: defaultdict[str, set[str]] = defaultdict(set)
-    calls = evidence.calls_by_key()
     for answer in every_answer or evidence.answers:
         deliveries[answer.request].add(answer.label)
     for answer in evidence.answers:
@@ -40,14 +40,20 @@ def check(evidence: Evidence, lives: dict[str, Life], every_answer: Iterable[Ans
         alone = not answer.direct or len(deliveries[answer.request]) == 1
         yield from _one_answer(answer, found, own if alone else None, lives)
         if answer.status == 402 and found and answer.body:
-            code = public_code(found, calls)
-            if answer.body["decline_code"] != code:
-                yield f"{answer.label}: shows the decline code {answer.body['decline_code']}, told may be {code}"
+            codes = _codes(found, lives.get(found["payment_id"]), evidence.books)
+            if answer.body["decline_code"] not in codes:
+                yield f"{answer.label}: shows the decline code {answer.body['decline_code']}, told may be {codes}"
         if keyed or answer.direct:
             requests[answer.request].append(answer)
     for request, answers in requests.items():
         yield from _one_request(request, answers)
     yield from _never_back(evidence.answers, lives)
+
+
+def _codes(operation: Row, life: Life | None, books: Books) -> tuple[str | None, ...]:
+    if operation["kind"] == "process" and life is not None and life.given_up:
+        return codes_of_given_up(operation, books)
+    return (public_code(operation, books),)
 
 
 def _one_answer(answer: Answer, found: Row | None, own: Row | None, lives: dict[str, Life]) -> Iterator[str]:

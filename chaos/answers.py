@@ -28,7 +28,7 @@ class Answer:
     `request` names one intention of the client: its copies and retries share the name. `key` is the idempotency key that the
     client sent. `sent_body` is the request's body, `body` the answer's. Over HTTP each delivery has its own `traceparent`. By
     direct invocation all deliveries of a request share one, because the payload is the same. What a direct invocation raised has
-    the status and the code of its message, and `end` is "raised".
+    the status and the code of its message, and `end` is "raised". `spared` says that it had no fault and enough time.
     """
 
     request: str
@@ -46,6 +46,8 @@ class Answer:
     body: dict[str, Any] | None = None
     replayed: bool = False
     error: str = ""
+    spared: bool = False
+    retry_after_s: int | None = None
 
     @property
     def code(self) -> str:
@@ -95,15 +97,17 @@ def http_event(method: str, path: str, owner: str, label: str, body: Any = None,
 
 def completed(sent: Answer, end: str, result: Any, error: str) -> Answer:
     """Return the record of a delivery, completed with the caller's answer."""
-    status, body, replayed = None, None, False
+    status, body, replayed, retry_after_s = None, None, False, None
     if end == "answered":
         if sent.direct:
             status, body, replayed = result["status"], result["body"], result["replayed"]
         else:
             status, body = result["statusCode"], json.loads(result["body"])
             replayed = result["headers"].get("idempotent-replayed") == "true"
+            retry_after_s = int(result["headers"]["retry-after"]) if "retry-after" in result["headers"] else None
     elif end == "raised" and sent.direct:
         code = error.removeprefix("InvocationFailed: ").partition(":")[0]
         if code in RAISED:
             status, body = RAISED[code], {"code": code, "retryable": True}
-    return replace(sent, received_s=time.monotonic(), end=end, status=status, body=body, replayed=replayed, error=error)
+    heard = replace(sent, status=status, body=body, replayed=replayed, retry_after_s=retry_after_s)
+    return replace(heard, received_s=time.monotonic(), end=end, error=error)

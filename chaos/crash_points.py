@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Container, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 
 from chaos.crash import WHERES, Act, Moment, Trap, Where
 from chaos.environments import NO_FAULT, Fault
+from chaos.provider import EVENT_KINDS
 from chaos.quiet import Quiet
-from chaos.scenes import CAPTURE, PAY, REFUND, VOID, Scene, Scenes
+from chaos.scenes import CAPTURE, GIVE_UP, PAY, REFUND, SYNC, VOID, Scene, Scenes
 
 COURIERS = ("courier", "courier-refused")
 
@@ -29,11 +30,17 @@ KINDS = (
     "void-declined",
     "refund-declined",
     "refused",
+    "asked",
+    "give-up",
+    "sync",
+    "action-expiry",
     "relay",
     "reconcile",
     "reconcile-refund",
+    "ended-key",
     "expiry",
     *COURIERS,
+    *EVENT_KINDS,
 )
 
 MISSES = 3
@@ -50,6 +57,9 @@ REPEATED = {
     "refund-declined": REFUND,
     "refused": CAPTURE,
     "capture-behind-void": CAPTURE,
+    "asked": PAY,
+    "give-up": GIVE_UP,
+    "sync": SYNC,
 }
 
 MOST_WRITES = 80
@@ -80,6 +90,9 @@ class Sweep:
     cold: tuple[bool, ...] = (True, False)
     most: int = MOST_WRITES
     misses: int = MISSES
+
+    def without(self, kinds: Container[str]) -> Sweep:
+        return replace(self, kinds=tuple(kind for kind in self.kinds if kind not in kinds))
 
     def __iter__(self) -> Iterator[tuple[Act, Moment, bool]]:
         for act, moment, cold in product(self.acts, self.moments, self.cold):

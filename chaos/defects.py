@@ -11,6 +11,7 @@ from chaos.crash_points import Sweep
 from chaos.plan import Rates
 
 PAYMENTS = "layers/shared/python/payments"
+STRIPE = f"{PAYMENTS}/gateway/stripe.py"
 TABLES = "migrations/001_create_payment_tables.sql"
 
 NOTHING_ELSE: dict[str, Any] = {"sweep": None, "stale": (), "load": False, "outages": ()}
@@ -18,6 +19,15 @@ NOTHING_ELSE: dict[str, Any] = {"sweep": None, "stale": (), "load": False, "outa
 
 def _points(kind: str, act: Act = "kill", moment: Moment = "before", *, cold: bool = True) -> dict[str, Any]:
     return NOTHING_ELSE | {"sweep": Sweep((kind,), (act,), (moment,), (cold,))}
+
+
+def _lost_at_stripe(kind: str, most: int = 4) -> dict[str, Any]:
+    """Every second answer is a 500, the others break off, so a few hits are enough."""
+    return NOTHING_ELSE | {"gateway": "stripe-world", "sweep": Sweep((kind,), ("kill",), ("before",), (True,), most=most)}
+
+
+def _at_dashboard(kind: str) -> dict[str, Any]:
+    return NOTHING_ELSE | {"gateway": "stripe-world", "sweep": Sweep((kind,), ("kill",), ("before",), (True,), most=4)}
 
 
 def _stale(*kinds: str) -> dict[str, Any]:
@@ -46,6 +56,31 @@ class Mutant:
     patches: tuple[Patch, ...]
     how: Mapping[str, Any]
 
+    @property
+    def gateway(self) -> str:
+        return str(self.how.get("gateway", "simulated"))
+
+
+DEDUPLICATED_BY_TYPE = (
+    Patch(
+        f"{PAYMENTS}/scheduled/gateway_events.py",
+        "        if payment is not None:\n            outcome = Outcome(look(",
+        "        if payment is not None and all(gateway_events.has_had(db, event) for event in events):\n"
+        "            outcome = Outcome.NOTHING_NEW\n"
+        "        elif payment is not None:\n            outcome = Outcome(look(",
+    ),
+    Patch(
+        f"{PAYMENTS}/store/gateway_events.py",
+        "def has_nameless(",
+        "HAD = Statement(\n"
+        "    'SELECT EXISTS (SELECT FROM gateway_events WHERE payment_intent_id = :intent AND type = :type"
+        " AND handled_at IS NOT NULL)'\n)\n\n\n"
+        "def has_had(db, event):\n"
+        "    return db.run(HAD(intent=event.payment_intent_id, type=event.type))[0][0][0]\n\n\n"
+        "def has_nameless(",
+    ),
+)
+"""An event is thrown away if the payment has had one of its type."""
 
 MUTANTS = (
     Mutant(
@@ -83,8 +118,8 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "    done, at, is_next = db.run(statement)[0][0]\n",
-                "    done, at, is_next = db.run(statement)[0][0]\n"
+                "    done, at, is_next = db.run(statement, *ending)[0][0]\n",
+                "    done, at, is_next = db.run(statement, *ending)[0][0]\n"
                 "    if done and event:\n"
                 '        owe = Statement("INSERT INTO outbox VALUES (:id, :of, :sequence, :type, :data, NULL, :at, :at, NULL)")\n'
                 "        data, ids = event.data, {'id': event.event_id, 'of': event.payment_id}\n"
@@ -107,10 +142,10 @@ MUTANTS = (
     ),
     Mutant(
         "refunds guarded in Python only",
-        "captured, by the ledger",
+        "captured, by the gateway",
         (
             Patch(
-                f"{PAYMENTS}/store/claims.py",
+                f"{PAYMENTS}/store/claims_on_payment.py",
                 "+ payment.take_minor <= payments.captured_minor",
                 "+ payment.take_minor > 0",
             ),
@@ -121,8 +156,8 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/commands/refund.py",
-                "from payments.store import claims\n",
-                "from payments.store import claims, lookups\n",
+                "from payments.store import claims_on_payment, disputes\n",
+                "from payments.store import claims_on_payment, disputes, lookups\n",
             ),
             Patch(
                 f"{PAYMENTS}/commands/refund.py",
@@ -140,7 +175,7 @@ MUTANTS = (
         "is not what was asked",
         (
             Patch(
-                f"{PAYMENTS}/store/claims.py",
+                f"{PAYMENTS}/store/claims_on_payment.py",
                 "COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor",
                 "COALESCE(:amount_minor::bigint * 0, 0) + captured_minor - refunded_minor - refund_reserved_minor AS take_minor",
             ),
@@ -149,10 +184,10 @@ MUTANTS = (
     ),
     Mutant(
         "captured beyond the authorization",
-        "authorized, by the ledger",
+        "authorized, by the gateway",
         (
             Patch(
-                f"{PAYMENTS}/store/claims.py",
+                f"{PAYMENTS}/store/claims_on_payment.py",
                 "AND take_minor <= amount_minor",
                 "AND take_minor > 0",
             ),
@@ -165,9 +200,9 @@ MUTANTS = (
         "has no operation",
         (
             Patch(
-                f"{PAYMENTS}/store/claims.py",
-                '_insert_operation("take_minor", "reserved")',
-                '_insert_operation("take_minor", "reserved ON CONFLICT DO NOTHING")',
+                f"{PAYMENTS}/store/claims_on_payment.py",
+                'inserted_operation("take_minor", "reserved")',
+                'inserted_operation("take_minor", "reserved ON CONFLICT DO NOTHING")',
             ),
         ),
         _load(),
@@ -177,9 +212,9 @@ MUTANTS = (
         "different payments or refunds",
         (
             Patch(
-                f"{PAYMENTS}/store/settlement.py",
-                "SET lease_until = now(), reply = :recorded::jsonb,\n",
-                "SET lease_until = now(), reply = :recorded::jsonb, idempotency_key = NULL,\n",
+                f"{PAYMENTS}/store/due.py",
+                "SET lease_until = now(), reply = ",
+                "SET lease_until = now(), idempotency_key = NULL, reply = ",
             ),
             Patch(TABLES, "GRANT UPDATE (attempt, ", "GRANT UPDATE (idempotency_key, attempt, "),
         ),
@@ -188,7 +223,7 @@ MUTANTS = (
     Mutant(
         "reconcile ignores leases",
         "two workers at one operation",
-        (Patch(f"{PAYMENTS}/store/due.py", "WHERE outcome IS NULL AND next_attempt_at <= now()", "WHERE outcome IS NULL"),),
+        (Patch(f"{PAYMENTS}/store/due.py", "outcome IS NULL AND next_attempt_at <= now()", "outcome IS NULL"),),
         _load(),
     ),
     Mutant(
@@ -197,10 +232,10 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/commands/settle.py",
-                "        if not isinstance(reply, Unknown):\n",
+                "        if isinstance(reply, Approved | Declined):\n",
                 "        if isinstance(reply, Unknown):\n"
                 '            reply = Declined("processing_error", reply.reason, None, None, {})\n'
-                "        if not isinstance(reply, Unknown):\n",
+                "        if isinstance(reply, Approved | Declined):\n",
             ),
         ),
         _points("reconcile"),
@@ -321,15 +356,15 @@ MUTANTS = (
     ),
     Mutant(
         "a reservation released while the outcome is unknown",
-        "captured, by the ledger",
+        "captured, by the gateway",
         (
             Patch(
-                f"{PAYMENTS}/store/settlement.py",
-                'GIVE_BACK = Statement(f"""\n    UPDATE',
+                f"{PAYMENTS}/store/due.py",
+                'GIVE_BACK = Statement(f"""-- give_back\n    UPDATE',
                 'GIVE_BACK = Statement(f"""\n    WITH given AS (UPDATE',
             ),
             Patch(
-                f"{PAYMENTS}/store/settlement.py",
+                f"{PAYMENTS}/store/due.py",
                 "AND attempt = :attempt AND {IN_FLIGHT}\n    RETURNING next_attempt_at\n",
                 "AND attempt = :attempt AND {IN_FLIGHT} RETURNING kind, payment_id, amount_minor, next_attempt_at)\n"
                 "    UPDATE payments SET refund_reserved_minor = 0, version = version + 1 FROM given\n"
@@ -355,7 +390,7 @@ MUTANTS = (
         "history goes back in time",
         (
             Patch(
-                f"{PAYMENTS}/store/claims.py",
+                f"{PAYMENTS}/store/claims_on_payment.py",
                 "GREATEST(payments.updated_at, payment.taken_at)",
                 ":created_at::timestamptz",
             ),
@@ -392,8 +427,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/domain/payment.py",
-                "payment.event_sequence + isinstance(change, Ended)",
-                "payment.event_sequence + (isinstance(change, Ended) and not isinstance(change, CaptureFailed))",
+                "payment.event_sequence + isinstance(change, Told)",
+                "payment.event_sequence + (isinstance(change, Told) and not isinstance(change, CaptureFailed))",
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
@@ -488,18 +523,62 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/lookups.py",
-                "        SELECT EXISTS (SELECT FROM operations\n",
-                "        SELECT false AND EXISTS (SELECT FROM operations\n",
+                "SELECT EXISTS (SELECT FROM operations ",
+                "SELECT false AND EXISTS (SELECT FROM operations ",
             ),
         ),
         _load(1500),
+    ),
+    Mutant(
+        "a customer's time ends without the gateway",
+        "its customer can still pay it at the gateway",
+        (
+            Patch(
+                f"{PAYMENTS}/commands/customer.py",
+                "    canceled = gateway.void(cancel)\n",
+                '    canceled = Approved("", reply.payment_intent_id, cancel.amount_minor, cancel.currency, {})\n',
+            ),
+        ),
+        _points("action-expiry"),
+    ),
+    Mutant(
+        "a payment is given up without the gateway",
+        "its customer can still pay it at the gateway",
+        (
+            Patch(
+                f"{PAYMENTS}/commands/void.py",
+                "        return gateway.void(request)\n",
+                "        if request.transaction_id is None:\n"
+                '            return Approved("", request.payment_intent_id or "", request.amount_minor, request.currency, {})\n'
+                "        return gateway.void(request)\n",
+            ),
+        ),
+        _points("give-up"),
+    ),
+    Mutant(
+        "a payment whose customer was faster than its void is forgotten",
+        "is stuck in REQUIRES_ACTION",
+        (Patch(f"{PAYMENTS}/store/waiting.py", "WHEN 'declined' THEN now() END,", "WHEN 'pending' THEN now() END,"),),
+        _points("give-up", cold=False),
+    ),
+    Mutant(
+        "the customer's secret is kept",
+        "which is for the customer alone",
+        (
+            Patch(
+                f"{PAYMENTS}/commands/customer.py",
+                '"raw": reply.raw}',
+                '"raw": reply.raw | {"of_customer": reply.next_action.client_secret}}',
+            ),
+        ),
+        _points("asked"),
     ),
     Mutant(
         "a reserved amount counts as spent",
         "are left at last",
         (
             Patch(
-                f"{PAYMENTS}/commands/command.py",
+                f"{PAYMENTS}/commands/on_payment.py",
                 "retryable = asked_minor <= limit_minor + payment.refund_reserved_minor",
                 "retryable = False",
             ),
@@ -512,10 +591,10 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/scheduled/courier.py",
-                "                sending |= {threads.submit",
+                "                sending |= {threads.submit(_timed",
                 "                if claimed:\n"
-                "                    webhooks.delivered(service.db, claimed)\n"
-                "                sending |= {threads.submit",
+                "                    webhooks.delivered(service.db, claimed, [])\n"
+                "                sending |= {threads.submit(_timed",
             ),
         ),
         _points("courier"),
@@ -526,11 +605,159 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/webhooks.py",
-                "AND before.sequence < one.sequence AND before.failed_at IS NULL",
-                "AND before.sequence < one.sequence AND before.failed_at IS NULL AND false",
+                "AND before.sequence < one.sequence AND {_WAITS",
+                "AND before.sequence < one.sequence AND false AND {_WAITS",
             ),
         ),
         # The receiver refuses the first that comes, so it had not taken event 1 when event 2 came, in whatever order they came.
         NOTHING_ELSE | {"sweep": Sweep(("courier-refused",), ("kill",), ("before",), (True,), most=4)},
+    ),
+    Mutant(
+        "a webhook's delivery is not set free when the one before it has arrived",
+        "is still owed to a webhook",
+        (
+            Patch(
+                f"{PAYMENTS}/store/webhooks.py",
+                "AND one.sequence > ended.sequence AND",
+                "AND one.sequence > ended.sequence AND false AND",
+            ),
+        ),
+        _points("courier"),
+    ),
+    # Those from here on are of the adapter to Stripe, or of the guards around it. They run against Stripe World.
+    Mutant(
+        "Stripe gets a new key for each attempt",
+        "moved the money 2 times",
+        (
+            Patch(
+                STRIPE,
+                "parameters | _metadata(request), ends_s, key=request.key)\n        return self._charged",
+                'parameters | _metadata(request), ends_s, key=f"{request.key}-{request.attempt}")\n        return self._charged',
+            ),
+        ),
+        _lost_at_stripe("reconcile"),
+    ),
+    Mutant(
+        "an answer of Stripe's that never came is a decline",
+        "is declined, and the gateway moved the money",
+        (
+            Patch(
+                STRIPE,
+                "            return unanswered.unknown\n",
+                "            return _declined(_Answer(0, None, {}), NOT_DONE, None)\n",
+            ),
+        ),
+        _lost_at_stripe("reconcile"),
+    ),
+    Mutant(
+        "a 500 of Stripe's is a decline",
+        "is declined, and the gateway moved the money",
+        (
+            Patch(
+                STRIPE,
+                '            raise _Unanswered(f"Stripe answered {status}", key_is_spent=is_remembered)\n',
+                '            return _Answer(400, None, {"error": NOT_DONE})\n',
+            ),
+        ),
+        _lost_at_stripe("reconcile"),
+    ),
+    Mutant(
+        "a remembered 500 is asked for again",
+        "never got an outcome",
+        (Patch(STRIPE, "key_is_spent=is_remembered", "key_is_spent=False"),),
+        _lost_at_stripe("reconcile-refund"),
+    ),
+    Mutant(
+        "a key of Stripe's is used after its end",
+        "moved the money 2 times",
+        (
+            Patch(
+                f"{PAYMENTS}/commands/phases.py",
+                "only_ask = request.gateway_id is not None or not claimed.key_lives",
+                "only_ask = request.gateway_id is not None",
+            ),
+        ),
+        _lost_at_stripe("ended-key"),
+    ),
+    Mutant(
+        "Stripe captures all, and nobody compares the amount",
+        "at the gateway, in the tables",
+        (
+            Patch(STRIPE, '{"amount_to_capture": amount}', "{}"),
+            Patch(
+                f"{PAYMENTS}/commands/phases.py",
+                "    if isinstance(reply, Approved) and (reply.amount_minor, reply.currency) != ",
+                "    if False and isinstance(reply, Approved) and (reply.amount_minor, reply.currency) != ",
+            ),
+        ),
+        _lost_at_stripe("capture"),
+    ),
+    Mutant(
+        "a decline leaves its intent at Stripe open",
+        "whoever has its secret can still pay it",
+        (
+            Patch(
+                STRIPE,
+                "        canceled = self._call(",
+                "        return _declined(answer, error, intent)\n        canceled = self._call(",
+            ),
+        ),
+        _load(300) | {"gateway": "stripe-world"},
+    ),
+    Mutant(
+        "Stripe gets its 200 before its event is in the inbox",
+        "is not in the inbox, and",
+        (
+            Patch(
+                "functions/gateway_events/handler.py",
+                "        gateway_events.insert(service.db, service.gateway.name, door, [hint])\n"
+                "        service.later(partial(look, service, hint.event_id))\n",
+                "        insert = partial(gateway_events.insert, service.db, service.gateway.name, door, [hint])\n"
+                "        service.later(lambda: (insert(), look(service, hint.event_id)))\n",
+            ),
+        ),
+        _points("gateway-event") | {"gateway": "stripe-world", "after_answer": True},
+    ),
+    Mutant(
+        "a dispute is ignored",
+        "the bank's dispute",
+        (
+            Patch(
+                f"{PAYMENTS}/commands/look.py",
+                "return has_entered | dispute.record(service, before, seen.disputes), is_unfinished",
+                "return has_entered, is_unfinished",
+            ),
+        ),
+        _load(300) | {"gateway": "stripe-world"},
+    ),
+    Mutant(
+        "an event is thrown away if the payment has had one of its type",
+        "the dashboard's refund",
+        DEDUPLICATED_BY_TYPE,
+        _at_dashboard("dashboard-refunds"),
+    ),
+    Mutant(
+        "a capture of the dashboard's is ignored",
+        "has a capture under key 'gateway-capture-",
+        (
+            Patch(
+                f"{PAYMENTS}/commands/outside.py",
+                'AUTHORIZED and seen.state in ("captured", "canceled"):',
+                'AUTHORIZED and seen.state == "canceled":',
+            ),
+        ),
+        _at_dashboard("dashboard-captures"),
+    ),
+    Mutant(
+        "a dispute stays as it was first heard of",
+        "in the books, the bank has",
+        (
+            Patch(
+                f"{PAYMENTS}/domain/dispute.py",
+                "    if before.outcome is not None and before.outcome == seen.outcome:",
+                "    if before is not None:",
+            ),
+        ),
+        _at_dashboard("dispute-ends"),
     ),
 )

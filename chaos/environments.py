@@ -103,6 +103,7 @@ class Environments:
         *,
         after_answer: bool = False,
         receiver_port: int | None = None,
+        gateway_port: int | None = None,
     ) -> None:
         """`root` is the tree under test (layers/ and functions/). At most `at_once` callers wait at the same time."""
         self.tally = Tally()
@@ -124,7 +125,7 @@ class Environments:
             self._memory = mmap(file.fileno(), 0)
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
-        options = Options(theirs.fileno(), str(folder), seed, database_port, receiver_port, after_answer)
+        options = Options(theirs.fileno(), str(folder), seed, database_port, receiver_port, gateway_port, after_answer)
         path = [root / "layers/shared/python", root, REPO]
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "chaos.zygote", json.dumps(asdict(options))],

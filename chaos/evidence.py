@@ -15,15 +15,29 @@ from urllib.parse import unquote, urlsplit
 import pg8000.native
 
 from chaos.answers import Answer
+from chaos.books import Books
 
 Row = dict[str, Any]
 
-TABLES = ("payments", "refunds", "operations", "payment_status_history", "outbox", "webhooks", "webhook_deliveries")
+TABLES = (
+    "payments",
+    "refunds",
+    "operations",
+    "payment_status_history",
+    "outbox",
+    "webhooks",
+    "webhook_deliveries",
+    "gateway_events",
+    "disputes",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the gateway, from its ledger. `ended_s` is None if the caller died before the answer left."""
+    """One call of the gateway, as its caller recorded it. `ended_s` is None if the caller died before the answer came.
+
+    `transaction_id` names the earlier charge that the call is about, and `payment_intent_id` the gateway's payment.
+    """
 
     call: str
     action: str
@@ -34,9 +48,8 @@ class Call:
     token: str | None
     content: tuple[object, ...]
     """These fields must be the same in every call with this key."""
-    approved: bool
-    decline_code: str | None
-    transaction_id: str
+    transaction_id: str | None
+    payment_intent_id: str | None
     capture: bool
     begun_s: float
     ended_s: float | None
@@ -76,6 +89,8 @@ class Arrival:
 class Evidence:
     tables: dict[str, list[Row]]
     calls: list[Call]
+    books: Books
+    """The gateway's own."""
     messages: list[Message]
     answers: list[Answer]
     acknowledgements: list[Acknowledgement]
@@ -84,9 +99,11 @@ class Evidence:
     frozen: frozenset[str]
     """Labels of the invocations that we stopped for longer than their lease."""
     clock_s: float
-    """The wall clock less the monotonic one, in which the clients and the ledger count."""
+    """The wall clock less the monotonic one, in which the clients and the calls count."""
     arrivals: list[Arrival] = field(default_factory=list)
     """In the order in which they came."""
+    while_waiting: dict[str, list[Row]] = field(default_factory=dict)
+    """The tables before the quiet period, when customers still had to act."""
 
     def calls_by_key(self) -> dict[str, list[Call]]:
         """Return the calls of each gateway key, in their order."""
@@ -109,14 +126,14 @@ def connect(url: str) -> pg8000.native.Connection:
     )
 
 
-def calls(ledger: Path) -> list[Call]:
-    """Return the calls in the order in which they reached the gateway. If a kill tore a line, its call did not reach it."""
+def calls(record: Path) -> list[Call]:
+    """Return the calls in their order. If a kill tore a line, its call did not reach the gateway."""
     ended_s: dict[str, float] = {}
     lines = []
-    for line in _whole_lines(ledger):
+    for line in whole_lines(record):
         if "ended_s" in line:
             ended_s[line["call"]] = line["ended_s"]
-        else:
+        elif "begun_s" in line:
             lines.append(line)
     return [
         Call(
@@ -130,9 +147,8 @@ def calls(ledger: Path) -> list[Call]:
             content=tuple(
                 line[name] for name in ("action", "amount_minor", "currency", "payment_token", "transaction_id", "capture")
             ),
-            approved=line["approved"],
-            decline_code=line["decline_code"],
-            transaction_id=line["transaction_id"] or line["verdict_transaction_id"],
+            transaction_id=line["transaction_id"],
+            payment_intent_id=line["payment_intent_id"],
             capture=line["capture"],
             begun_s=line["begun_s"],
             ended_s=ended_s.get(line["call"]),
@@ -145,12 +161,12 @@ def acknowledgements(record: Path) -> list[Acknowledgement]:
     """Return the broker's acknowledgements, except those whose publisher died before it could record them."""
     return [
         Acknowledgement(event_id, line["sent_s"], line["acknowledged_s"])
-        for line in _whole_lines(record)
+        for line in whole_lines(record)
         for event_id in line["event_ids"]
     ]
 
 
-def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+def whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines, without those that a kill tore: a torn line lacks its end."""
     for text in filter(None, path.read_text().splitlines()) if path.exists() else ():
         if text.endswith("}") or not text.startswith("{"):
@@ -171,6 +187,7 @@ def keep(seen: Evidence, folder: Path) -> None:
     """Write the tables, answers and arrivals to the folder too, so that somebody can look into a violation."""
     for table, rows in seen.tables.items():
         (folder / f"{table}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "books.json").write_text(json.dumps(asdict(seen.books)))
     for name, records in (("answers", seen.answers), ("arrivals", seen.arrivals)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
 

@@ -1,7 +1,8 @@
-"""The witness: compare the gateway's ledger, the tables and the topic. The witness knows the design, not the code.
+"""The witness: compare the tables with each other and with the topic. The witness knows the design, not the code.
 
-acknowledged.py checks the answers to the clients, requested.py the clients' requests, refused.py the refusals, and
-received.py the webhooks.
+money.py checks the gateway's books, acknowledged.py the answers to the clients, requested.py the clients' requests,
+refused.py the refusals, received.py the webhooks, inbox.py what the gateway told, disputed.py the disputes, and waited.py the
+customers who act.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
-from chaos.evidence import Call, Evidence, Message, Row
+from chaos.books import Books
+from chaos.evidence import Evidence, Message, Row
 
 LEGAL = {
     (None, "PENDING"),
@@ -22,6 +23,11 @@ LEGAL = {
     ("PROCESSING", "AUTHORIZED"),
     ("PROCESSING", "CAPTURED"),
     ("PROCESSING", "FAILED"),
+    ("PROCESSING", "REQUIRES_ACTION"),
+    ("REQUIRES_ACTION", "AUTHORIZED"),
+    ("REQUIRES_ACTION", "CAPTURED"),
+    ("REQUIRES_ACTION", "FAILED"),
+    ("REQUIRES_ACTION", "VOIDED"),
     ("AUTHORIZED", "CAPTURED"),
     ("AUTHORIZED", "VOIDED"),
     ("CAPTURED", "PARTIALLY_REFUNDED"),
@@ -33,10 +39,12 @@ EVENTS = {
     ("process", "succeeded", "AUTHORIZED"): "payment.authorized",
     ("process", "succeeded", "CAPTURED"): "payment.successful",
     ("process", "declined", "FAILED"): "payment.failed",
+    ("process", "declined", "VOIDED"): "payment.voided",
     ("capture", "succeeded", "CAPTURED"): "payment.successful",
     ("capture", "declined", "AUTHORIZED"): "payment.capture_failed",
     ("void", "succeeded", "VOIDED"): "payment.voided",
     ("void", "declined", "AUTHORIZED"): "payment.void_failed",
+    ("void", "declined", "REQUIRES_ACTION"): "payment.void_failed",
     ("refund", "succeeded", "PARTIALLY_REFUNDED"): "payment.refunded",
     ("refund", "succeeded", "REFUNDED"): "payment.refunded",
     ("refund", "declined", "CAPTURED"): "payment.refund_failed",
@@ -44,13 +52,22 @@ EVENTS = {
 }
 """The event of each outcome of an operation: (kind, outcome, the payment's status after it). There are no other outcomes."""
 
+DISPUTES = ("payment.disputed", "payment.dispute_closed")
+"""These events tell of a dispute, which the gateway leads: they are no operation's, and the payment stays as it is."""
+
+ASKED = "payment.requires_action"
+"""It tells that the gateway asks the customer, which is no outcome of an operation."""
+
 REFUSED = "payment.refused"
 
-CONFIDENTIAL = ("lost_card", "stolen_card", "fraudulent")
-"""A thief must not learn these, so callers and events say generic_decline."""
+UNKNOWN = ("card_velocity_exceeded",)
+"""Codes that are none of ours."""
 
-ACTIONS = {"process": "charge", "capture": "capture", "void": "void", "refund": "refund"}
+CONFIDENTIAL = ("lost_card", "stolen_card", "fraudulent", *UNKNOWN)
+"""Callers and events say generic_decline for these: a thief must not learn the first three."""
+
 BEGINNING = ("PENDING", "PROCESSING")
+UNDECIDED = (*BEGINNING, "REQUIRES_ACTION")
 PAID = ("CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED")
 
 
@@ -70,17 +87,42 @@ class Life:
         return str(self.payment["payment_id"])
 
     @property
+    def waited(self) -> bool:
+        """Whether the gateway asked its customer to act."""
+        return any(map(asks, self.history))
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it ended without its customer: his time was over, or the shop voided it."""
+        return any((entry["from_status"], entry["to_status"]) == ("REQUIRES_ACTION", "VOIDED") for entry in self.history)
+
+    @property
     def settled(self) -> list[Row]:
-        """Return the operations that have an outcome, in the order of their outcomes."""
+        """Return the operations whose outcome is told, in the order of their outcomes. A void that gives a payment up ends its
+        process operation, too, and one event tells of both."""
         # A settle that loses to another one of the payment begins anew, so the database's clock shows the order. The
         # environments' clocks differ.
-        return sorted((row for row in self.operations if row["outcome"]), key=lambda row: moment(row["settled_at"]))
+        ended = [row for row in self.operations if row["outcome"]]
+        if any((row["kind"], row["outcome"]) == ("void", "succeeded") for row in ended):
+            ended = [row for row in ended if (row["kind"], row["outcome"]) != ("process", "declined")]
+        return sorted(ended, key=lambda row: moment(row["settled_at"]))
 
     @property
     def steps(self) -> list[tuple[Row, Row | None]]:
-        """Return the entries of the history, each with the operation whose outcome it is. PENDING and PROCESSING are none's."""
+        """Return the entries of the history, each with the operation whose outcome it is.
+
+        PENDING, PROCESSING, the wait for the customer and what is told of a dispute are none's.
+        """
         settled = iter(self.settled)
-        return [(entry, None if entry["to_status"] in BEGINNING else next(settled, None)) for entry in self.history]
+        is_told = dict(zip((entry["version"] for entry in self.told), (row["type"] for row in self.outbox), strict=False))
+        no_outcome = {entry["version"] for entry in self.history if entry["to_status"] in BEGINNING or asks(entry)}
+        no_outcome |= {version for version, kind in is_told.items() if kind in DISPUTES}
+        return [(entry, None if entry["version"] in no_outcome else next(settled, None)) for entry in self.history]
+
+    @property
+    def told(self) -> list[Row]:
+        """Return the entries of the history that have an event each."""
+        return [entry for entry in self.history if entry["to_status"] not in BEGINNING]
 
     @property
     def states(self) -> list[tuple[str, int]]:
@@ -91,6 +133,11 @@ class Life:
                 refunded += operation["amount_minor"]
             states.append((entry["to_status"], refunded))
         return states
+
+
+def asks(entry: Row) -> bool:
+    """Whether this entry of the history says that the gateway asks the customer."""
+    return (entry["from_status"], entry["to_status"]) == ("PROCESSING", "REQUIRES_ACTION")
 
 
 def lives_of(evidence: Evidence) -> dict[str, Life]:
@@ -108,6 +155,9 @@ def lives_of(evidence: Evidence) -> dict[str, Life]:
     for life in lives.values():
         life.history.sort(key=lambda row: row["version"])
         life.outbox.sort(key=lambda row: row["sequence"])
+        # The operation of a refund that others made has succeeded, also if it had failed when we saw it. To us that is a decline.
+        failed = {row["refund_id"] for row in life.refunds if (row["origin"], row["status"]) == ("gateway", "FAILED")}
+        life.operations = [row | {"outcome": "declined"} if row["refund_id"] in failed else row for row in life.operations]
     for message in evidence.messages:
         if message.key in lives:
             lives[message.key].messages.append(message)
@@ -116,17 +166,10 @@ def lives_of(evidence: Evidence) -> dict[str, Life]:
 
 def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
     """Yield every contradiction, in words."""
-    by_key = evidence.calls_by_key()
     acknowledged = {one.event_id for one in evidence.acknowledgements}
-    known_keys = {operation["gateway_key"] for operation in evidence.tables["operations"]}
-    for key in by_key.keys() - known_keys:
-        yield f"the gateway was called with key {key}, which no operation has ({by_key[key][0].call})"
-    for key, calls in by_key.items():
-        yield from _one_key(key, calls, evidence.frozen)
     for life in lives.values():
-        yield from _money(life, by_key)
-        yield from _history(life, by_key)
-        yield from _events(life, by_key, evidence.lost_with_broker, acknowledged)
+        yield from _history(life, evidence.books)
+        yield from _events(life, evidence.books, evidence.lost_with_broker, acknowledged)
         yield from _left_undone(life)
     yield from _orders(lives)
     for table in ("payment_status_history", "operations", "refunds"):
@@ -140,96 +183,55 @@ def check(evidence: Evidence, lives: dict[str, Life]) -> Iterator[str]:
             yield f"the topic has an event of payment {message.key}, which does not exist"
 
 
-def _one_key(key: str, calls: list[Call], frozen: frozenset[str]) -> Iterator[str]:
-    if len({call.content for call in calls}) > 1:
-        yield f"gateway key {key} was used for different requests: {sorted({str(call.content) for call in calls})}"
-    ended = [call for call in calls if call.ended_s is not None and call.call.partition("#")[0] not in frozen]
-    ended.sort(key=lambda call: call.begun_s)
-    for one, next_one in pairwise(ended):
-        if next_one.begun_s < (one.ended_s or 0.0):
-            yield f"two workers at one operation at the same time: {one.call} and {next_one.call} under {key}"
-
-
-def _money(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
-    """The ledger and the tables have the same movements of money, and these stay within the payment's bounds."""
-    approved: defaultdict[str, list[Call]] = defaultdict(list)
-    for operation in life.operations:
-        key, outcome = operation["gateway_key"], operation["outcome"]
-        calls = by_key.get(key, [])
-        moved = bool(calls) and calls[0].approved
-        if moved:
-            approved[calls[0].action].append(calls[0])
-        if calls and calls[0].action != ACTIONS[operation["kind"]]:
-            yield f"payment {life.id}: a {operation['kind']} sent the gateway a {calls[0].action}"
-        if outcome == "succeeded" and not moved:
-            yield f"payment {life.id}: {operation['kind']} {key} succeeded, and the gateway moved nothing"
-        if outcome == "declined" and moved:
-            yield f"payment {life.id}: {operation['kind']} {key} is declined, and the gateway moved the money"
-        if outcome == "declined" and not calls:
-            yield f"payment {life.id}: {operation['kind']} {key} is declined, and the gateway was never called"
-        if outcome is None and moved:
-            yield f"payment {life.id}: the gateway moved the money of {operation['kind']} {key}, which has no outcome"
-    payment, status = life.payment, life.payment["status"]
-    for action in ("charge", "capture", "void"):
-        if len(approved[action]) > 1:
-            yield f"payment {life.id}: {len(approved[action])} times {action} at the gateway"
-    if approved["capture"] and approved["void"]:
-        yield f"payment {life.id}: both captured and voided at the gateway"
-    if bool(approved["charge"]) != (status not in ("PENDING", "PROCESSING", "FAILED")):
-        yield f"payment {life.id}: is {status}, charges in the ledger: {len(approved['charge'])}"
-    if bool(approved["void"]) != (status == "VOIDED"):
-        yield f"payment {life.id}: is {status}, voids in the ledger: {len(approved['void'])}"
-    taken = sum(call.amount for call in approved["capture"] + [c for c in approved["charge"] if c.capture])
-    if taken > sum(call.amount for call in approved["charge"]):
-        yield f"payment {life.id}: {taken} taken of {payment['amount_minor']} authorized, by the ledger"
-    if taken != payment["captured_minor"] or bool(taken) != (status in PAID):
-        yield f"payment {life.id}: is {status}, captured {payment['captured_minor']}, by the ledger {taken}"
-    given_back = sum(call.amount for call in approved["refund"])
-    if given_back > taken:
-        yield f"payment {life.id}: {given_back} refunded of {taken} captured, by the ledger"
-    succeeded = sum(refund["amount_minor"] for refund in life.refunds if refund["status"] == "SUCCEEDED")
-    if not given_back == payment["refunded_minor"] == succeeded:
-        sums = f"{given_back} by the ledger, {payment['refunded_minor']} by the payment, {succeeded} by its refunds"
-        yield f"payment {life.id}: refunded {sums}"
-    by_refund = {operation["refund_id"] for operation in life.operations}
-    for refund in life.refunds:
-        if refund["refund_id"] not in by_refund:
-            yield f"payment {life.id}: refund {refund['refund_id']} has no operation"
-
-
-def _history(life: Life, by_key: dict[str, list[Call]]) -> Iterator[str]:
+def _history(life: Life, books: Books) -> Iterator[str]:
     """The history goes legal ways only, and tells each outcome of an operation once, with its public reason."""
     before, at = None, None
     for entry, operation in life.steps:
-        stays = operation is not None and operation["outcome"] == "declined" and entry["to_status"] == before
+        declined = operation is not None and operation["outcome"] == "declined"
+        stays = entry["to_status"] == before and (declined or (operation is None and before not in BEGINNING))
         if not (stays or (before, entry["to_status"]) in LEGAL) or entry["from_status"] != before:
             yield f"payment {life.id}: went from {before} (recorded as {entry['from_status']}) to {entry['to_status']}"
-        code = operation and public_code(operation, by_key)
-        if code and code not in entry["reason"]:
+        code = codes_told(entry, operation, books)[0]
+        if code and code not in entry["reason"] and entry["to_status"] != "VOIDED":  # Words say why it is VOIDED.
             yield f"payment {life.id}: version {entry['version']} says {entry['reason']!r} for a decline with {code}"
         if at is not None and moment(entry["at"]) < at:
             yield f"payment {life.id}: its history goes back in time at version {entry['version']}"
         before, at = entry["to_status"], moment(entry["at"])
     if before != life.payment["status"]:
         yield f"payment {life.id}: is {life.payment['status']}, and its history ends with {before}"
-    told = sum(entry["to_status"] not in BEGINNING for entry in life.history)
-    if told != len(life.settled):
+    others = sum(row["type"] in DISPUTES for row in life.outbox) + sum(map(asks, life.history))
+    if len(life.told) != len(life.settled) + others:
+        told = len(life.told) - others
         yield f"payment {life.id}: has {len(life.settled)} outcomes of operations, its history tells {told}"
 
 
-def public_code(operation: Row, by_key: dict[str, list[Call]]) -> str | None:
-    """Return the code under which a declined operation may be told, from the gateway's ledger."""
-    calls = by_key.get(operation["gateway_key"])
-    code = calls[0].decline_code if calls and operation["outcome"] == "declined" else None
+def public_code(operation: Row, books: Books) -> str | None:
+    """Return the code under which a declined operation may be told, from the gateway's books."""
+    code = books.declines.get(operation["gateway_key"]) if operation["outcome"] == "declined" else None
     return "generic_decline" if code in CONFIDENTIAL else code
 
 
-def _events(life: Life, by_key: dict[str, list[Call]], lost: frozenset[str], acknowledged: set[str]) -> Iterator[str]:
+def codes_of_given_up(operation: Row, books: Books) -> tuple[str, ...]:
+    """Return the codes under which a payment that ended without its customer may be told. It was declined by nobody: the
+    customer's time was over, if that is why it was canceled at the gateway, or it was given up."""
+    asked = books.asked.get(operation["gateway_key"])
+    is_expired = asked is not None and (asked.canceled_by or "").startswith("expire-")
+    return ("payment_canceled", *(("action_expired",) if is_expired else ()))
+
+
+def codes_told(entry: Row, operation: Row | None, books: Books) -> tuple[str | None, ...]:
+    """Return the codes of which this entry and its event may tell one. A void that succeeded tells none."""
+    if operation is not None and operation["outcome"] == "declined" and entry["to_status"] == "VOIDED":
+        return codes_of_given_up(operation, books)
+    return (public_code(operation, books) if operation else None,)
+
+
+def _events(life: Life, books: Books, lost: frozenset[str], acknowledged: set[str]) -> Iterator[str]:
     """Each outcome of an operation has one event in the outbox and on the topic, in order, with one id and the right content."""
     owed = [
         (entry, state, operation)
         for (entry, operation), state in zip(life.steps, life.states, strict=True)
-        if operation is not None
+        if entry["to_status"] not in BEGINNING
     ]
     rows = {row["event_id"]: row for row in life.outbox}
     if [row["sequence"] for row in life.outbox] != list(range(1, len(owed) + 1)):
@@ -254,22 +256,25 @@ def _events(life: Life, by_key: dict[str, list[Call]], lost: frozenset[str], ack
             seen_in_order.append(sequence)
         if 1 <= sequence <= len(owed):
             entry, state, operation = owed[sequence - 1]
-            yield from _content(life, message, entry, state, operation, public_code(operation, by_key))
+            yield from _content(life, message, entry, state, operation, codes_told(entry, operation, books))
     on_time = [sequence for sequence in seen_in_order if ids[sequence] not in lost]
     if on_time != sorted(on_time):
         yield f"payment {life.id}: its events came in the order {seen_in_order}"
     for sequence in range(1, len(owed) + 1):
         if sequence not in ids:
             entry, _, operation = owed[sequence - 1]
-            what = f"{operation['kind']} {operation['outcome']}, {entry['to_status']}"
+            what = f"{operation['kind']} {operation['outcome']}, {entry['to_status']}" if operation else "of no operation"
             yield f"payment {life.id}: event {sequence} ({what}) is not on the topic"
 
 
-def _content(life: Life, message: Message, entry: Row, state: tuple[str, int], operation: Row, code: str | None) -> Iterator[str]:
+def _content(
+    life: Life, message: Message, entry: Row, state: tuple[str, int], operation: Row | None, codes: tuple[str | None, ...]
+) -> Iterator[str]:
     data: dict[str, Any] = _json(message.value) or {}
     headers, status = message.headers, entry["to_status"]
     said = (headers.get("ce_subject"), data.get("payment_id"), headers.get("ce_type"), data.get("status"))
-    event = EVENTS.get((operation["kind"], operation["outcome"], status), "no event")
+    own_type = ASKED if asks(entry) else life.outbox[int(headers["ce_sequence"]) - 1]["type"]  # of a dispute
+    event = EVENTS.get((operation["kind"], operation["outcome"], status), "no event") if operation else own_type
     expected = (life.id, life.id, event, status)
     if said != expected:
         yield f"payment {life.id}: event {headers.get('ce_sequence')} says {said}, the history {expected}"
@@ -279,17 +284,19 @@ def _content(life: Life, message: Message, entry: Row, state: tuple[str, int], o
         yield f"payment {life.id}: event {headers['ce_sequence']} says {contents}"
     if data["amount_refunded"] + data["amount_refund_pending"] > data["amount_captured"]:
         yield f"payment {life.id}: event {headers['ce_sequence']} has more refunded than captured"
-    refund, own = data.get("refund"), operation["kind"] == "refund"
+    refund, own = data.get("refund"), operation is not None and operation["kind"] == "refund"
     if own != (refund is not None):
-        yield f"payment {life.id}: event {headers['ce_sequence']} of a {operation['kind']} has the refund {refund}"
-    if refund is not None:
+        kind = operation["kind"] if operation else own_type
+        yield f"payment {life.id}: event {headers['ce_sequence']} of a {kind} has the refund {refund}"
+    if refund is not None and operation is not None:
         told = tuple(refund[name] for name in ("refund_id", "amount", "status", "decline_code"))
         status = "SUCCEEDED" if operation["outcome"] == "succeeded" else "FAILED"
-        facts = (operation["refund_id"], operation["amount_minor"], status, code)
+        facts = (operation["refund_id"], operation["amount_minor"], status, codes[0])
         if told != facts:
             yield f"payment {life.id}: event {headers['ce_sequence']} names the refund {told}, and settled was {facts}"
-    if data["decline_code"] != (None if own else code):
-        yield f"payment {life.id}: event {headers['ce_sequence']} has the decline code {data['decline_code']}, told may be {code}"
+    if data["decline_code"] not in ((None,) if own else codes):
+        says = f"has the decline code {data['decline_code']}, told may be {codes}"
+        yield f"payment {life.id}: event {headers['ce_sequence']} {says}"
 
 
 def _json(value: bytes) -> Any:
@@ -300,7 +307,7 @@ def _json(value: bytes) -> Any:
 
 
 def _left_undone(life: Life) -> Iterator[str]:
-    if life.payment["status"] in ("PENDING", "PROCESSING"):
+    if life.payment["status"] in UNDECIDED:
         yield f"payment {life.id}: is stuck in {life.payment['status']}"
     if life.payment["refund_reserved_minor"]:
         yield f"payment {life.id}: {life.payment['refund_reserved_minor']} stay reserved for a refund"

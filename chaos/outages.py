@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ OUTAGES = (
     "PostgreSQL frozen",
     "broker killed",
     "broker frozen",
+    "gateway away",
+    "gateway frozen",
 )
 
 PAUSE_S = (4.0, 12.0)
@@ -98,9 +100,11 @@ class Outages:
         names: Sequence[str],
         pause_s: tuple[float, float],
         commands: Sequence[str],
+        more: Mapping[str, Callable[[], object]],
     ) -> None:
         """`thread` must outlive the servers, because on Linux a server ends with the thread that started it. `commands` break
-        servers that we did not start, such as `docker restart kafka`. A command must wait for its own effect.
+        servers that we did not start, such as `docker restart kafka`. A command must wait for its own effect. `more` are outages
+        of the gateway.
         """
         self._servers, self._reader, self._thread, self._pause_s = servers, reader, thread, pause_s
         self._random = Random(f"{seed}/outages")
@@ -110,6 +114,7 @@ class Outages:
         kinds: dict[str, Callable[[], object]] = {
             "PgBouncer killed": self._kill_pooler,
             "PgBouncer frozen": self._freeze_pooler,
+            **more,
         }
         if servers.postgres is not None:
             kinds |= {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
@@ -10,6 +11,9 @@ from chaos.crash import Act, Moment, Trap
 from chaos.environments import NO_FAULT, Fault
 
 Kind = Literal["process", "capture", "void", "refund"]
+
+Deed = Literal["passes", "fails", "stays away"]
+"""What a customer does whom the gateway asks: he pays, does not pass the bank's check, or never comes."""
 
 LOST_REPLY_RATE = 0.08
 """The share of the gateway's replies that get lost."""
@@ -20,6 +24,12 @@ DIRECT_OWNER = "order-service"
 CAPTURE_WINDOW_S = 12
 """Short, so that reconcile voids authorizations while clients capture them."""
 
+ACTION_WINDOW_S = 8
+"""Short too, so that the time of some customers ends while they act, or while a client gives the payment up."""
+
+ASKED = 0.2
+"""The share of the stories whose customer the gateway asks."""
+
 SLIPS = 0.08
 """The share of the first requests of a group before which a client sends a wrong one under the same key."""
 
@@ -27,9 +37,28 @@ FIRST_OF_KIND = ("pay", "capture", "void", "refund-0-0")
 
 OK = "tok_ok"
 
-# The weight of each token in a story's first command; the token decides the gateway's answers. For `tok_by_rate`, which is no
-# scenario, the gateway draws the outcome from the key and the seed.
-TOKENS = {
+OFF_SESSION = "tok_threeDSecure2Required"
+"""Stripe's card that needs its owner. No client here is a customer's browser, so it is charged off session, and declined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What one can pay with. The token of a payment decides the gateway's answers.
+
+    `weights` are those of a story's first command. What is paid with `no_refund` is not refunded, and so on; "" if there is none.
+    With those of `asks` the gateway asks the customer, who then does this.
+    """
+
+    good: str
+    weights: Mapping[str, int]
+    no_refund: str
+    no_capture: str = ""
+    no_void: str = ""
+    asks: Mapping[Deed, str] = field(default_factory=dict)
+
+
+# For `tok_by_rate`, which is no scenario, the gateway draws the outcome from the key and the seed.
+_WEIGHTS = {
     OK: 50,
     "tok_timeout_then_captured": 8,
     "tok_refund_timeout": 8,
@@ -41,6 +70,7 @@ TOKENS = {
     "tok_stolen_card": 4,
     "tok_by_rate": 11,
 }
+SIMULATED_TOKENS = Tokens(OK, _WEIGHTS, "tok_refund_declined", "tok_capture_declined", "tok_void_declined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +100,18 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Customer:
+    """Whom the gateway asks, and what the client does meanwhile: each group after its pause, in seconds since the payment waits.
+
+    The customer does what he does after `after_s`.
+    """
+
+    does: Deed
+    after_s: float
+    meanwhile: tuple[tuple[float, tuple[Command, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """One order, as groups of commands. The commands of a group overlap; a group begins after the last one has its answers."""
 
@@ -82,19 +124,20 @@ class Story:
     groups: tuple[tuple[Command, ...], ...]
     wait_s: float = 0.0
     """The pause before a capture or a void, so that some come when reconcile voids the expired authorization."""
+    customer: Customer | None = None
 
     @property
     def order_id(self) -> str:
         return f"order-{self.number}"
 
 
-def story(seed: str, number: int) -> Story:
+def story(seed: str, number: int, tokens: Tokens = SIMULATED_TOKENS) -> Story:
     random = Random(f"{seed}/story/{number}")
     direct = random.random() < 0.3
     manual = random.random() < 0.4
     tries = random.choice((1, 4, 4, 6))
 
-    def command(name: str, kind: str, share: float | None = None, token: str = OK) -> Command:
+    def command(name: str, kind: str, share: float | None = None, token: str = tokens.good) -> Command:
         return Command(
             name,
             kind,
@@ -111,7 +154,7 @@ def story(seed: str, number: int) -> Story:
         """Return a wrong request, to be sent before the right one."""
         return replace(of, name=f"slip-{of.name}", key_of_name=of.name, slip=True)
 
-    [token] = random.choices(list(TOKENS), list(TOKENS.values()))
+    [token] = random.choices(list(tokens.weights), list(tokens.weights.values()))
     first = [command("pay", "process", token=token)]
     if random.random() < 0.15:
         first.append(command("rival", "process"))  # another attempt at the same order, at the same time
@@ -138,6 +181,10 @@ def story(seed: str, number: int) -> Story:
             groups.append((replace(refunds[0], name=f"other-{refunds[0].name}", key_of_name=refunds[0].name, share=0.11),))
     if random.random() < 0.1:
         groups.append((command("late-capture", "capture"), command("late-void", "void")))  # refused, except after a decline
+    does, own = _deed(seed, number) if tokens.asks else None, first[0]
+    if does:
+        own = replace(own, token=tokens.asks[does])
+        groups = [tuple(own if one is first[0] else one for one in group) for group in groups]
     return Story(
         number=number,
         owner=DIRECT_OWNER if direct else random.choice(OWNERS),
@@ -147,7 +194,37 @@ def story(seed: str, number: int) -> Story:
         manual=manual,
         groups=tuple(groups),
         wait_s=random.uniform(-2.0, 2.0) + CAPTURE_WINDOW_S if random.random() < 0.15 else 0.0,
+        customer=_customer(seed, number, does, own, direct=direct) if does else None,
     )
+
+
+# These draw from a source of their own, so that the other stories of a seed stay as they are.
+
+
+def _deed(seed: str, number: int) -> Deed | None:
+    random = Random(f"{seed}/asked/{number}")
+    deeds: tuple[Deed, ...] = ("passes", "fails", "stays away")
+    return random.choices(deeds, (6, 2, 2))[0] if random.random() < ASKED else None
+
+
+def _customer(seed: str, number: int, does: Deed, pay: Command, *, direct: bool) -> Customer:
+    """Draw when the customer acts, and when the client asks, repeats the request under its key, or gives the payment up."""
+    random = Random(f"{seed}/customer/{number}")
+    meanwhile = []
+    for group in range(random.choice((0, 1, 2, 2, 3))):
+        commands = []
+        if random.random() < 0.6:
+            by = random.choice(("payment_id", "order_id"))
+            commands.append(Command("sync", "sync", copies=random.choice((1, 1, 2)), keyed=False, tries=2, by=by))
+        if random.random() < 0.5 and (pay.keyed or direct):
+            commands.append(replace(pay, copies=1, tries=1))
+        if random.random() < 0.4:
+            by, keyed = random.choice(("payment_id", "payment_id", "order_id")), direct or random.random() < 0.8
+            commands.append(Command(f"give-up-{group}", "void", copies=random.choice((1, 1, 2)), keyed=keyed, by=by))
+        # Early ones meet a payment that nobody asks about, late ones also the lease of a reconcile that was killed.
+        after_s = random.uniform(0.0, random.choice((0.3, 1.1 * ACTION_WINDOW_S)))
+        meanwhile.append((after_s, tuple(commands)))
+    return Customer(does, random.uniform(0.1, 1.1 * ACTION_WINDOW_S), tuple(meanwhile))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ from typing import Any
 from chaos import evidence
 from chaos.clients import HELD_S, Clients
 from chaos.environments import Environments
+from chaos.events import Events
 from chaos.outages import Outages, TopicReader
 from chaos.servers import Servers
 
 CLOCK_MOVES_S = 60.0
-"""More than any lease. Once every worker is dead, we can move the ends of the leases instead of waiting for them."""
+"""More than any lease, and than the time for a customer. Once every worker is dead, we can move the ends of these instead of
+waiting for them."""
 
 ROUNDS = 40
 """If the gateway loses a reply, reconcile sends the request again in the next round. 40 lost replies in a row do not happen."""
@@ -23,18 +25,26 @@ REPEATS = 5
 """How often the clients repeat their open requests. Each time, the work that they wait for has come to its end."""
 
 MOVE_CLOCK = (
+    "UPDATE gateway_events SET lease_until = lease_until - make_interval(secs => :s),"
+    " next_attempt_at = LEAST(next_attempt_at - make_interval(secs => :s), now()) WHERE handled_at IS NULL",
     "UPDATE operations SET lease_until = lease_until - make_interval(secs => :s),"
     " next_attempt_at = next_attempt_at - make_interval(secs => :s) WHERE outcome IS NULL",
+    "UPDATE operations SET reply = reply || jsonb_build_object('action_expires_at',"
+    " (reply ->> 'action_expires_at')::timestamptz - make_interval(secs => :s))"
+    " WHERE outcome IS NULL AND reply ? 'action_expires_at'",
     "UPDATE outbox SET lease_until = lease_until - make_interval(secs => :s) WHERE published_at IS NULL",
-    # A webhook's last pauses take hours, so we end them.
+    # A webhook's last pauses take hours, so we end them. What was never tried waits for the delivery before it, and for no time.
     "UPDATE webhook_deliveries SET lease_until = lease_until - make_interval(secs => :s),"
-    " next_attempt_at = LEAST(next_attempt_at, now()) WHERE failed_at IS NULL",
+    " next_attempt_at = LEAST(next_attempt_at, now()) WHERE failed_at IS NULL AND attempt > 0",
     "UPDATE webhooks SET next_attempt_at = LEAST(next_attempt_at, now() - make_interval(secs => :s))",
 )
 LEFT = (
     "SELECT (SELECT count(*) FROM operations WHERE outcome IS NULL AND next_attempt_at IS NOT NULL)"
     " + (SELECT count(*) FROM outbox WHERE published_at IS NULL)"
-    " + (SELECT count(*) FROM payments WHERE status = 'AUTHORIZED' AND capture_before <= now())"
+    " + (SELECT count(*) FROM gateway_events WHERE handled_at IS NULL)"
+    # Reconcile leaves an authorization whose void the gateway has declined alone for an hour, so nothing changes it any more.
+    " + (SELECT count(*) FROM payments WHERE status = 'AUTHORIZED' AND capture_before <= now() AND NOT EXISTS ("
+    "SELECT FROM operations o WHERE o.payment_id = payments.payment_id AND kind = 'void' AND outcome = 'declined'))"
 )
 OWED = "SELECT count(*) FROM webhook_deliveries WHERE failed_at IS NULL"
 CREATED = (
@@ -44,10 +54,16 @@ CREATED = (
 
 class Quiet:
     def __init__(
-        self, servers: Servers, environments: Environments, clients: Clients, reader: TopicReader, acknowledged: Path
+        self,
+        servers: Servers,
+        environments: Environments,
+        clients: Clients,
+        reader: TopicReader,
+        acknowledged: Path,
+        events: Events | None = None,
     ) -> None:
         self._servers, self._environments, self._clients, self._reader = servers, environments, clients, reader
-        self._acknowledged = acknowledged
+        self._acknowledged, self._events = acknowledged, events
         self._calls = 0
         self.failures: list[str] = []
 
@@ -94,15 +110,45 @@ class Quiet:
 
     async def _until_idle(self) -> None:
         await self._environments.idle()
+        if self._events:
+            await self._pull_once()
+        await self._hear()
         await self._work_off(LEFT, "reconcile", "relay")
+        while await self._hear():  # What reconcile has charged, the gateway tells in turn.
+            await self._work_off(LEFT, "reconcile", "relay")
         await self._work_off(OWED, "courier")  # it makes no work for the others
+
+    async def _pull_once(self) -> None:
+        """Let there have been a pull. The first one asks for five minutes alone; from then on each finds all since the last."""
+        for _ in range(ROUNDS):
+            with contextlib.closing(evidence.connect(self._servers.owner_url)) as connection:
+                if connection.run("SELECT count(*) FROM gateway_pulls")[0][0]:
+                    return
+            await self._invoke("reconcile", {})
+
+    async def _hear(self) -> bool:
+        """Let reconcile ask for the events that could not be delivered, until it knows all. Return whether there were any."""
+        if not self._events:
+            return False
+        await self._events.be_late()
+        for rounds in range(ROUNDS):
+            with contextlib.closing(evidence.connect(self._servers.owner_url)) as connection:
+                known = {event_id for (event_id,) in connection.run("SELECT event_id FROM gateway_events")}
+            if not self._events.unheard(known):
+                return rounds > 0
+            await self._invoke("reconcile", {})
+        self.failures.append(f"quiet: events are unheard of after {ROUNDS} rounds of reconcile")
+        return False
 
     async def _work_off(self, count: str, *functions: str) -> None:
         for _ in range(ROUNDS):
+            if self._events:
+                await self._events.be_late()
             if not self._left(count):
                 return
             for function in functions:
                 await self._invoke(function, {})
+        self.failures.append(f"quiet: work is left after {ROUNDS} rounds of {' and '.join(functions)}")
 
     def _left(self, count: str) -> int:
         """Move the clock on, and return how much the statement counts that still needs work."""

@@ -1,4 +1,4 @@
-"""The witness, fifth part: every event of a payment reaches its owner's webhook, signed, in order, and as it is on the topic."""
+"""The witness, sixth part: every event of a payment reaches its owner's webhook, signed, in order, and as it is on the topic."""
 
 from __future__ import annotations
 

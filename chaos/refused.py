@@ -1,4 +1,4 @@
-"""The witness, fourth part: a refusal is true, and a direct invocation that was refused for good is told on the topic, once."""
+"""The witness, fifth part: a refusal is true, and a direct invocation that was refused for good is told on the topic, once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from chaos.answers import Answer
 from chaos.evidence import Evidence, Row
-from chaos.oracle import REFUSED, Life, moment
+from chaos.oracle import REFUSED, UNDECIDED, Life, moment
 
-UNDOABLE = ("PENDING", "PROCESSING", "AUTHORIZED")
+UNDOABLE = (*UNDECIDED, "AUTHORIZED")
 """A payment with one of these statuses may still get another one. From all others no way leads to what a command needs."""
 
 NAMELESS = ("payment_not_found", "idempotency_key_reused")
@@ -168,7 +168,7 @@ def _final(refusal: Refusal, life: Life, clock_s: float, begun_s: dict[str, floa
         left = life.payment["captured_minor"] - life.payment["refunded_minor"]
         if asked <= left:
             yield f"{refusal.name} for good, and {left} of payment {life.id} are left at last"
-    if status in ("PENDING", "PROCESSING") or (status == "AUTHORIZED" and source.kind in ("capture", "void")):
+    if status in UNDECIDED or (status == "AUTHORIZED" and source.kind in ("capture", "void")):
         if body["code"] == "payment_state_conflict":
             yield f"{refusal.name} for good, and payment {life.id} was still {status}"
     elif status == "AUTHORIZED" and body["code"] in ("payment_state_conflict", "order_already_paid"):

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaos import acknowledged, again, evidence, oracle, plan, requested
+from chaos import acknowledged, again, evidence, money, oracle, plan, requested, simulated
 from chaos.answers import Answer
 from chaos.archive import ArchivedPostgres, RestoredPostgres, silent
 from chaos.clients import HELD_S, Clients
@@ -140,6 +140,7 @@ async def run(options: Options, report: Callable[[str], None]) -> Outcome:
         seen = Evidence(
             tables=evidence.tables(restored.url),
             calls=evidence.calls(folder / "ledger"),
+            books=simulated.books(folder / "ledger"),
             messages=reader.messages(),
             answers=[a for a in clients.answers if a.received_s < lost.moment_s or a.sent_s > lost.lost_s],
             acknowledgements=evidence.acknowledgements(folder / "acknowledged"),
@@ -273,10 +274,10 @@ async def _repeat(clients: Clients, lost: Lost, kept: set[str], entered: dict[st
 def _paid_twice(seen: Evidence, lost: Lost, clients: Clients) -> Iterator[str]:
     """One refund that the order service asked for moved money under two keys. It carries a key, so it is one refund."""
     keys = defaultdict[str, set[str]](set)
-    approved = {call.key for call in seen.calls if call.approved}
+    moved = seen.books.by_key()
     for row in [*lost.tables["operations"], *seen.tables["operations"]]:
         name = clients.request_of("refund", row["traceparent"]) if row["kind"] == "refund" else None
-        if name and clients.is_direct(name) and row["gateway_key"] in approved:
+        if name and clients.is_direct(name) and row["gateway_key"] in moved:
             keys[name].add(row["gateway_key"])
     for name, own in keys.items():
         if len(own) > 1:
@@ -290,10 +291,12 @@ def _witness(seen: Evidence, lost: Lost, operator: Operator, every_answer: list[
     books = replace(
         seen,
         calls=[call for call in seen.calls if call.key in known],
+        books=replace(seen.books, moves=[move for move in seen.books.moves if move.key in known]),
         messages=[message for message in seen.messages if message.headers.get("ce_id") not in retold],
     )
     lives = oracle.lives_of(books)
     yield from oracle.check(books, lives)
+    yield from money.check(books, lives)
     yield from acknowledged.check(books, lives, every_answer)
     entered = {row["operation_id"]: row for row in seen.tables["operations"] if row["gateway_key"] in operator.entered}
     for violation in requested.check(replace(books, answers=every_answer), lives):
@@ -310,15 +313,12 @@ def _nothing_is_left_at_the_gateway(seen: Evidence, known: set[str]) -> Iterator
     """Whatever moved under a key that the books do not have was taken back, to the unit."""
     paid = {row["transaction_id"] for row in seen.tables["payments"]}
     moved: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    keys = set()
-    for call in seen.calls:
-        if not call.approved or call.key in known or call.key in keys:
+    for move in seen.books.moves:
+        if move.key in known:
             continue
-        keys.add(call.key)
-        action = "authorization" if call.action == "charge" and not call.capture else call.action
-        moved[call.transaction_id][action] += call.amount
-        if call.transaction_id in paid:
-            yield f"the gateway has a {call.action} of {call.amount} under {call.key}, which the books do not have"
+        moved[move.transaction_id][move.shown] += move.amount
+        if move.transaction_id in paid:
+            yield f"the gateway has a {move.action} of {move.amount} under {move.key}, which the books do not have"
     for transaction_id, sums in moved.items():
         left = sums["charge"] + sums["capture"] - sums["refund"]
         if left or (sums["authorization"] and not sums["capture"] and not sums["void"]):

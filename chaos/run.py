@@ -12,23 +12,41 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chaos import acknowledged, evidence, oracle, plan, received, refused, requested, stale_workers
+from chaos import (
+    acknowledged,
+    disputed,
+    evidence,
+    inbox,
+    money,
+    oracle,
+    plan,
+    received,
+    refused,
+    requested,
+    stale_workers,
+    waited,
+)
 from chaos.clients import HELD_S, Clients
 from chaos.crash_points import CrashPoints, Sweep
 from chaos.environments import REPO, Environments
 from chaos.outages import OUTAGES, PAUSE_S, Outages, TopicReader
 from chaos.plan import Rates
+from chaos.provider import Provider
 from chaos.quiet import Quiet
 from chaos.receiver import Receiver, receiving
 from chaos.scenes import Scenes
 from chaos.servers import Servers, running
+from chaos.simulated import Simulated
 from chaos.stale_workers import StaleWorkers
+from chaos.stripe_world import stripe_world
 
-RETRY_SCHEDULE_S = ",".join(str(moment_s) for moment_s in (0.5, 1, 1.5, 2, 3, 4, 5, *range(6, 3600, 2)))
-"""So many moments that reconcile gives up no operation within a run. So an operation without an outcome is a violation."""
+RETRY_SCHEDULE_S = ",".join(str(moment_s) for moment_s in (1, *range(4, 3600, 4)))
+"""So many moments that reconcile gives up no operation within a run. So an operation without an outcome is a violation. They
+leave room for a sync, which asks the gateway when nobody has for two seconds."""
 
 TICK_S = 0.4
 """The pause between two scheduled invocations. Each function has two such loops, so its invocations overlap."""
@@ -39,6 +57,9 @@ REPLAYS_EVERY, REPLAYED = 10, timedelta(seconds=5)
 """Every tenth tick of a relay replays the last seconds. A consumer may notice only duplicates."""
 
 PROGRESS_S = 5.0
+
+
+GATEWAYS = ("simulated", "stripe-world")
 
 
 @dataclass(frozen=True)
@@ -65,6 +86,8 @@ class Options:
     root: Path = REPO
     after_answer: bool = False
     """Whether events are published after the answer."""
+    gateway: str = "simulated"
+    """One of GATEWAYS."""
 
 
 @dataclass(slots=True)
@@ -74,6 +97,7 @@ class Outcome:
     options: Options
     folder: Path
     servers: str
+    provider: Provider
     environments: Environments
     outages: Outages
     points: CrashPoints
@@ -96,27 +120,33 @@ async def run(options: Options, report: Report) -> Outcome:
     folder.chmod(0o755)  # PostgreSQL started by root runs as nobody
     # A server ends with the thread that started it, so the thread of the outages outlives the servers.
     with ThreadPoolExecutor(1) as thread, running(folder, options.root / "migrations") as servers:
-        versions = servers.versions
-        async with _harness(options, servers, folder, thread) as (environments, clients, quiet, outages, reader, receiver):
+        async with (
+            _behind(options, folder) as provider,
+            _harness(options, servers, provider, folder, thread) as (environments, clients, quiet, outages, reader, receiver),
+        ):
+            versions = f"{servers.versions}, {provider.name}"
             report(f"seed {options.seed}; {versions}; evidence in {folder}")
-            scenes = Scenes(environments, clients, receiver, servers.owner_url)
+            scenes = Scenes(environments, clients, receiver, provider, servers.owner_url)
             points, stale = CrashPoints(scenes, quiet, report), StaleWorkers(scenes, report)
             if options.sweep:
-                await points.run(options.sweep)
-            await stale.run(options.stale)
+                await points.run(options.sweep.without(provider.cannot))
+            await stale.run(tuple(kind for kind in options.stale if kind not in provider.cannot))
             before_load, load_begun_s = environments.tally.invocations.total(), time.monotonic()
             if options.load:
-                await _load(options, environments, clients, outages, report)
+                await _load(options, provider, environments, clients, outages, report)
             load_s = time.monotonic() - load_begun_s
             report("faults are over; quiet")
+            while_waiting = evidence.tables(servers.owner_url)
             await quiet.settle_down()
             lost = await quiet.replay_lost(outages)
             await environments.close()
             pooled = servers.pgbouncer.transactions
             report("the oracle")
+            calls = evidence.calls(folder / "ledger")
             seen = evidence.Evidence(
                 tables=evidence.tables(servers.owner_url),
-                calls=evidence.calls(folder / "ledger"),
+                calls=calls,
+                books=provider.books(calls, folder / "ledger"),
                 messages=reader.messages(),
                 answers=clients.answers,
                 acknowledgements=evidence.acknowledgements(folder / "acknowledged"),
@@ -124,6 +154,7 @@ async def run(options: Options, report: Report) -> Outcome:
                 frozen=frozenset(environments.frozen_labels),
                 clock_s=time.time() - time.monotonic(),
                 arrivals=receiver.arrivals,
+                while_waiting=while_waiting,
             )
     lives = oracle.lives_of(seen)
     violations = [
@@ -133,10 +164,14 @@ async def run(options: Options, report: Report) -> Outcome:
         *stale.failures,
         *quiet.failures,
         *oracle.check(seen, lives),
+        *money.check(seen, lives),
         *acknowledged.check(seen, lives),
         *requested.check(seen, lives),
         *refused.check(seen, lives),
         *received.check(seen, lives),
+        *disputed.check(seen, lives),
+        *waited.check(seen, lives),
+        *(inbox.check(seen, provider.events, lives) if provider.events else ()),
     ]
     if violations:
         evidence.keep(seen, folder)
@@ -144,13 +179,35 @@ async def run(options: Options, report: Report) -> Outcome:
         shutil.rmtree(folder)
     all_s = time.monotonic() - begun_s
     return Outcome(
-        options, folder, versions, environments, outages, points, stale, seen, violations, pooled, before_load, load_s, all_s
+        options,
+        folder,
+        versions,
+        provider,
+        environments,
+        outages,
+        points,
+        stale,
+        seen,
+        violations,
+        pooled,
+        before_load,
+        load_s,
+        all_s,
     )
 
 
 @contextlib.asynccontextmanager
+async def _behind(options: Options, folder: Path) -> AsyncIterator[Provider]:
+    if options.gateway == "simulated":
+        yield Simulated(options.seed, folder / "ledger")
+        return
+    async with stripe_world(options.seed) as provider:
+        yield provider
+
+
+@contextlib.asynccontextmanager
 async def _harness(
-    options: Options, servers: Servers, folder: Path, thread: Executor
+    options: Options, servers: Servers, provider: Provider, folder: Path, thread: Executor
 ) -> AsyncIterator[tuple[Environments, Clients, Quiet, Outages, TopicReader, Receiver]]:
     environment = {
         "DATABASE_URL": servers.pgbouncer.url,
@@ -159,12 +216,9 @@ async def _harness(
         "DIRECT_OWNER": f"jwt/{plan.DIRECT_OWNER}",  # clients look its payments up over HTTP
         "RETRY_SCHEDULE_S": RETRY_SCHEDULE_S,
         "CAPTURE_WINDOW_S": str(plan.CAPTURE_WINDOW_S),
-        "GATEWAY_SUCCESS_RATE": "0.7",
-        "GATEWAY_DELAY_MS": "0-20",
-        "GATEWAY_SEED": options.seed,
-        "GATEWAY_LOST_REPLY_RATE": str(plan.LOST_REPLY_RATE),
         "WEBHOOKS_LOCAL": "On",
         "POWERTOOLS_LOG_LEVEL": "ERROR",
+        **provider.environment,
     }
     async with receiving() as receiver:
         receiver.register(servers.owner_url, (*plan.OWNERS, plan.DIRECT_OWNER))
@@ -177,11 +231,14 @@ async def _harness(
             options.workers,
             after_answer=options.after_answer,
             receiver_port=receiver.port,
+            gateway_port=provider.port,
         )
-        clients = Clients(environments, options.seed, options.rates, options.hurry)
+        clients = Clients(environments, options.seed, options.rates, options.hurry, provider.act)
         reader = TopicReader(servers, folder)
-        quiet = Quiet(servers, environments, clients, reader, folder / "acknowledged")
-        outages = Outages(servers, reader, options.seed, thread, options.outages, options.pause_s, options.commands)
+        quiet = Quiet(servers, environments, clients, reader, folder / "acknowledged", provider.events)
+        outages = Outages(
+            servers, reader, options.seed, thread, options.outages, options.pause_s, options.commands, provider.outages
+        )
         try:
             yield environments, clients, quiet, outages, reader, receiver
         finally:
@@ -189,13 +246,20 @@ async def _harness(
             reader.close()
 
 
-async def _load(options: Options, environments: Environments, clients: Clients, outages: Outages, report: Report) -> None:
+async def _load(
+    options: Options, provider: Provider, environments: Environments, clients: Clients, outages: Outages, report: Report
+) -> None:
     """Run stories, scheduled invocations and outages until there were enough invocations, then let the stories end."""
     begun_s = time.monotonic()
     first = environments.tally.invocations.total()
     ticks = [asyncio.create_task(_tick(options, environments, clients, function, n)) for n, function in enumerate(SCHEDULED)]
     progress = asyncio.create_task(_progress(options.seed, environments, clients, outages, report))
     trouble = asyncio.create_task(outages.break_servers())
+    telling = []
+    if provider.events:
+        await provider.events.fetch()  # what was before the load is told by nobody
+        going_on = provider.events.go_on(environments, partial(plan.fault, options.seed, rates=options.rates), clients.hang_up)
+        telling.append(asyncio.create_task(going_on))
     stories: set[asyncio.Task[None]] = set()
     number = 0
     while (
@@ -205,13 +269,13 @@ async def _load(options: Options, environments: Environments, clients: Clients, 
         async with environments.in_flight:
             await asyncio.sleep(0)
         number += 1
-        stories.add(asyncio.create_task(clients.play(plan.story(options.seed, number))))
+        stories.add(asyncio.create_task(clients.play(plan.story(options.seed, number, provider.tokens))))
         done = {story for story in stories if story.done()}
         stories -= done
         for story in done:
             story.result()
     clients.hang_up.set()
-    await asyncio.gather(*stories, *ticks)
+    await asyncio.gather(*stories, *ticks, *telling)
     for task in (progress, trouble):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaos import evidence
+from chaos import evidence, simulated
+from chaos.books import Move
 from chaos.clients import HELD_S
 from chaos.environments import REPO, Environments
 from chaos.evidence import Call
@@ -78,7 +79,8 @@ class Operator:
         with file.open("w", newline="") as text:
             writer = csv.DictWriter(text, LISTED)
             writer.writeheader()
-            writer.writerows(listed(evidence.calls(self._folder / "ledger")))
+            ledger = self._folder / "ledger"
+            writer.writerows(listed(simulated.books(ledger).moves, evidence.calls(ledger)))
         command = [sys.executable, "-m", "payments_cli", "compare", str(file), "--database-url", self._url, "--yes", "--json"]
         environment = os.environ | {"PYTHONPATH": str(REPO / "cli")}
         command += ["--enter"] if self._enters else []
@@ -121,19 +123,16 @@ class Operator:
         await self._environments.invoke("reconcile", {}, label, HELD_S["reconcile"] + 6)
 
 
-def listed(calls: list[Call]) -> Iterator[dict[str, Any]]:
-    """Return what the gateway's own list shows: each approved movement once, whatever was asked again under its key."""
+def listed(moves: list[Move], calls: list[Call]) -> Iterator[dict[str, Any]]:
+    """Return what the gateway's own list shows: each movement once, whatever was asked again under its key."""
     clock_s = time.time() - time.monotonic()
-    seen = set()
-    for call in calls:
-        if not call.approved or call.key in seen:
-            continue
-        seen.add(call.key)
+    begun_s = {call.key: call.begun_s for call in reversed(calls)}
+    for move in moves:
         yield {
-            "key": call.key,
-            "kind": "authorization" if call.action == "charge" and not call.capture else call.action,
-            "amount": call.amount,
-            "currency": call.currency,
-            "transaction_id": call.transaction_id,
-            "at": datetime.fromtimestamp(call.begun_s + clock_s, UTC).isoformat(),
+            "key": move.key,
+            "kind": move.shown,
+            "amount": move.amount,
+            "currency": move.currency,
+            "transaction_id": move.transaction_id,
+            "at": datetime.fromtimestamp(begun_s[move.key] + clock_s, UTC).isoformat(),
         }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
+from chaos.books import Asked
 from chaos.crash import WHERES, Phase
 from chaos.run import Outcome, commit
 from chaos.servers import POOL_SIZE
@@ -30,6 +32,7 @@ def lines(outcome: Outcome) -> list[str]:
     events = {message.headers.get("ce_id"): message.headers.get("ce_type", "") for message in seen.messages}
     arrived = len({arrival.headers["webhook-id"] for arrival in seen.arrivals})
     answers = Counter(str(answer.status or answer.end) for answer in seen.answers)
+    syncs = Counter(str(answer.status or answer.end) for answer in seen.answers if answer.kind == "sync")
     total = tally.invocations.total()
     per_s = (total - outcome.before_load) / outcome.load_s if outcome.options.load else 0.0
     table = [
@@ -49,9 +52,20 @@ def lines(outcome: Outcome) -> list[str]:
         ("payments", _listed(statuses)),
         ("refunds", _listed(refunds)),
         ("gateway calls", f"{len(seen.calls)}, {len({call.key for call in seen.calls})} keys"),
+        ("  moved money or authorizations", _listed(Counter(move.action for move in seen.books.moves))),
+        ("  spoiled on the way", _listed(outcome.provider.faults)),
+        ("customers asked to act", f"{len(seen.books.asked)}: {_listed(Counter(map(_came_to, seen.books.asked.values())))}"),
+        (
+            "  answers to syncs, next actions",
+            f"{_listed(syncs)}; {sum('next_action' in (one.body or {}) for one in seen.answers)}",
+        ),
         ("events", f"{len(events)}, sent {len(seen.messages)} times"),
         ("  of type", _listed(Counter(kind.removeprefix("payment.") for kind in events.values()))),
         ("webhooks", f"{arrived} events, came {len(seen.arrivals)} times"),
+        ("gateway events in the inbox", _listed(Counter(row["outcome"] or "open" for row in seen.tables["gateway_events"]))),
+        ("  on their way", _listed(outcome.provider.events.count if outcome.provider.events else {})),
+        ("  what others did there", _listed(outcome.provider.events.dashboard.count if outcome.provider.events else {})),
+        ("disputes", _listed(Counter(row["outcome"] or "open" for row in seen.tables["disputes"]))),
         ("lost with the broker's memory", f"{len(seen.lost_with_broker)} events, replayed"),
     ]
     for name, counts in (("crash points", outcome.points.hits), ("overtaken while frozen", outcome.stale.thawed)):
@@ -63,5 +77,11 @@ def lines(outcome: Outcome) -> list[str]:
     return text
 
 
-def _listed(counts: dict[str, int] | Counter[str]) -> str:
+def _came_to(payment: Asked) -> str:
+    ends = {"expire": "his time ended", "void": "voided", None: "", "": "closed after a decline"}
+    by = ends[payment.canceled_by and payment.canceled_by.partition("-")[0]]
+    return " and ".join(filter(None, ("acted" if payment.acted_s is not None else "", by))) or "open"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]) if count) or "none"

@@ -36,9 +36,9 @@ from uuid import UUID
 from kafka import KafkaProducer
 
 from chaos.answers import http_event
-from chaos.crash import Crash
+from chaos.crash import Crash, Where
 
-FUNCTIONS = ("process", "refund", "lookups", "relay", "reconcile", "courier")
+FUNCTIONS = ("process", "refund", "lookups", "relay", "reconcile", "courier", "gateway_events")
 
 CLOCKS_DIFFER_S = 1.0
 """The largest difference between two environments' clocks. NTP does much better. A payment's history must not go back in time
@@ -53,11 +53,13 @@ COMMAND_BYTES = 2 + NUMBER_BYTES
 class Options:
     control_fd: int
     folder: str
-    """The folder for the slots, the log, the gateway's ledger and the broker's acknowledgements."""
+    """The folder for the slots, the log, the gateway's calls and the broker's acknowledgements."""
     seed: str
     database_port: int
     receiver_port: int | None
     """Where webhooks are sent, if the run has any."""
+    gateway_port: int | None
+    """Where the gateway is, if it is not in the process."""
     after_answer: bool
     """Whether events are published after the answer, as PublishAfterAnswer does it in Lambda."""
 
@@ -121,7 +123,8 @@ def main() -> None:
                 control.close()
                 if FUNCTIONS[command[1]] in ("relay", "reconcile"):
                     os.environ["DATABASE_ROLE"] = "payments_scheduled"  # as template.yaml says
-                crash = Crash(memory, number, {options.database_port: "database", options.receiver_port: "receiver"})
+                ports: dict[int | None, Where] = {options.database_port: "database", options.receiver_port: "receiver"}
+                crash = Crash(memory, number, ports | {options.gateway_port: "gateway"})
                 gateway_of(crash)
                 after_answer = waiting if options.after_answer else None
                 serve(socket.socket(fileno=descriptors[0]), handlers[FUNCTIONS[command[1]]], crash, ids, after_answer)
@@ -136,9 +139,9 @@ def main() -> None:
 
 
 def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, Callable[[Crash], None], list[Callable[[], None]]]:
-    """Import the handlers, on a service whose gateway keeps a ledger and whose ids follow the seed. The list gets the work that
-    follows an answer."""
-    from chaos.gateway import LedgerGateway
+    """Import the handlers, on a service whose calls of the gateway are recorded and whose ids follow the seed. The list gets the
+    work that follows an answer."""
+    from chaos.gateway import LedgerGateway, RecordedGateway
     from chaos.publisher import RecordingPublisher
     from payments import wiring
     from payments.scheduled import courier
@@ -150,7 +153,8 @@ def warm(options: Options) -> tuple[dict[str, Callable[[Any, Any], Any]], Ids, C
     @functools.cache
     def service() -> Any:
         parts = shipped()
-        gateway = LedgerGateway(parts.gateway, Path(options.folder) / "ledger", crashes[0], lambda: ids.label)
+        recorded = RecordedGateway if options.gateway_port else LedgerGateway
+        gateway = recorded(parts.gateway, Path(options.folder) / "ledger", crashes[0], lambda: ids.label)
         publisher = RecordingPublisher(parts.publisher, Path(options.folder) / "acknowledged")
         behind = timedelta(seconds=Random(f"{options.seed}/clock/{os.getpid()}").uniform(-CLOCKS_DIFFER_S, CLOCKS_DIFFER_S) / 2)
         parts = dataclasses.replace(parts, gateway=gateway, publisher=publisher)

@@ -37,17 +37,22 @@ SUMMARIES = {
     "payment.successful": "The money was taken, at once or from an authorization",
     "payment.failed": "The gateway declined the payment; it will not change any more",
     "payment.refunded": "Some or all of the money was given back; `refund` is the refund that did it",
+    "payment.requires_action": "The customer has to act; no money has moved",
     "payment.authorized": "The money is held until `capture_before`",
-    "payment.voided": "The authorization was released, on request or because it ran out",
-    "payment.refund_failed": "The gateway declined a refund; `refund` is that refund, and its amount is free again",
+    "payment.voided": "The authorization was released, on request or because it ran out; or the customer did not act",
+    "payment.refund_failed": "A refund was declined, or came back after its success; `refund` is that refund",
     "payment.capture_failed": "The gateway declined a capture; the payment is still authorized, and `decline_code` says why",
-    "payment.void_failed": "The gateway declined a void; the payment is still authorized, and `decline_code` says why",
+    "payment.void_failed": "The gateway declined a void; the payment is as it was, and `decline_code` says why",
+    "payment.disputed": "The customer's bank asks for the money back, or for something else than before; `dispute` says what",
+    "payment.dispute_closed": "A dispute ended, or ended in another way than was told before; `dispute` says how",
     "payment.refused": "A direct invocation was refused for good, and nothing was done; `code` says why",
 }
 
 MODELS: dict[str, type[BaseModel]] = {
     "payment.refunded": schemas.PaymentWithRefund,
     "payment.refund_failed": schemas.PaymentWithRefund,
+    "payment.disputed": schemas.PaymentWithDispute,
+    "payment.dispute_closed": schemas.PaymentWithDispute,
     "payment.refused": schemas.RequestRefused,
 }
 """All others are the payment alone."""
@@ -108,7 +113,7 @@ def document() -> dict[str, Any]:
         },
         "components": {
             "messages": {name: _message(EVENTS[type_]) for type_, name in names.items()},
-            "schemas": dict(sorted(schemas_of(schemas.Payment, schemas.PaymentWithRefund, schemas.RequestRefused).items())),
+            "schemas": dict(sorted(schemas_of(schemas.Payment, *dict.fromkeys(MODELS.values())).items())),
         },
     }
 

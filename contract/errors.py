@@ -7,7 +7,7 @@ from pathlib import Path
 from contract.examples import MESSAGES, PROBLEMS
 from contract.words import ADVICE, DECLINES, table
 from payments.api.answers import HTTP_STATUS
-from payments.domain.declines import ADVICE_CODES, DECLINE_MESSAGES, public_decline_code
+from payments.domain.declines import ADVICE_CODES, KNOWN_DECLINES, OVERTAKEN, public_decline_code
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 
@@ -40,7 +40,12 @@ class Words:
     retryable: str = ""
 
 
+_OVERTAKEN = ", ".join(f"`{code}`" for code in KNOWN_DECLINES if code in OVERTAKEN)
 _NEXT_TRY = "See `decline_code` and `advice_code`. The same key gets this answer for ever, so another try needs a new one."
+_NEXT_STEP = (
+    f"{_NEXT_TRY} After {_OVERTAKEN} somebody was faster: the customer, a person at the gateway's dashboard or the bank. Sync "
+    "the payment, or wait for its event, and go on from its new status."
+)
 _FAULT = "If it is retryable, repeat the request with the same key. Otherwise look the payment up first."
 _IN_DOUBT = "Yes. No if it would fail again, or may have been started and has no key by which a repetition is recognized"
 
@@ -53,10 +58,24 @@ WORDS: Mapping[str, Words] = {
         "Send one key, such as a UUID.",
     ),
     "unauthenticated": Words("The token names no subject.", "Get a token from the deployment's issuer."),
-    "payment_declined": Words("The gateway declined the payment, which is FAILED now.", _NEXT_TRY),
-    "capture_declined": Words("The gateway declined the capture. The payment is still AUTHORIZED.", _NEXT_TRY),
-    "void_declined": Words("The gateway declined the void. The payment is still AUTHORIZED.", _NEXT_TRY),
-    "refund_declined": Words("The gateway declined the refund. Its amount is free again.", _NEXT_TRY),
+    "payment_declined": Words(
+        "The gateway declined the payment, which is FAILED now; or, told again under its key, the payment is VOIDED, because its "
+        "customer did not come or it was given up. `payment_status` says which.",
+        _NEXT_TRY,
+    ),
+    "capture_declined": Words(
+        "The gateway declined the capture, which moved nothing. The payment is still AUTHORIZED, unless it has changed at the "
+        "gateway.",
+        _NEXT_STEP,
+    ),
+    "void_declined": Words(
+        "The gateway declined the void. The payment is still AUTHORIZED or REQUIRES_ACTION, unless it has changed at the "
+        "gateway.",
+        _NEXT_STEP,
+    ),
+    "refund_declined": Words(
+        "The gateway declined the refund. Its amount is free again, unless it was given back at the gateway.", _NEXT_STEP
+    ),
     "forbidden": Words(
         "The token lacks the scope of the operation, or its subject is reserved.",
         "Get a token with the scope that `detail` names.",
@@ -78,11 +97,19 @@ WORDS: Mapping[str, Words] = {
     ),
     "payment_state_conflict": Words(
         "The payment's status does not allow the command, or another command on the payment is in flight.",
-        "Look at `payment_status`. If it is retryable, repeat the request later.",
-        retryable="While another command on the payment is in flight",
+        "Look at `payment_status`. If it is retryable, repeat the request later. A payment that is REQUIRES_ACTION waits for its "
+        "customer for up to an hour: wait for its event instead.",
+        retryable="While another command on the payment is in flight, or the payment has no outcome yet",
+    ),
+    "payment_disputed": Words(
+        "The customer disputes the payment at the bank, and the gateway refuses refunds meanwhile. After a lost one it always "
+        "does, because the customer has the money back.",
+        "Answer the dispute in the gateway's dashboard. `disputes` in the look-up says how it stands, and "
+        "`payment.dispute_closed` when it ends.",
     ),
     "idempotency_key_in_use": Words(
-        "The first request with this key is still running.", "Repeat the request after `Retry-After`."
+        "The first request with this key is still running, or we are asking the gateway what became of it.",
+        "Repeat the request after `Retry-After`.",
     ),
     "body_too_large": Words("The body has more than 16,384 bytes.", "Send less; 20 pairs of metadata are allowed."),
     "unsupported_media_type": Words(
@@ -101,6 +128,11 @@ WORDS: Mapping[str, Words] = {
         "Ask for `amount_available` at most.",
         retryable="While another refund holds what is missing, and would free it by failing",
     ),
+    "not_supported_by_gateway": Words(
+        "The gateway has no such payment method, currency or amount, or another gateway took the payment. `errors` names the "
+        "member. Nothing was written, and the key is not used up.",
+        "Choose another payment method or amount.",
+    ),
     "idempotency_key_reused": Words(
         "The key belongs to another request of this operation.", "Send the request that the key belongs to, or a new key."
     ),
@@ -112,7 +144,8 @@ WORDS: Mapping[str, Words] = {
 
 NO_OTHER_CARD = """\
 A capture, void or refund goes to the card of its payment and takes no token. After `confirm_card_data` and `do_not_try_again` it
-needs a person, who voids the hold and has the order paid anew, or gives the money back in another way."""
+needs a person. After a declined capture the hold is voided, and the order paid anew. After a declined void the hold lapses by
+itself at `capture_before`. The money of a declined refund is given back in another way."""
 
 FROM_API_GATEWAY: Mapping[int, tuple[str, str]] = {
     401: ("There is no token, or it is not valid or has ended.", "Get a new token."),
@@ -141,7 +174,7 @@ def _codes() -> str:
 
 def _declines() -> str:
     lines = ["## Declines\n", "| `decline_code` | meaning | `advice_code` |", "|---|---|---|"]
-    for code in DECLINE_MESSAGES:
+    for code in KNOWN_DECLINES:
         advice = ADVICE_CODES.get(public_decline_code(code) or "")
         lines.append(f"| `{code}` | {DECLINES[code]} | {f'`{advice}`' if advice else 'none'} |")
     return "\n".join([*lines, "", table(ADVICE, "`advice_code`", "what to do"), "", NO_OTHER_CARD, ""])

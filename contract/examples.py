@@ -1,6 +1,6 @@
 """Examples for the documents in docs/. The service's own code makes them from fixed ids and times."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,26 +12,27 @@ from payments.api.webhook_routes import webhook_body
 from payments.commands.catalog import COMMANDS
 from payments.commands.command import Result
 from payments.domain import errors
-from payments.domain.declines import DECLINE_MESSAGES
-from payments.domain.events import Event, event_for, payment_body, refund_body, refusal_event, rfc3339
-from payments.domain.operation import Outcome
-from payments.domain.payment import (
+from payments.domain.changes import (
+    ActionNeeded,
     Authorized,
     Captured,
     CaptureFailed,
-    Ended,
     Failed,
-    Payment,
-    PaymentStatus,
     ProcessingStarted,
     RefundFailed,
     RefundReserved,
     RefundSucceeded,
+    Told,
     Voided,
     VoidFailed,
-    apply,
 )
-from payments.domain.refund import Refund, RefundStatus
+from payments.domain.declines import DECLINE_MESSAGES
+from payments.domain.dispute import Dispute, DisputeOutcome, change_to, dispute_body
+from payments.domain.events import Event, event_for, payment_body, refusal_event
+from payments.domain.operation import Outcome
+from payments.domain.payment import Payment, PaymentStatus, apply
+from payments.domain.refund import Refund, RefundStatus, refund_body
+from payments.domain.times import rfc3339
 from payments.store.webhooks import Webhook
 
 _BEGAN = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -92,7 +93,11 @@ _CAPTURE_FAILURE = CaptureFailed("card_declined", DECLINE_MESSAGES["card_decline
 _VOID_FAILURE = VoidFailed("card_declined", DECLINE_MESSAGES["card_declined"])
 _REFUND_FAILURE = RefundFailed(500, "card_declined")
 
+_ACTION = ActionNeeded(_INTENT_ID, None)
+_NEXT_ACTION = {"type": "stripe_js", "client_secret": f"{_INTENT_ID}_secret_7c1e", "expires_at": rfc3339(_at(3600.3))}
+
 _processing = apply(_requested("automatic"), ProcessingStarted(), _BEGAN)
+_requires_action = apply(_processing, _ACTION, _at(0.3))
 _captured = apply(_processing, _CAPTURE, _at(0.12))
 _failed = apply(_processing, _FAILURE, _at(0.12))
 _authorized = apply(apply(_requested("manual"), ProcessingStarted(), _BEGAN), _AUTHORIZATION, _at(0.12))
@@ -105,6 +110,26 @@ _capture_failed = apply(_authorized, _CAPTURE_FAILURE, _at(3600))
 _void_failed = apply(_authorized, _VOID_FAILURE, _at(3600))
 _refunded = apply(apply(_captured, RefundReserved(1999), _at(90)), RefundSucceeded(1999), _at(90.2))
 
+_DISPUTE = Dispute(
+    dispute_id=UUID("019c2357-08c0-7e15-a0d4-38c5b7f1e9a2"),
+    gateway_dispute_id="dp_1Sv0qJ2eZvKYlo2C3b7Xk9Qd",
+    payment_id=_PAYMENT_ID,
+    owner="shop",
+    amount_minor=1999,
+    currency="USD",
+    reason="product_not_received",
+    status="needs_response",
+    outcome=None,
+    due_by=_at(12 * 86400),
+    is_refundable=False,
+    created_at=_at(3 * 86400),
+    updated_at=_at(3 * 86400 + 4),
+    version=4,
+)
+_WON = replace(_DISPUTE, status="won", outcome=DisputeOutcome.WON, due_by=None, updated_at=_at(40 * 86400), version=5)
+_disputed = apply(_captured, change_to(_DISPUTE), _DISPUTE.updated_at)
+_dispute_won = apply(_disputed, change_to(_WON), _WON.updated_at)
+
 _refund_done, _refund_pending = _refund(500, RefundStatus.SUCCEEDED), _refund(500, RefundStatus.PENDING)
 _refund_of_all = _refund(1999, RefundStatus.SUCCEEDED)
 _refund_declined = replace(_refund(500, RefundStatus.FAILED), decline_code=_REFUND_FAILURE.decline_code)
@@ -114,8 +139,9 @@ def _answer(kind: str, payment: Payment, outcome: Outcome = Outcome.SUCCEEDED, r
     return reply_to(Result(command=COMMANDS[kind], outcome=outcome, payment=payment, refund=refund), REQUEST_ID).body
 
 
-def _with_refunds(payment: Payment, *refunds: Refund) -> dict[str, Any]:
-    return payment_body(payment, refunds=refunds) | {"has_more_refunds": False}
+def _with_refunds(payment: Payment, *refunds: Refund, disputes: Sequence[Dispute] = ()) -> dict[str, Any]:
+    shown = payment_body(payment, refunds=refunds) | {"has_more_refunds": False}
+    return shown | {"disputes": [dispute_body(dispute) for dispute in disputes], "has_more_disputes": False}
 
 
 _WEBHOOK = Webhook(
@@ -181,6 +207,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
         "all": {"transaction_id": TRANSACTION_ID},
         "part": {"payment_id": str(_PAYMENT_ID), "amount": 500, "reason": "one notebook came back"},
     },
+    "sync": {"by_id": {"payment_id": str(_PAYMENT_ID)}},
     "create_webhook": {
         "all": {"url": _WEBHOOK.url},
         "some": {"url": _WEBHOOK.url, "description": _WEBHOOK.description, "event_types": _WEBHOOK.event_types},
@@ -197,7 +224,12 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
         "captured": _answer("process", _captured),
         "authorized": _answer("process", _authorized),
     },
-    ("process", 202): {"unknown": _answer("process", _processing, Outcome.UNKNOWN)},
+    ("process", 202): {
+        "unknown": _answer("process", _processing, Outcome.UNKNOWN),
+        "requires_action": _answer("process", _requires_action, Outcome.UNKNOWN) | {"next_action": _NEXT_ACTION},
+    },
+    ("sync", 200): {"captured": payment_body(_captured)},
+    ("sync", 202): {"requires_action": payment_body(_requires_action) | {"next_action": _NEXT_ACTION}},
     ("capture", 200): {"captured": _answer("capture", _captured_later)},
     ("capture", 202): {"unknown": _answer("capture", _authorized, Outcome.UNKNOWN)},
     ("void", 200): {"voided": _answer("void", _voided)},
@@ -209,6 +241,7 @@ ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("refund", 202): {"unknown": _answer("refund", _reserved, Outcome.UNKNOWN, _refund_pending)},
     ("get_payment", 200): {
         "partly_refunded": _with_refunds(_partly_refunded, _refund_done),
+        "disputed": _with_refunds(_disputed, disputes=[_DISPUTE]),
         "failed": _with_refunds(_failed),
         "voided": _with_refunds(_voided),
     },
@@ -293,6 +326,9 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
         extra=_STATE | {"payment_status": "PROCESSING"},
     ),
     errors.PaymentStateConflict("Only an AUTHORIZED payment can be captured; this one is CAPTURED.", extra=_STATE),
+    errors.PaymentDisputed(
+        "The customer disputes this payment at the bank, and the gateway takes no refund of it.", extra=_STATE
+    ),
     errors.IdempotencyKeyInUse(
         "The first request with this Idempotency-Key is still running; try again in a moment.", retry_after_s=5
     ),
@@ -303,6 +339,7 @@ _ERRORS: tuple[errors.PaymentsError, ...] = (
         "body.metadata.note looks like a card number. Send a payment_token instead of card data.",
         ("body.metadata.note", "looks like a card number"),
     ),
+    errors.NotSupportedByGateway("payment_method", "must be a card"),
     errors.AmountTooLarge("At most 14.99 USD is available.", extra=_STATE | {"amount_available": 1499}),
     errors.IdempotencyKeyReused("This Idempotency-Key belongs to another request; use a new one."),
     errors.InternalError(
@@ -336,8 +373,13 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {error.code: reply_to_error(error, REQU
 """A problem document for every code that the service knows."""
 
 
-def _event(change: Ended, after: Payment, refund: Refund | None = None) -> Event:
+def _event(change: Told, after: Payment, refund: Refund | None = None) -> Event:
     return event_for(change, after, refund, _EVENT_ID, _TRACEPARENT)
+
+
+def _event_of(dispute: Dispute, after: Payment) -> Event:
+    # No request asked for it, so it has no trace.
+    return event_for(change_to(dispute), after, None, _EVENT_ID, None, dispute=dispute_body(dispute))
 
 
 _REFUSED = {
@@ -350,6 +392,7 @@ _REFUSED = {
 EVENTS: Mapping[str, Event] = {
     event.type: event
     for event in (
+        _event(_ACTION, _requires_action),
         _event(_CAPTURE, _captured),
         _event(_FAILURE, _failed),
         _event(RefundSucceeded(500), _partly_refunded, _refund_done),
@@ -358,6 +401,8 @@ EVENTS: Mapping[str, Event] = {
         _event(_REFUND_FAILURE, _refund_failed, _refund_declined),
         _event(_CAPTURE_FAILURE, _capture_failed),
         _event(_VOID_FAILURE, _void_failed),
+        _event_of(_DISPUTE, _disputed),
+        _event_of(_WON, _dispute_won),
         refusal_event(_EVENT_ID, _REFUSED | PROBLEMS["payment_state_conflict"], _at(3600)),
     )
 }

@@ -20,13 +20,18 @@ from contract.words import DECLINES, EXAMPLES, MEMBERS, OF_FIELDS, SCENARIOS, VO
 from payments import __version__
 from payments.api.answers import PROBLEM_TYPE
 from payments.api.bodies import MAX_BODY_BYTES, MAX_DEPTH
+from payments.api.customer_routes import sync_router
 from payments.api.look_up_routes import ListQuery, health_router, lookups_router
 from payments.api.routes import app_of, commands_router
 from payments.api.webhook_routes import RedeliverRequest, WebhookRequest, webhooks_router
 from payments.commands.catalog import COMMANDS
-from payments.commands.command import Command, OnPayment
-from payments.commands.fields import PAYMENT_NAMES, PaymentRequest, Request
+from payments.commands.command import Command
+from payments.commands.fields import Request
+from payments.commands.on_payment import OnPayment, PaymentRequest
 from payments.commands.process import ProcessRequest
+from payments.commands.sync import SyncRequest
+from payments.domain import return_url
+from payments.domain.payment import PAYMENT_NAMES
 from payments.domain.scopes import Scope
 from payments.domain.text import is_plain, is_visible
 from payments.wiring import publisher, service
@@ -47,8 +52,14 @@ key with a refund, because only a key tells a repeated refund from a second one,
 because the order may have a new payment meanwhile. Without a key, such a request says `retryable: false` after a failure that
 leaves its outcome in doubt.
 
-**202** means that the gateway has not answered yet. The service repeats the request for up to 20 hours. `Location` is where you
-look the payment up, after `Retry-After` seconds; or wait for its event.
+**202** means that the gateway has not answered yet, has not finished, or waits for the customer. The service goes on until it
+knows: most often within minutes, within days for a refund that a bank has to finish. `Location` is where you look the payment up,
+after `Retry-After` seconds; or wait for its event.
+
+**The customer may have to act** (REQUIRES_ACTION): to confirm the payment with the bank, or to enter the card in Stripe's Payment
+Element (a payment without a `payment_token`). Then the 202 has `next_action` for the customer's browser. A replay of the key, and
+`POST /api/v1/payments/sync`, give it again, at most once in 2 s for a payment; asked sooner, the 202 says `Retry-After: 2`. When
+the browser is back, sync the payment. If the customer does not act within an hour, or you void the payment, it is VOIDED.
 
 **Errors** are problem documents (RFC 9457), `application/problem+json`. Your program should read `code` and `retryable`:
 docs/errors.md explains each code. API Gateway answers some errors itself, as `application/json` with a `message` alone: 401
@@ -231,6 +242,8 @@ SUCCESS = {
 }
 UNKNOWN = "The outcome is not known yet. Look the payment up at `Location`, after `Retry-After` seconds"
 
+ACT = f"{UNKNOWN}. While the payment is REQUIRES_ACTION, give `next_action` to the customer's browser"
+
 TAGS = {
     "Payments": "Take money: at once, or by an authorization that is captured or voided later",
     "Refunds": "Give captured money back",
@@ -255,9 +268,11 @@ class Operation:
 def _refusals(command: Command[Any]) -> tuple[str, ...]:
     """Return the codes of the refusals that are peculiar to the command."""
     if not isinstance(command, OnPayment):
-        return "order_already_paid", "order_in_progress"
+        return "order_already_paid", "order_in_progress", "not_supported_by_gateway"
     takes_an_amount = "amount" in command.request.model_fields
-    return "payment_not_found", "payment_state_conflict", *(["amount_too_large"] if takes_an_amount else [])
+    refusals = ("payment_not_found", "payment_state_conflict", "not_supported_by_gateway")
+    disputed = ["payment_disputed"] if command.returns_refund else []
+    return *refusals, *disputed, *(["amount_too_large"] if takes_an_amount else [])
 
 
 def _command(command: Command[Any]) -> Operation:
@@ -265,7 +280,10 @@ def _command(command: Command[Any]) -> Operation:
     return Operation(
         "Refunds" if command.returns_refund else "Payments",
         f"{command.kind.capitalize()} a payment",
-        {command.success_status: (model, SUCCESS.get(command.kind, "It succeeded")), 202: (model, UNKNOWN)},
+        {
+            command.success_status: (model, SUCCESS.get(command.kind, "It succeeded")),
+            202: (schemas.PaymentInProgress, ACT) if command.kind == "process" else (model, UNKNOWN),
+        },
         (*COMMAND, *_refusals(command), f"{command.noun}_declined"),
         command.scope,
         command.request.__doc__ or "",
@@ -282,14 +300,30 @@ def _webhook(summary: str, description: str, status: int, model: type[BaseModel]
 
 BODIES: Mapping[str, type[BaseModel]] = {
     **{kind: command.request for kind, command in COMMANDS.items()},
+    "sync": SyncRequest,
     "create_webhook": WebhookRequest,
     "redeliver_webhook": RedeliverRequest,
 }
 """The request of each operation that takes a body."""
 
-NEWEST = "With its newest 20 refunds."
+NEWEST = "With its newest 20 refunds and 20 disputes."
 OPERATIONS: Mapping[str, Operation] = {
     **{kind: _command(command) for kind, command in COMMANDS.items()},
+    "sync": Operation(
+        "Payments",
+        "Ask the gateway now",
+        {
+            200: (schemas.Payment, "The payment as it is after the look at the gateway"),
+            202: (
+                schemas.PaymentInProgress,
+                "The outcome is not known yet. Ask again after `Retry-After` seconds, or wait for the event",
+            ),
+        },
+        (*LOOKUP, *BODY, "payment_not_found"),
+        Scope.WRITE,
+        "For example when the customer's browser is back. The gateway is asked at most once in 2 s for a payment; within them "
+        "the payment is returned as it is, without `next_action`. It needs no Idempotency-Key: it moves no money.",
+    ),
     "get_payment": _lookup("A payment by its id", NEWEST, schemas.PaymentWithRefunds, "payment_not_found"),
     "get_order": _lookup(
         "A payment by its order",
@@ -301,9 +335,14 @@ OPERATIONS: Mapping[str, Operation] = {
     "get_refund": _lookup("A refund by its id", "For example one whose outcome was unknown.", schemas.Refund, "refund_not_found"),
     "get_refunds": _lookup("A payment's refunds", "Oldest first, in pages.", schemas.RefundList, "payment_not_found"),
     "get_history": _lookup(
-        "A payment's history", "Its statuses and later declines, oldest first, in pages.", schemas.History, "payment_not_found"
+        "A payment's history",
+        "Its statuses, later declines and disputes, oldest first, in pages.",
+        schemas.History,
+        "payment_not_found",
     ),
-    "list_payments": _lookup("Payments", "Newest first, in pages, each with its newest 5 refunds.", schemas.PaymentList),
+    "list_payments": _lookup(
+        "Payments", "Newest first, in pages, each with its newest 5 refunds and 5 disputes.", schemas.PaymentList
+    ),
     "create_webhook": Operation(
         "Webhooks",
         "Register a webhook",
@@ -342,13 +381,15 @@ OPERATIONS: Mapping[str, Operation] = {
 
 def operation_id(id_: str) -> str:
     """Return the documents' name of an operation: no reserved word of a language, as `void` is."""
-    first, *others = f"{id_}_payment".split("_") if id_ in COMMANDS else id_.split("_")
+    first, *others = f"{id_}_payment".split("_") if id_ in COMMANDS or id_ == "sync" else id_.split("_")
     return first + "".join(word.capitalize() for word in others)
 
 
 def document() -> dict[str, Any]:
     lookups = lookups_router(service), health_router(service, publisher)
-    app = app_of(commands_router(service, COMMANDS.values()), *lookups, webhooks_router(service, lambda: False))
+    app = app_of(
+        commands_router(service, COMMANDS.values()), sync_router(service), *lookups, webhooks_router(service, lambda: False)
+    )
     routes = get_openapi(title="Payments on Lambda", version=__version__, description=INTRODUCTION, routes=app.routes)
     routes["info"] |= {
         "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
@@ -430,7 +471,7 @@ def _responses(id_: str, operation: Operation) -> dict[str, Any]:
             content = _content("Message", "application/json", messages)
         is_unknown = status == 202 and id_ in COMMANDS
         headers += ["Location"] if is_unknown else []
-        headers += ["Retry-After"] if is_unknown or WAITED_FOR & set(codes) else []
+        headers += ["Retry-After"] if is_unknown or (id_, status) == ("sync", 202) or WAITED_FOR & set(codes) else []
         headers += ["Idempotent-Replayed"] if id_ in COMMANDS and (status in operation.answers or status == 402) else []
         described = {"description": "; ".join(descriptions), "headers": _refs("headers", headers), "content": content}
         described = {name: value for name, value in described.items() if value}
@@ -568,6 +609,8 @@ def _say_what_validators_check(field: str, schema: dict[str, Any], *, is_new: bo
     """An id of something new has a stricter form than one that names what is there."""
     if field == "url":
         schema |= {"pattern": "^https://[^#]+$", "format": "uri"}
+    elif field == "return_url":
+        schema["pattern"] = f"^{return_url.PATTERN}$"
     elif schema.get("type") == "string" and "format" not in schema:
         schema["pattern"] = UNMISTAKABLE if is_new and field in NEW_IDS else IN_ORDER if field in FREE_TEXTS else CONTROL_FREE
     elif schema.get("type") == "object":

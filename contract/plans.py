@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import pkgutil
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from pg8000.native import Connection
 
 from local.servers import EmbeddedPostgres, connect
 from migrations.apply import migrate
+from payments import store
 from payments.store.connection import Statement
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -32,6 +34,9 @@ HEAD = """\
 -- go on with that until the next ANALYZE. So the functions may use indexes alone.
 """
 
+STORE = [f"{store.__name__}.{found.name}" for found in pkgutil.iter_modules(store.__path__)]
+"""The store's modules. One that is written tomorrow is among them."""
+
 TYPES = """
 SELECT parameter_types::text[], result_types::text[] FROM pg_prepared_statements WHERE name = 'typed'
 """
@@ -39,7 +44,7 @@ SELECT parameter_types::text[], result_types::text[] FROM pg_prepared_statements
 
 def named() -> dict[str, Statement]:
     """Return the statements of the store that have a function, by its name."""
-    modules = (importlib.import_module(f"payments.store.{name}") for name in ("claims", "outbox", "settlement"))
+    modules = map(importlib.import_module, STORE)
     values = (value for module in modules for value in vars(module).values())
     found = (one for value in values for one in (value.values() if isinstance(value, Mapping) else [value]))
     return {one.function: one for one in found if isinstance(one, Statement) and one.function}

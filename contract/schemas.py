@@ -12,9 +12,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from payments.domain.dispute import DisputeOutcome
 from payments.domain.money import MAX_AMOUNT_MINOR
 from payments.domain.payment import PaymentStatus
-from payments.domain.refund import RefundStatus
+from payments.domain.refund import Origin, RefundStatus
 
 AmountMinor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR)]
 
@@ -36,6 +37,7 @@ class Refund(_Answer):
     decline_code: str | None
     created_at: datetime
     updated_at: datetime
+    origin: Origin
 
 
 class RefundCreated(Refund):
@@ -74,21 +76,67 @@ class Payment(_Answer):
     capture_before: datetime | None
 
 
+class NextAction(_Answer):
+    """What the customer's browser needs. `client_secret` comes with the type `stripe_js`, and `url` with `redirect`."""
+
+    type: str
+    client_secret: str | None = None
+    url: str | None = None
+    expires_at: datetime
+
+
+class PaymentInProgress(Payment):
+    """A payment whose outcome is not known yet. If it is REQUIRES_ACTION, the customer has to act."""
+
+    next_action: NextAction | None = None
+
+
+class Dispute(_Answer):
+    """A dispute: the customer's bank asks for the payment's money back. `status` and `reason` are the gateway's words."""
+
+    dispute_id: UUID
+    payment_id: UUID
+    gateway_dispute_id: str
+    amount: AmountMinor
+    currency: str
+    reason: str
+    status: str
+    outcome: DisputeOutcome | None
+    due_by: datetime | None
+    is_refundable: bool
+    created_at: datetime
+    updated_at: datetime
+
+
 class PaymentWithRefunds(Payment):
-    """A payment with its newest refunds."""
+    """A payment with its newest refunds and disputes."""
 
     refunds: Annotated[list[Refund], Field(max_length=20)]
     has_more_refunds: bool
+    disputes: Annotated[list[Dispute], Field(max_length=20)]
+    has_more_disputes: bool
+
+
+class RefundTold(Refund):
+    """A refund as its event tells it. Events of earlier releases have no `origin`: the service made those refunds."""
+
+    origin: Origin = Origin.SERVICE
 
 
 class PaymentWithRefund(Payment):
     """The value of a payment.refunded or payment.refund_failed event."""
 
-    refund: Refund
+    refund: RefundTold
+
+
+class PaymentWithDispute(Payment):
+    """The value of a payment.disputed or payment.dispute_closed event."""
+
+    dispute: Dispute
 
 
 class StatusChange(_Answer):
-    """A change of a payment's status, or a later decline."""
+    """A change of a payment's status, a later decline, or a change of a dispute."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 

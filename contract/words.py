@@ -10,9 +10,10 @@ from payments.api.answers import HTTP_STATUS
 from payments.commands.catalog import COMMANDS
 from payments.commands.process import ProcessRequest
 from payments.domain.currencies import MINOR_UNIT_DIGITS
-from payments.domain.declines import DECLINE_MESSAGES
+from payments.domain.declines import DECLINE_MESSAGES, KNOWN_DECLINES
+from payments.domain.dispute import DisputeOutcome
 from payments.domain.payment import PaymentStatus
-from payments.domain.refund import RefundStatus
+from payments.domain.refund import Origin, RefundStatus
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,21 @@ DECLINES = {
     "lost_card": f"The card was reported lost. {_CONFIDENTIAL}",
     "stolen_card": f"The card was reported stolen. {_CONFIDENTIAL}",
     "fraudulent": f"The payment is suspected to be fraud. {_CONFIDENTIAL}",
-    "generic_decline": "The card was declined for a reason that callers must not learn.",
+    "generic_decline": "The bank or the gateway declined it, for a reason that callers must not learn, or that has no code here.",
+    "authentication_required": "The customer's bank asks the customer to confirm the payment. The request says `off_session`: "
+    "the customer is not there.",
+    "action_expired": "The customer did not confirm the payment in time. It is VOIDED, and the order can be paid anew.",
+    "payment_canceled": "The payment was canceled before the customer confirmed it: by a void, or at the gateway. It is VOIDED.",
+    "payment_intent_authentication_failure": "The customer did not pass the bank's check (3-D Secure), or turned it down.",
+    "amount_too_small": "The gateway does not take so small an amount.",
+    "charge_already_refunded": "The gateway has given all of the payment back already.",
+    "charge_disputed": "The customer disputes the payment at the bank, so the gateway gives nothing back.",
+    "charge_expired": "The authorization has run out at the gateway.",
+    "payment_intent_unexpected_state": "The payment is in another state at the gateway: its customer confirmed it, or somebody "
+    "captured or canceled it there. The service looks at it within a minute or two.",
+    "invalid_request_error": "The gateway cannot do this with the payment as it is there, as when a refund at its dashboard has "
+    "left less than the amount. The service looks at it within a minute or two.",
+    "resource_missing": "The gateway does not know the payment token, or no longer.",
 }
 
 ADVICE = {
@@ -50,12 +65,13 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
         {
             PaymentStatus.PENDING: "The payment is requested. No answer shows it; the history begins with it.",
             PaymentStatus.PROCESSING: "The gateway has not answered yet.",
+            PaymentStatus.REQUIRES_ACTION: "No money has moved: the customer has to act, see `next_action`.",
             PaymentStatus.AUTHORIZED: "The money is held until `capture_before`. Capture or void it.",
             PaymentStatus.CAPTURED: "The money was taken.",
             PaymentStatus.PARTIALLY_REFUNDED: "A part of the captured money was given back.",
             PaymentStatus.REFUNDED: "All captured money was given back.",
             PaymentStatus.FAILED: "The gateway declined the payment. The order can be paid by a new payment.",
-            PaymentStatus.VOIDED: "The authorization was released, on request or because it ran out.",
+            PaymentStatus.VOIDED: "The authorization was released, on request or because it ran out; or no customer acted.",
         },
     ),
     "RefundStatus": Vocabulary(
@@ -63,7 +79,22 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
         {
             RefundStatus.PENDING: "The gateway has not answered yet. The amount is reserved.",
             RefundStatus.SUCCEEDED: "The money was given back.",
-            RefundStatus.FAILED: "The gateway declined the refund. Its amount is free again.",
+            RefundStatus.FAILED: "The gateway declined the refund, or the bank sent it back. Its amount is free again.",
+        },
+    ),
+    "RefundOrigin": Vocabulary(
+        "Who made a refund",
+        {
+            Origin.SERVICE: "This service, because somebody asked for it.",
+            Origin.GATEWAY: "The gateway by itself, as when a person refunds in its dashboard.",
+        },
+    ),
+    "DisputeOutcome": Vocabulary(
+        "How a dispute ended",
+        {
+            DisputeOutcome.WON: "The bank left the money with you, or gave it back.",
+            DisputeOutcome.LOST: "The bank gave the money to the customer.",
+            DisputeOutcome.CLOSED: "An inquiry ended, and no money had moved.",
         },
     ),
     "PaymentMethod": Vocabulary(
@@ -76,8 +107,15 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
             "manual": "The money is held, until a capture takes it or a void releases it.",
         },
     ),
+    "NextActionType": Vocabulary(
+        "What the customer's browser has to do",
+        {
+            "stripe_js": "Give `client_secret` to Stripe.js, whose `handleNextAction` or Payment Element does the rest.",
+            "redirect": "Go to `url`. The gateway sends the browser back to `return_url`.",
+        },
+    ),
     "CurrencyCode": Vocabulary("A currency of ISO 4217 that has a minor unit", dict.fromkeys(sorted(MINOR_UNIT_DIGITS))),
-    "DeclineCode": Vocabulary("Why the gateway declined", {code: DECLINES[code] for code in DECLINE_MESSAGES}),
+    "DeclineCode": Vocabulary("Why the gateway declined", {code: DECLINES[code] for code in KNOWN_DECLINES}),
     "AdviceCode": Vocabulary(
         "What to do after a decline. It is absent when the gateway gives no advice: then let the customer pay in another way",
         ADVICE,
@@ -91,6 +129,8 @@ OF_FIELDS: Mapping[str, str] = {
     "ListQuery.payment_method": "PaymentMethod",
     "Payment.status": "PaymentStatus",
     "Refund.status": "RefundStatus",
+    "Refund.origin": "RefundOrigin",
+    "Dispute.outcome": "DisputeOutcome",
     "payment_status": "PaymentStatus",
     "StatusChange.from": "PaymentStatus",
     "StatusChange.to": "PaymentStatus",
@@ -100,6 +140,7 @@ OF_FIELDS: Mapping[str, str] = {
     "decline_code": "DeclineCode",
     "advice_code": "AdviceCode",
     "code": "ErrorCode",
+    "NextAction.type": "NextActionType",
 }
 """The vocabulary of a member, by its name or by model and name."""
 
@@ -117,6 +158,7 @@ MEMBERS: Mapping[str, str] = {
     "payment_intent_id": "The gateway's id of the payment intent; null until the gateway has answered",
     "Payment.status": "The payment's status",
     "Refund.status": "The refund's status",
+    "Refund.origin": "Who made the refund",
     "payment_status": "The status of the payment now",
     "Payment.amount": f"The amount that was requested, {_MINOR}",
     "Refund.amount": f"The amount of the refund, {_MINOR}",
@@ -126,7 +168,8 @@ MEMBERS: Mapping[str, str] = {
     "amount_captured": "What was taken, in the currency's minor unit",
     "amount_refunded": "What all refunds together have given back, in the currency's minor unit",
     "amount_refund_pending": "What refunds reserve whose outcome is not known yet, in the currency's minor unit",
-    "decline_code": "Why the gateway declined: the payment, or the last capture or void of an authorized one. Null if it did not",
+    "decline_code": "Why the gateway declined: the payment, or the last capture or void of an authorized one. Of a VOIDED one: "
+    "`action_expired` or `payment_canceled` if it waited for its customer and nobody voided it here. Null if it did not",
     "Refund.decline_code": "Why the gateway declined the refund. Null without a decline",
     "error_message": "The decline in words for the customer. Null without a decline",
     "customer_id": "The customer's id in your system, as in the request",
@@ -138,11 +181,31 @@ MEMBERS: Mapping[str, str] = {
     "authorized_at": "When the gateway authorized the payment; null for a payment that was captured at once",
     "captured_at": "When the money was taken; null before",
     "failed_at": "When the gateway declined the payment; null otherwise",
-    "voided_at": "When the authorization was released; null otherwise",
+    "voided_at": "When the authorization was released, or the payment was given up because its customer had not acted; null "
+    "otherwise",
     "capture_before": "When the authorization runs out and is voided; null unless the payment is AUTHORIZED",
     "refunds": "The newest refunds of the payment, oldest first: 20 in a look-up, 5 in a list",
     "has_more_refunds": "Whether there are older refunds: `GET /api/v1/payments/payment/{payment_id}/refunds` has them all",
     "refund": "The refund that the event tells of",
+    "next_action": "What the customer's browser needs while the payment is REQUIRES_ACTION. It is in these answers alone, and "
+    "absent when the gateway could not say, or was asked just now: sync the payment, or repeat the request with its key",
+    "NextAction.type": "What the customer's browser has to do",
+    "client_secret": "A secret of this payment, for the customer's browser alone. Log it nowhere",
+    "NextAction.url": "The page on which the customer confirms the payment. It is a secret of this payment too",
+    "expires_at": "The payment is canceled then (RFC 3339, UTC)",
+    "disputes": "The newest disputes of the payment, oldest first: 20 in a look-up, 5 in a list",
+    "has_more_disputes": "Whether there are older disputes",
+    "dispute": "The dispute that the event tells of",
+    "dispute_id": "The dispute's id, a UUID",
+    "gateway_dispute_id": "The gateway's id of the dispute, under which its dashboard takes evidence",
+    "Dispute.amount": "What the bank asks for, in the minor unit of the dispute's currency. The payment's may be another",
+    "Dispute.currency": "The ISO 4217 code of the amount. It may differ from the payment's currency",
+    "Dispute.reason": "Why the customer disputes the payment, in the gateway's word, such as `fraudulent`",
+    "Dispute.status": "The gateway's word for where it stands, such as `needs_response`. There may be others tomorrow",
+    "Dispute.outcome": "How it ended; null while it is open",
+    "due_by": "Until then the gateway takes evidence; null while it takes none",
+    "is_refundable": "Whether the gateway takes refunds of the payment. If not, they are refused as `payment_disputed`",
+    "Dispute.created_at": "When it began at the gateway (RFC 3339, UTC)",
     # History, pages and health
     "StatusChange.from": "The status before the change; null for the first",
     "StatusChange.to": "The status after the change. It may be the same: a later decline leaves the status alone",
@@ -204,9 +267,14 @@ MEMBERS: Mapping[str, str] = {
     "ProcessRequest.amount": f"The amount, {_MINOR}",
     "ProcessRequest.currency": "The ISO 4217 code in capitals",
     "ProcessRequest.payment_method": "How the customer pays",
-    "ProcessRequest.payment_token": "The gateway's token for the card or account, never a card number. With the simulated "
+    "ProcessRequest.payment_token": "The gateway's token for the card or account, never a card number. Without one, Stripe "
+    "waits for what the customer enters in its Payment Element (REQUIRES_ACTION). With the simulated "
     "gateway, a scenario token decides what happens: the introduction lists them",
     "ProcessRequest.capture_method": "`manual` holds the money for a later capture. If you leave it out, it is `automatic`",
+    "ProcessRequest.off_session": "True when the customer is not there to act. Then a payment that needs the customer is "
+    "declined (`authentication_required`), and a `payment_token` is needed",
+    "ProcessRequest.return_url": "Where the customer's browser comes back to after another page: an `https` address, or `http` "
+    "with localhost. Without it, only a gateway's own script can ask the customer",
     "ProcessRequest.customer_id": f"The customer's id in your system. {_NEW_ID}",
     "ProcessRequest.description": "A text of your own, for people",
     "ProcessRequest.metadata": "Up to 20 pairs of your own. The service stores and returns them",
@@ -237,6 +305,20 @@ SCENARIOS: Mapping[str, str] = {
     "tok_capture_declined": "With `capture_method: manual`, the later capture is declined. Otherwise the payment is.",
     "tok_void_declined": "The payment is approved, and a later void is declined.",
     "tok_refund_declined": "The payment is approved, and later refunds are declined.",
+    "tok_429": "The gateway has too many requests: 202, and the payment succeeds two seconds later.",
+    "tok_pending": "The gateway has not finished: 202, and the payment succeeds a little later.",
+    "tok_refund_pending": "The payment is approved. The gateway has not finished a refund: 202, and it succeeds a little later.",
+    "tok_500_remembered": "The gateway answers 500 to this key for ever: 202. A look-up there shows a little later that the "
+    "payment was captured (or authorized).",
+    "tok_key_refused": "The gateway says that the key belongs to another request: 202. A look-up there shows a little later "
+    "that the payment was never confirmed: it fails.",
+    "tok_requires_action": "The customer has to act: 202 with `next_action`. With `make run` a "
+    "person does, at the page that it names. Elsewhere nobody does: the payment is VOIDED after an hour. With `off_session` it "
+    "is declined.",
+    "tok_action_then_captured": "The customer has to act: 202 with `next_action`. A little later the customer has confirmed.",
+    "tok_action_then_declined": "The customer has to act: 202 with `next_action`. A little later the bank declines.",
+    "tok_wrong_amount": "The gateway takes another amount than the payment's: 202, an alarm, and the payment stays PROCESSING "
+    "until a person settles it.",
     "tok_refund_timeout": "The payment is approved. A refund's reply is lost: 202, and the refund succeeds a little later.",
 }
 """The tokens with which the simulated gateway plays a scenario. A test compares the names with the gateway's."""

@@ -25,9 +25,9 @@ ZONES_WITHOUT_A_SERVICE = {"use1-az3": "RDS Proxy and MSK"}
 KEPT_UNRESERVED = 100
 """Lambda wants that many environments to remain without a reservation."""
 
-SCHEDULED_ENVIRONMENTS, COURIER_ENVIRONMENTS = 9, 3
-"""What the template reserves for relay, reconcile and migrate, and with Webhooks=On for courier. Each function of the API has
-ReservedConcurrency: three, and one more with webhooks."""
+SCHEDULED_ENVIRONMENTS, COURIER_ENVIRONMENTS, STRIPE_ENVIRONMENTS = 9, 3, 10
+"""What the template reserves for relay, reconcile and migrate, with Webhooks=On for courier, and with Gateway=stripe for its
+events. Each function of the API has ReservedConcurrency: three, and one more with webhooks."""
 
 DEFAULT_VPCS = DEFAULT_ADDRESSES = 5
 
@@ -59,6 +59,10 @@ class Account:
     @property
     def makes_vpc(self) -> bool:
         return not self.value("VpcId")
+
+    @property
+    def uses_stripe(self) -> bool:
+        return self.value("Gateway") == "stripe"
 
     @property
     def makes_database(self) -> bool:
@@ -173,6 +177,20 @@ def _own_subnets(account: Account, ec2: Any) -> Iterator[str]:
             yield f"SubnetIds: {name} is in {zone}, which lacks {missing}"
     if len({subnet["AvailabilityZoneId"] for subnet in found}) < 2:
         yield "SubnetIds: name private subnets in two zones at least"
+    if account.uses_stripe and found:
+        yield from _without_a_way_out(account, ec2, [subnet["SubnetId"] for subnet in found])
+
+
+def _without_a_way_out(account: Account, ec2: Any, subnets: list[str]) -> Iterator[str]:
+    """A function has no address of the internet, so an internet gateway alone leads it nowhere."""
+    in_vpc = [{"Name": "vpc-id", "Values": [account.value("VpcId")]}]
+    tables = ec2.describe_route_tables(Filters=in_vpc)["RouteTables"]
+    by_subnet = {each.get("SubnetId"): table for table in tables for each in table["Associations"]}  # None: the VPC's main one
+    for name in subnets:
+        routes = by_subnet.get(name, by_subnet.get(None, {})).get("Routes", [])
+        ways = [route for route in routes if route.get("DestinationCidrBlock") == "0.0.0.0/0"]
+        if not any(route.get("State") == "active" and not route.get("GatewayId", "").startswith("igw-") for route in ways):
+            yield f"SubnetIds: {name} has no route to Stripe (0.0.0.0/0, by a NAT gateway or the like), as Gateway=stripe needs"
 
 
 def _usable(zone: dict[str, Any]) -> bool:
@@ -200,13 +218,43 @@ def _database_version(account: Account) -> Iterator[str]:
         yield f"{account.region} has no Aurora PostgreSQL {version} Serverless v2; it has {', '.join(versions) or 'none'}"
 
 
+def secret(account: Account) -> Iterator[str]:
+    """The key itself is nobody's business here: the functions hold it against GatewayLive."""
+    if not (arn := account.value("StripeSecretArn")).startswith("arn:"):
+        return
+    client = account.client("secretsmanager")
+    if (place := arn.split(":")[3]) != account.region:
+        yield f"StripeSecretArn: the secret is in {place}, and has to be in {account.region}"
+        return
+    try:
+        found = client.describe_secret(SecretId=arn)
+    except client.exceptions.ResourceNotFoundException:
+        yield f"StripeSecretArn={arn}: there is no such secret"
+        return
+    if "DeletedDate" in found:
+        yield f"StripeSecretArn={arn}: the secret is about to be deleted"
+
+
+def bus(account: Account) -> Iterator[str]:
+    """CloudFormation makes the rule on it last of all."""
+    if not (name := account.value("StripeEventBusName")):
+        return
+    client = account.client("events")
+    try:
+        client.describe_event_bus(Name=name)
+    except client.exceptions.ResourceNotFoundException:
+        yield f"StripeEventBusName={name}: {account.region} has no such bus; associate Stripe's partner event source first"
+
+
 def quotas(account: Account) -> Iterator[str]:
+    yield from _addresses(account)
     if account.made_stack():
         return  # its own use is counted already
     reserved = int(account.value("ReservedConcurrency"))
     limits = account.client("lambda").get_account_settings()["AccountLimit"]
     has_webhooks = account.value("Webhooks") == "On"
-    needed = (3 + has_webhooks) * reserved + SCHEDULED_ENVIRONMENTS + COURIER_ENVIRONMENTS * has_webhooks if reserved else 0
+    fixed = SCHEDULED_ENVIRONMENTS + COURIER_ENVIRONMENTS * has_webhooks + STRIPE_ENVIRONMENTS * account.uses_stripe
+    needed = (3 + has_webhooks) * reserved + fixed if reserved else 0
     free = max(limits["UnreservedConcurrentExecutions"] - KEPT_UNRESERVED, 0)
     if needed > free:
         yield f"ReservedConcurrency={reserved} takes {needed} environments of Lambda, and {free} can be reserved"
@@ -214,14 +262,30 @@ def quotas(account: Account) -> Iterator[str]:
         used = len(account.client("ec2").describe_vpcs()["Vpcs"])
         if used >= (most := _quota(account, "vpc", "L-F678F1CE", DEFAULT_VPCS)):
             yield f"{account.region} has {used} VPCs of {most}: request a larger quota, or name your own with VpcId"
-        used = len(account.client("ec2").describe_addresses()["Addresses"])
-        if has_webhooks and used >= (most := _quota(account, "ec2", "L-0263D0A3", DEFAULT_ADDRESSES)):
-            yield f"{account.region} has {used} elastic IP addresses of {most}, and the NAT gateway of webhooks needs one"
     if account.makes_database:
         found = account.client("rds").describe_account_attributes()["AccountQuotas"]
         for quota in found:
             if quota["AccountQuotaName"] == "DBClusters" and quota["Used"] >= quota["Max"]:
                 yield f"{account.region} has {quota['Used']} database clusters of {quota['Max']}: request a larger quota"
+
+
+def _addresses(account: Account) -> Iterator[str]:
+    """Each NAT gateway needs an address. A stack that is there has some already, and may need more with new parameters."""
+    stack = account.made_stack() or {}
+    had = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
+    needed = _nat_gateways(account.value) - (_nat_gateways(had.get) if had else 0)
+    if needed > 0:
+        used = len(account.client("ec2").describe_addresses()["Addresses"])
+        if used + needed > (most := _quota(account, "ec2", "L-0263D0A3", DEFAULT_ADDRESSES)):
+            yield f"{account.region} has {used} elastic IP addresses of {most}, and the NAT gateways need {needed}"
+
+
+def _nat_gateways(value: Callable[[str], str | None]) -> int:
+    if value("VpcId"):
+        return 0
+    if value("Gateway") == "stripe":
+        return int(value("NatGateways") or 1)
+    return int(value("Webhooks") == "On")
 
 
 def _quota(account: Account, service: str, code: str, default: int) -> int:
@@ -245,7 +309,7 @@ class NotCheckedError(Exception):
     """The message says why."""
 
 
-CHECKS = (parameters, issuer, stack, role, zones, region, domain, quotas, restoring)
+CHECKS = (parameters, issuer, stack, role, secret, bus, zones, region, domain, quotas, restoring)
 
 
 def report(account: Account) -> Iterator[tuple[str, str, str]]:

@@ -9,6 +9,9 @@ Environment:
                            functions connect as the owner
   KAFKA_BOOTSTRAP_SERVERS  an existing Kafka to use instead of ours; it must have the topic
   KAFKA_TOPIC              the topic's name; default payments
+  STRIPE_API_KEY           a test key of Stripe, sk_test_… or rk_test_…: its test mode takes the place of the simulated gateway. A
+                           local run takes no live key
+  STRIPE_WEBHOOK_SECRETS   what Stripe signs its events with, whsec_…, separated by commas; `stripe listen` prints one
   CORS_ALLOW_ORIGINS       the origins whose pages may call the API, separated by commas, beside those of this machine; default:
                            as in template.yaml
 Set any other variable that template.yaml gives a function, such as GATEWAY_SUCCESS_RATE, to replace the template's value.
@@ -41,14 +44,18 @@ from local.front import DEFAULT_OWNER, Front
 from local.pool import Pool
 from local.schedules import tick
 from local.servers import SERVICE_ROLE, EmbeddedBroker, EmbeddedPostgres, ServerError, connect
-from local.sites import allowed_origins
+from local.sites import GATEWAY_PAGES, allowed_origins
 from local.template import Function, Template, TemplateError, load_template
 from migrations.apply import migrate
-from payments.settings import SettingsError, settings_from
+from payments.settings import settings_from
+from payments.settings_error import SettingsError
+from payments.stripe_settings import stripe_key
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWN_VARIABLES = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"}  # these configure the runner; the functions get other values
+OF_THE_GATEWAY = {"GATEWAY", "GATEWAY_LIVE", "STRIPE_SECRET"}  # STRIPE_API_KEY alone decides, so that no real money moves
+OF_STRIPE = ("STRIPE_API_KEY", "STRIPE_API_BASE", "STRIPE_WEBHOOK_SECRETS")
 RETRY_SCHEDULE_S = "1,2,4,8,15,30"  # a developer sees unknown outcomes settle within seconds instead of a day
 DRAIN_TIMEOUT_S = 3  # requests in flight may finish after Ctrl-C; the slowest scenario (tok_slow) takes 3 s
 
@@ -106,6 +113,8 @@ class Runner:
         service_url = postgres.service_url if postgres else os.environ.get("DATABASE_SERVICE_URL") or owner_url
         bootstrap_servers = broker.bootstrap_servers if broker else os.environ["KAFKA_BOOTSTRAP_SERVERS"]
         own = {"CorsAllowOrigins": origins} if (origins := admitted_origins()) else {}
+        own |= {"Gateway": "stripe"} if has_stripe_key() else {}
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
         def declared() -> Template:
             parameters = {
@@ -119,7 +128,7 @@ class Runner:
                 **own,
             }
             template = load_template(self._template, parameters)
-            return dataclasses.replace(template, functions={name: configured(f) for name, f in template.functions.items()})
+            return dataclasses.replace(template, functions={name: configured(f, url) for name, f in template.functions.items()})
 
         template = declared()  # read it before we start a server, so that a mistake in it or in a variable shows at once
         say("Starting the payment service from template.yaml")
@@ -131,6 +140,7 @@ class Runner:
             raise StartError(f"the Kafka at {bootstrap_servers} does not answer or has no topic {topic}. Create the topic first")
         say(f"  PostgreSQL  {_place(owner_url)}" + (f", data in {_short(data_dir / 'postgres')}" if postgres else ""))
         say(f"  Kafka       {bootstrap_servers}, topic {topic}" + (", in memory only" if broker else ""))
+        say(f"  Gateway     {'Stripe, in test mode' if 'Gateway' in own else f'simulated, with pages at {url}{GATEWAY_PAGES}'}")
         say(f"  Migrations  {', '.join(applied) + ' applied' if applied else 'none to apply'}")
         if postgres:
             postgres.allow_service()
@@ -138,7 +148,7 @@ class Runner:
             service_url = usable_service_url(owner_url)
             template = declared()
         facts: dict[str, str | int] = {
-            "url": f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "url": url,
             "database_url": service_url,
             "database_owner_url": owner_url,
             "kafka_bootstrap_servers": bootstrap_servers,
@@ -239,11 +249,24 @@ def admitted_origins() -> str | None:
         raise StartError(f"CORS_ALLOW_ORIGINS {error}. Example: CORS_ALLOW_ORIGINS=https://shop.test make run") from None
 
 
-def configured(function: Function) -> Function:
-    """Return the function with the shell's variables instead of the template's. Raises StartError for a wrong value."""
-    given = {key: os.environ[key] for key in function.environment.keys() - OWN_VARIABLES if key in os.environ}
-    # A developer's receiver is on this machine. On AWS nobody may have us ask our own network, so no template says this.
-    environment = function.environment | given | {"WEBHOOKS_LOCAL": "On"}
+def has_stripe_key() -> bool:
+    """Say whether STRIPE_API_KEY asks for Stripe. Raises StartError for a key that could move real money, or is none."""
+    try:
+        return bool((text := os.environ.get("STRIPE_API_KEY")) and stripe_key(text, is_live=False))
+    except SettingsError as error:
+        example = "STRIPE_API_KEY=sk_test_... make run"
+        raise StartError(f"{error}. A local run takes a key of Stripe's test mode alone: {example}") from None
+
+
+def configured(function: Function, url: str) -> Function:
+    """Return the function with the shell's variables instead of the template's. `url` is where we serve. Raises StartError for a
+    wrong value."""
+    given = {key: os.environ[key] for key in function.environment.keys() - OWN_VARIABLES - OF_THE_GATEWAY if key in os.environ}
+    if function.environment.get("GATEWAY") == "stripe":  # a template says neither, and nobody else needs them
+        given |= {key: os.environ[key] for key in OF_STRIPE if key in os.environ}
+    # A developer's receiver is on this machine, and so are the simulated gateway's pages. On AWS nobody may have us ask our own
+    # network, so no template says this.
+    environment = function.environment | given | {"WEBHOOKS_LOCAL": "On", "SIMULATED_GATEWAY_URL": url + GATEWAY_PAGES}
     try:
         if environment.keys() >= OWN_VARIABLES:  # a function of another template may need no settings
             settings_from(environment)
@@ -287,7 +310,8 @@ def _show_events(bootstrap_servers: str, topic: str, stop: threading.Event, brok
 
 def _say_ready(url: str, data_dir: Path, template: Template, seconds: float) -> None:
     names = ", ".join(function.short_name for function in template.functions.values())
-    body = """{"order_id": "order-'$(date +%s)'", "amount": 1999, "currency": "USD", "payment_method": "credit_card"}"""
+    token = ', "payment_token": "pm_card_visa"' if os.environ.get("STRIPE_API_KEY") else ""  # one of Stripe's own for tests
+    body = f"""{{"order_id": "order-'$(date +%s)'", "amount": 1999, "currency": "USD", "payment_method": "credit_card"{token}}}"""
     say(f"  Functions   {names}")
     say(f"  Logs        {_short(data_dir / 'logs')}")
     say(f"Ready in {seconds:.1f} s: {url}   API documents: {url}/docs")

@@ -36,6 +36,8 @@ EVENTS_TIMEOUT_S = 20  # the relay publishes waiting events every second; it nee
 WEBHOOK = "a receiver of make demo"  # the webhook's description, by which a later demo finds what a killed one left
 REQUEST_TIMEOUT_S = 35  # longer than API Gateway would wait (30 s)
 
+OPEN = ("PROCESSING", "REQUIRES_ACTION")
+
 # A payment that has the timestamp must have the event.
 EVENT_OF = {
     "authorized_at": "payment.authorized",
@@ -58,6 +60,7 @@ class Sample:
 @dataclass
 class Result:
     payment: dict[str, Any] = field(default_factory=dict)  # as the service shows it at the end
+    waited: bool = False  # for the customer
     declined: Counter[str] = field(default_factory=Counter)  # further commands that the gateway declined
     problems: list[str] = field(default_factory=list)
 
@@ -66,6 +69,7 @@ class Result:
         """Return how many events of each type the payment must have."""
         refunds = [each for each in self.payment.get("refunds", ()) if each["status"] == "SUCCEEDED"]
         done = Counter([name for at, name in EVENT_OF.items() if self.payment.get(at)] + ["payment.refunded"] * len(refunds))
+        done += Counter(["payment.requires_action"] * self.waited)
         return done + Counter({f"payment.{command}_failed": times for command, times in self.declined.items()})
 
 
@@ -81,6 +85,7 @@ SAMPLES = [
     Sample("credit_card", 120000, "JPY", "tok_stolen_card"),
     Sample("stripe", 64000, "KWD", "tok_processing_error"),
     Sample("credit_card", 7700, "EUR", "tok_timeout_then_captured"),
+    Sample("debit_card", 6400, "EUR", "tok_requires_action"),
     Sample("credit_card", 31500, "USD", capture_method="manual", then=(("capture", {}),)),
     Sample("debit_card", 15000, "EUR", capture_method="manual", then=(("capture", {"amount": 9000}), *FULL_REFUND)),
     Sample("credit_card", 9900, "USD", capture_method="manual", then=(("void", {"reason": "out of stock"}),)),
@@ -117,6 +122,9 @@ class Service:
             result.problems.append(f"process: {status} {answer.get('code', answer.get('message'))}")
             return result
         payment_id = answer["payment_id"]
+        result.waited = answer["status"] == "REQUIRES_ACTION"
+        if result.waited:
+            self.act(answer["next_action"], payment_id)
         self.settled(payment_id)
         for command, fields in sample.then:
             status, answer = self.call("POST", f"/api/v1/payments/{command}", {"order_id": order_id, **fields})
@@ -127,12 +135,20 @@ class Service:
         result.payment = self.settled(payment_id)
         return result
 
+    def act(self, next_action: dict[str, Any], payment_id: str) -> None:
+        """Approve at the simulated gateway's page, as the customer would. Where there is no page, the customer leaves."""
+        if next_action["type"] == "redirect":
+            with self._opener.open(next_action["url"], b"action=approve", timeout=REQUEST_TIMEOUT_S):
+                self.call("POST", "/api/v1/payments/sync", {"payment_id": payment_id})
+        else:
+            self.call("POST", "/api/v1/payments/void", {"payment_id": payment_id, "reason": "the customer left"})
+
     def settled(self, payment_id: str) -> dict[str, Any]:
-        """Wait until the payment is no longer PROCESSING, at most SETTLE_TIMEOUT_S, and return it; {} if it was never found."""
+        """Wait until the payment has an outcome, at most SETTLE_TIMEOUT_S, and return it; {} if it was never found."""
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while True:
             status, payment = self.call("GET", f"/api/v1/payments/payment/{payment_id}")
-            if status == 200 and (payment["status"] != "PROCESSING" or time.monotonic() > deadline):
+            if status == 200 and (payment["status"] not in OPEN or time.monotonic() > deadline):
                 return payment
             if time.monotonic() > deadline:
                 return {}

@@ -11,11 +11,13 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from payments.domain.changes import EVENT_TYPES
 from payments.domain.money import MAX_AMOUNT_MINOR, format_amount
 from payments.domain.text import is_plain
 
 BOOTSTRAP_TIMEOUT_MS = 3000  # a broker on this machine or near it answers in a tenth of that, and read() tries again anyway
 POLL_MS = 200  # how soon we notice a stop; an event ends the wait at once
+WIDEST = max(map(len, EVENT_TYPES.values()))
 REFUSED = "payment.refused"  # tells of a direct invocation, and of no payment
 
 
@@ -39,12 +41,12 @@ class Event:
         return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
     def unsafe_line(self) -> str:
-        payment = self.payment
+        payment, begin = self.payment, f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<{WIDEST}}"
         if self.type == REFUSED:
             what = f"{payment['operation'] or 'a command'}: {payment['code']}"
-            return f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<22}  {'':36}  {payment['order_id'] or '':<16}  {what}"
+            return f"{begin}  {'':36}  {payment['order_id'] or '':<16}  {what}"
         return (
-            f"{datetime.now().astimezone():%H:%M:%S}  {self.type:<22}  {payment['payment_id']}  {payment['order_id']:<16}  "
+            f"{begin}  {payment['payment_id']}  {payment['order_id']:<16}  "
             f"{format_amount(*self.money):>14}  {payment['status']:<18}  #{self.sequence}"
         )
 

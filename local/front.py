@@ -1,4 +1,4 @@
-"""API Gateway's HTTP API, Lambda's Invoke API and the interactive API documents, on one port.
+"""API Gateway's HTTP API, Lambda's Invoke API, the interactive API documents and the simulated gateway's pages, on one port.
 
 We turn a request into an event in payload format 2.0 as API Gateway does ("AWS Lambda proxy integrations for HTTP APIs" in
 its guide), and the function's answer into the response. Invoke follows the Lambda API reference.
@@ -27,8 +27,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local import template as sam
+from local.bank import Bank
 from local.pool import Answer, Pool
-from local.sites import INVOKE, LOCAL_ORIGIN, OwnPages
+from local.sites import GATEWAY_PAGES, INVOKE, LOCAL_ORIGIN, OwnPages
 
 MAX_BODY_BYTES = 10_000_000  # API Gateway's quota for a payload
 MAX_INVOKE_BYTES = 6 << 20  # Lambda's quota for a synchronous payload
@@ -37,7 +38,7 @@ INTEGRATION_TIMEOUT_S = 30  # API Gateway's limit; the function itself runs on u
 DEFAULT_OWNER = "local"
 DEFAULT_SCOPES = "payments/write payments/refund payments/read payments/webhooks"
 
-_PAGES = ("/docs", "/openapi.json", INVOKE)
+_PAGES = ("/docs", "/openapi.json", GATEWAY_PAGES, INVOKE)
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml)|application/javascript")
 
 
@@ -61,6 +62,7 @@ class Front:
                 Route("/openapi.json", self._document),
                 Mount("/docs/assets", StaticFiles(directory=assets)),
                 Route(f"{INVOKE}functions/{{name}}/invocations", self._invoke, methods=["POST"]),
+                *Bank().routes,
             ],
         )
         self._pages.router.default = self._api_gateway
@@ -199,12 +201,12 @@ def http_event(scope: Scope, body: bytes, route: sam.Route, path_parameters: dic
     for raw_name, raw_value in scope["headers"]:  # names are lower case already
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    host = headers.get("host", "127.0.0.1")
+    host, port = re.fullmatch(r"(.*?)(?::(\d*))?", headers.get("host", "127.0.0.1")).groups()  # type: ignore[union-attr]  # it fits any
     claims = {"sub": headers.pop("x-local-owner", DEFAULT_OWNER), "scope": headers.pop("x-local-scopes", DEFAULT_SCOPES)}
     cookies = [part.strip() for part in headers.pop("cookie", "").split(";") if part.strip()]
     headers.setdefault("x-amzn-trace-id", f"Root=1-{int(now):08x}-{uuid.uuid4().hex[:24]}")
     headers["x-forwarded-for"] = ",".join(filter(None, (headers.get("x-forwarded-for"), source_ip)))
-    headers["x-forwarded-port"] = host.rpartition(":")[2] if ":" in host else "80"
+    headers["x-forwarded-port"] = port or "80"
     headers["x-forwarded-proto"] = "http"
     raw_query = scope["query_string"].decode("latin-1")
     query: dict[str, str] = {}
@@ -221,8 +223,8 @@ def http_event(scope: Scope, body: bytes, route: sam.Route, path_parameters: dic
         "requestContext": {
             "accountId": sam.ACCOUNT_ID,
             "apiId": "local",
-            "domainName": host.partition(":")[0],
-            "domainPrefix": host.partition(":")[0].partition(".")[0],
+            "domainName": host,
+            "domainPrefix": host.partition(".")[0],
             "http": {
                 "method": scope["method"],
                 "path": path,

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 INVOKE = "/2015-03-31/"
+GATEWAY_PAGES = "/simulated-gateway"
 _NAMES = r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
 _THIS_MACHINE = re.compile(_NAMES, re.IGNORECASE)
 
@@ -53,8 +54,8 @@ class OwnPages:
         if not all(map(_THIS_MACHINE.fullmatch, hosts)):
             return f"The local service answers to localhost and 127.0.0.1 alone, not to the name {hosts[0]}."
         own = {f"http://{host}".lower() for host in hosts}
-        # Invoke is no part of the API: on AWS no page calls it, so here none does but our own.
-        is_api = not scope["path"].startswith(INVOKE)
+        # Neither is a part of the API: on AWS no page calls them, so here none does but our own.
+        is_api = not scope["path"].startswith((INVOKE, GATEWAY_PAGES))
         for origin in origins:
             if origin.lower() not in own and not (is_api and self._admits(origin)):
                 return f"The local service takes no requests from pages of {origin}."

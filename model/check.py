@@ -1,6 +1,6 @@
 """Check the protocol's model exhaustively with Spin, then show that the check can fail.
 
-    python -m model.check                 check all scenes and all mutants: some minutes and 3 GB
+    python -m model.check                 check all scenes and all mutants: a quarter of an hour and 3 GB
     python -m model.check lost_update     check the named scenes and mutants, and print each run that breaks an invariant
 
 You need `spin` and a C compiler. The exit code is 1 if an invariant does not hold, if the check misses a mutant, or if a tool is
@@ -18,9 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.mutants import MUTANTS
+from model import gateway_mutants, mutants
 
-MODEL = Path(__file__).with_name("payments.pml")
+MUTANTS = (*mutants.MUTANTS, *gateway_mutants.MUTANTS)
+
+PAYMENTS = Path(__file__).with_name("payments.pml")
+GATEWAY = Path(__file__).with_name("gateway.pml")
 
 SCENES = (
     ("ORDER", "invariants", 3),
@@ -32,9 +35,18 @@ SCENES = (
     ("AUTHORIZATION", "progress", 2),
     ("REFUNDS", "progress", 2),
     ("LIFE", "progress", 3),
+    ("CUSTOMER", "invariants", 2),
+    ("LAPSE", "invariants", 4),
+    ("OUTSIDE", "invariants", 2),
+    ("EARLY", "invariants", 3),
+    ("DISPUTE", "invariants", 2),
 )
-"""The searches: a scene of payments.pml, the kind of search, and how often clients invoke the workers. One more invocation would
-take three times the memory. LIFE needs three to reach its refund."""
+"""The searches: a scene, the kind of search, and its bound. In payments.pml that is how often clients invoke the workers, in
+gateway.pml how many mishaps a run has. One more would take three times the memory. LIFE needs three to reach its refund."""
+
+MODELS = dict.fromkeys(("ORDER", "AUTHORIZATION", "REFUNDS", "NO_KEY", "LIFE"), PAYMENTS)
+MODELS |= dict.fromkeys(("CUSTOMER", "LAPSE", "OUTSIDE", "EARLY", "DISPUTE"), GATEWAY)
+"""The model that has the scene."""
 
 MEMORY_MIB = 4000
 """A search gives up at this size, so that it does not take all of the machine's memory."""
@@ -51,7 +63,10 @@ SEARCHES = {
 in any run, or in the shortest. "progress" looks for an endless run without a fault. Spin keeps every state whole: no
 bitstate hashing, no partial-order reduction."""
 
-PROCESSES = ("init", "worker 1", "worker 2", "reconcile", "relay", "quiet")
+PROCESSES = {
+    PAYMENTS: ("init", "worker 1", "worker 2", "reconcile", "relay", "quiet"),
+    GATEWAY: ("init", "worker 1", "worker 2", "doors", "others", "quiet"),
+}
 """The processes' names, in the order in which `init` runs them."""
 
 
@@ -82,14 +97,16 @@ def tools() -> tuple[str, str]:
     return spin, compiler
 
 
-def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3, optimization: str = "-O2") -> Verdict:
+def verify(model: str, scene: str, search: str, bound: int, attempts: int = 3, optimization: str = "-O2") -> Verdict:
     """Search all states of a scene. A search of less than a second takes less time than its optimization (-O0 leaves it out).
+
+    `bound` is that of SCENES; `attempts` is for payments.pml alone.
 
     Raises ToolMissing, and CalledProcessError or RuntimeError if the search did not end.
     """
     spin, compiler = tools()
     compiled_with, called_with = SEARCHES[search]
-    defines = [f"-D{scene}", f"-DSENDS={sends}", f"-DATTEMPTS={attempts}"]
+    defines = [f"-D{scene}", f"-DSENDS={bound}", f"-DMISHAPS={bound}", f"-DATTEMPTS={attempts}"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "m.pml").write_text(model)
@@ -117,7 +134,7 @@ def verify(model: str, scene: str, search: str, sends: int, attempts: int = 3, o
         trail = run(spin, *defines, "-t", "-p", "m.pml") if found else ""
     return Verdict(
         broken=_invariant(found[1], trail, model) if found else None,
-        run=_steps(trail, model),
+        run=_steps(trail, model, PROCESSES[MODELS[scene]]),
         depth=int(found[2] if found else _number(r"depth reached (\d+)", report)),
         states=int(_number(r"(\S+) states, stored", report)),
         memory_mib=_number(r"(\S+)\s+total actual memory usage", report),
@@ -140,19 +157,19 @@ def _invariant(error: str, trail: str, model: str) -> str:
     return "nobody goes round in circles" if "non-progress" in error else "nobody is stuck"
 
 
-def _steps(trail: str, model: str) -> list[str]:
+def _steps(trail: str, model: str, processes: Sequence[str]) -> list[str]:
     """Return the run's steps: the process and the model's line."""
     lines, steps = model.splitlines(), list[str]()
     taken, _, _ = trail.partition("#processes:")  # the final state of each process follows
     for process, line in re.findall(r"^\s*\d+:\tproc\s+(\d+) \(.*?\) m\.pml:(\d+)", taken, re.MULTILINE):
-        step = f"{PROCESSES[int(process)]:<10} {int(line):>4}  {lines[int(line) - 1].strip()}"
+        step = f"{processes[int(process)]:<10} {int(line):>4}  {lines[int(line) - 1].strip()}"
         if process != "0" and steps[-1:] != [step]:
             steps.append(step)
     return steps
 
 
 def main(names: Sequence[str]) -> int:
-    model = MODEL.read_text()
+    texts = {scene: path.read_text() for scene, path in MODELS.items()}
     unexpected = 0
     if unknown := set(names) - {scene for scene, _, _ in SCENES} - {mutant.name for mutant in MUTANTS}:
         sys.exit(f"no such scene or mutant: {', '.join(sorted(unknown))}")
@@ -161,19 +178,19 @@ def main(names: Sequence[str]) -> int:
         took = f"{verdict.states:>10,} {verdict.memory_mib:>6,.0f} MiB {verdict.seconds:>6.1f} s"
         result = f"broken after {verdict.depth:>3} steps: {verdict.broken}" if verdict.broken else "all invariants hold"
         mark = "" if expected else "   <- NOT AS EXPECTED"
-        print(f"{name:<30} {scene:<13} {search:<10} {took}  {result}{mark}", flush=True)
+        print(f"{name:<32} {scene:<13} {search:<10} {took}  {result}{mark}", flush=True)
         if verdict.broken and (names or not expected):
             print(*(f"    {step}" for step in verdict.run), sep="\n")
 
-    print(f"{'':<30} {'scene':<13} {'search':<10} {'states':>10} {'memory':>10} {'time':>8}  result")
-    for scene, search, sends in SCENES:
+    print(f"{'':<32} {'scene':<13} {'search':<10} {'states':>10} {'memory':>10} {'time':>8}  result")
+    for scene, search, bound in SCENES:
         if not names or scene in names:
-            verdict = verify(model, scene, search, sends)
+            verdict = verify(texts[scene], scene, search, bound)
             unexpected += verdict.broken is not None
             report("the protocol", scene, search, verdict, verdict.broken is None)
     for mutant in MUTANTS:
         if not names or mutant.name in names:
-            verdict = verify(mutant.applied_to(model), mutant.scene, mutant.search, mutant.sends)
+            verdict = verify(mutant.applied_to(texts[mutant.scene]), mutant.scene, mutant.search, mutant.bound)
             expected = verdict.broken == mutant.breaks
             unexpected += not expected
             report(mutant.name, mutant.scene, mutant.search, verdict, expected)

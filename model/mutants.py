@@ -1,4 +1,7 @@
-"""Defects for the model. Each mutant changes payments.pml in one way, and names the invariant that it breaks."""
+"""Defects for the model. Each mutant changes payments.pml in one way, and names the invariant that it breaks.
+
+gateway_mutants.py has those of gateway.pml.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ class DoesNotApply(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """`changes` are pairs (old text, new text) of payments.pml. `breaks` is None if other guards make up for the guard that the
-    mutant takes away; we check that too, because it shows how the guards overlap."""
+    """`changes` are pairs (old text, new text) of the model that has the scene. `breaks` is None if other guards make up for the
+    guard that the mutant takes away; we check that too, because it shows how the guards overlap.
+
+    `bound` is how often clients invoke the workers (payments.pml), or how many mishaps a run has (gateway.pml).
+    """
 
     name: str
     scene: str
@@ -20,7 +26,7 @@ class Mutant:
     changes: tuple[tuple[str, str], ...]
     breaks: str | None
     search: str = "shortest"
-    sends: int = 2
+    bound: int = 2
 
     def applied_to(self, model: str) -> str:
         """Return the model with the defect. Raises DoesNotApply."""
@@ -138,7 +144,7 @@ MUTANTS = (
     Mutant(
         name="regressing_state",
         scene="LIFE",
-        sends=3,
+        bound=3,
         what="settle compares neither attempt, outcome nor version",
         changes=(("        :: MINE && UNCHANGED ->", "        :: true ->"), ("        :: !(MINE && UNCHANGED)\n", "")),
         breaks="no status regresses",
@@ -195,7 +201,7 @@ MUTANTS = (
     Mutant(
         name="key_before_reason",
         scene="AUTHORIZATION",
-        sends=3,
+        bound=3,
         what="a refused worker looks for the key first and reads the reason afterwards",
         changes=(
             (
@@ -214,7 +220,7 @@ MUTANTS = (
     Mutant(
         name="operation_in_flight_overlooked",
         scene="AUTHORIZATION",
-        sends=3,
+        bound=3,
         what="the reason of a refusal leaves out that another operation is in flight",
         changes=((" && payments[0].status != AUTHORIZED)", ")"),),
         breaks="a refusal for good stays true",
@@ -222,7 +228,7 @@ MUTANTS = (
     Mutant(
         name="reserved_counts_as_spent",
         scene="REFUNDS",
-        sends=3,
+        bound=3,
         what="a refund is refused for good although what it lacks is only reserved for another refund",
         changes=(("ASKED > AMOUNT - payments[0].refunded", "ASKED > LEFT"),),
         breaks="a refusal for good stays true",
@@ -230,7 +236,7 @@ MUTANTS = (
     Mutant(
         name="invocation_overtakes",
         scene="LIFE",
-        sends=3,
+        bound=3,
         what="an invocation sends its event although an older event of the payment waits",
         changes=((":: IS_NEXT(row) -> forget()", ":: true -> forget()"),),
         breaks="events in order",
@@ -238,7 +244,7 @@ MUTANTS = (
     Mutant(
         name="relay_overtakes",
         scene="LIFE",
-        sends=3,
+        bound=3,
         what="the relay sends any unpublished event, not the oldest of each payment",
         changes=(("&& !outbox[row].marked && IS_NEXT(row))", "&& !outbox[row].marked)"),),
         breaks="events in order",
@@ -254,7 +260,7 @@ MUTANTS = (
     Mutant(
         name="only_version_compared",
         scene="LIFE",
-        sends=3,
+        bound=3,
         what="settle compares the version, but neither attempt nor outcome",
         changes=(
             ("        :: MINE && UNCHANGED ->", "        :: UNCHANGED ->"),
@@ -265,7 +271,7 @@ MUTANTS = (
     Mutant(
         name="attempt_not_compared",
         scene="LIFE",
-        sends=3,
+        bound=3,
         what="settle compares outcome and version, but not the attempt",
         changes=(
             (
@@ -279,7 +285,7 @@ MUTANTS = (
     Mutant(
         name="outcome_not_compared",
         scene="LIFE",
-        sends=3,
+        bound=3,
         what="settle compares attempt and version, but not the outcome",
         changes=(
             ("        :: MINE && UNCHANGED ->", "        :: OPERATION.attempt == attempt && UNCHANGED ->"),

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+from payments.api.api_gateway import ApiGatewayHandler
+from payments.api.customer_routes import sync_router
 from payments.api.look_up_routes import health_router, lookups_router
-from payments.api.routes import ApiGatewayHandler, app_of, commands_router
+from payments.api.routes import app_of, commands_router
 from payments.api.webhook_routes import webhooks_router
 from payments.broker.kafka import KafkaPublisher
 from payments.commands.catalog import served_by
@@ -108,10 +110,10 @@ class Api:
     def __init__(self, service: Service, publisher: KafkaPublisher | None = None, resolve: Resolve = public) -> None:
         """The deep health check tests `publisher`, by default the service's own. `resolve` finds the addresses of webhooks."""
         checked = publisher or service.publisher
-        commands = [_handler(commands_router(lambda: service, served_by(name).values())) for name in ("process", "refund")]
+        process, refund = (commands_router(lambda: service, served_by(name).values()) for name in ("process", "refund"))
         self._webhooks = _handler(webhooks_router(lambda: service, lambda: False, resolve))
         health = health_router(lambda: service, lambda: checked)  # type: ignore[arg-type,return-value]
-        self._process, self._refund = commands
+        self._process, self._refund = _handler(process, sync_router(lambda: service)), _handler(refund)
         self._lookups = _handler(lookups_router(lambda: service), health)
 
     def send(self, event: Mapping[str, Any], context: Context = Context()) -> Answer:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -42,23 +43,32 @@ def publisher(broker: Broker, topic: str) -> Iterator[KafkaPublisher]:
     publisher.close()
 
 
-@pytest.fixture(scope="session")
+@contextlib.contextmanager
+def _making(database: Database, publisher: KafkaPublisher) -> Iterator[Callable[..., Service]]:
+    with contextlib.ExitStack() as opened:
+
+        def make(gateway: Gateway = INSTANT, url: str | None = None, **parts: object) -> Service:
+            db = StoreDatabase.at(url or database.service_url)
+            opened.callback(db.close)
+            return Service(**{"db": db, "gateway": gateway, "publisher": publisher} | parts)  # type: ignore[arg-type]
+
+        yield make
+
+
+@pytest.fixture
 def make_service(database: Database, publisher: KafkaPublisher) -> Iterator[Callable[..., Service]]:
-    """`make_service(gateway=…, url=…)` returns a service on the shared topic and on the shared database, or on that of `url`."""
-    databases: list[StoreDatabase] = []
+    """`make_service(gateway=…, url=…)` returns a service on the shared topic and on the shared database, or on that of `url`.
 
-    def make(gateway: Gateway = INSTANT, url: str | None = None, **parts: object) -> Service:
-        databases.append(StoreDatabase.at(url or database.service_url))
-        return Service(**{"db": databases[-1], "gateway": gateway, "publisher": publisher} | parts)  # type: ignore[arg-type]
-
-    yield make
-    for each in databases:
-        each.close()
+    Its connection is closed after the test. The server has a hundred for all tests of a run.
+    """
+    with _making(database, publisher) as make:
+        yield make
 
 
 @pytest.fixture(scope="session")
-def service(make_service: Callable[..., Service]) -> Service:
-    return make_service()
+def service(database: Database, publisher: KafkaPublisher) -> Iterator[Service]:
+    with _making(database, publisher) as make:
+        yield make()
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Barrier
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from local.servers import connect
@@ -22,7 +22,7 @@ from payments.scheduled.reconcile import Reconciled, reconcile
 from payments.scheduled.relay import Relayed, relay
 from payments.store.connection import PING, Bound, Database, Row
 from tests import servers
-from tests.fakes import Answer, FakeGateway, FakePublisher, approve, decline, lose_reply
+from tests.fakes import Answer, FakeGateway, FakePublisher, approve, ask_customer, decline, lose_reply
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -40,6 +40,8 @@ class Shop:
     url: str
     time_s: float = 20.0
     """The seconds that an invocation has left when it begins."""
+    environments: list[Shop] = field(default_factory=list, compare=False, repr=False)
+    """Those that it opened elsewhere, which close with it."""
 
     @classmethod
     def on(cls, database: servers.Database, **changes: Any) -> Shop:
@@ -47,13 +49,15 @@ class Shop:
         made = Service(db=Database.at(url), gateway=gateway, publisher=publisher)
         return cls(owner=f"shop-{uuid7()}", service=made, gateway=gateway, publisher=publisher, url=url).with_(**changes)
 
-    def with_(self, **changes: Any) -> Shop:
+    def with_(self, **changes: Any) -> Self:
         """Return the same shop on a service that differs in these fields."""
         return replace(self, service=replace(self.service, **changes)) if changes else self
 
-    def elsewhere(self, url: str | None = None) -> Shop:
-        """Return the same shop in another Lambda environment, with a connection of its own."""
-        return self.with_(db=Database.at(url or self.url))
+    def elsewhere(self, url: str | None = None) -> Self:
+        """Return the same shop in another Lambda environment, with a connection of its own, which closes with this shop's."""
+        other = replace(self.with_(db=Database.at(url or self.url)), environments=[])
+        self.environments.append(other)
+        return other
 
     def call(self, key: str | None = None) -> Call:
         return Call(owner=self.owner, deadline=Deadline.in_s(self.time_s), idempotency_key=key, traceparent=TRACEPARENT)
@@ -96,6 +100,9 @@ class Shop:
             case PaymentStatus.PROCESSING:
                 self.gateway.answer = lose_reply
                 return self.captured()
+            case PaymentStatus.REQUIRES_ACTION:
+                self.gateway.answer = ask_customer
+                return self.captured()
             case PaymentStatus.FAILED:
                 self.gateway.answer = decline
                 return self.captured()
@@ -115,6 +122,9 @@ class Shop:
         """Return the counts. The age of the oldest unknown outcome is set to 0, because no test can predict it."""
         return replace(reconcile(self.service, Deadline.in_s(time_s)), oldest_unknown_s=0.0)
 
+    def reconciled(self) -> Reconciled:
+        return reconcile(self.service, Deadline.in_s(55))
+
     def hears_later(self, answer: Answer, books: Books) -> Reconciled:
         """Make the operations in flight due and reconcile them, with this answer of the gateway."""
         self.gateway.answer = answer
@@ -129,6 +139,8 @@ class Shop:
         self.service.db.run(PING())
 
     def close(self) -> None:
+        for each in self.environments:
+            each.close()
         self.service.db.close()
 
 
@@ -192,6 +204,10 @@ class Books:
         """End the lease of each operation in flight and make its next attempt due, if the schedule has one."""
         due = "lease_until = now(), next_attempt_at = now()"
         self.query(f"UPDATE operations SET {due} WHERE outcome IS NULL AND next_attempt_at IS NOT NULL")
+
+    def end_keys(self) -> None:
+        """The gateway may have forgotten the key of each operation in flight."""
+        self.query("UPDATE operations SET key_ends_at = now() WHERE outcome IS NULL")
 
     @contextlib.contextmanager
     def refusing(self, table: str, check: str) -> Iterator[None]:

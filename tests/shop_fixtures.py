@@ -30,7 +30,14 @@ def _emptied_database(postgres: Postgres) -> Database:
 def lone_books(_emptied_database: Database) -> Books:
     """An empty database, for reconcile and relay, which work on all rows. Deleting rows is quicker than making a new database."""
     books = Books(_emptied_database.owner_url)
-    for table in (*("outbox", "operations", "refunds", "payment_status_history", "payments"), "webhooks", "webhook_deliveries"):
+    for table in (
+        *("outbox", "operations", "refunds", "payment_status_history", "payments"),
+        "webhooks",
+        "webhook_deliveries",
+        "disputes",
+        "gateway_events",
+        "gateway_pulls",
+    ):
         books.query(f"DELETE FROM {table}")
     return books
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ PACKAGES = {
     "reconcile": DATABASE | POWERTOOLS | PYDANTIC,
     "webhooks": DATABASE | POWERTOOLS | PYDANTIC | FASTAPI,
     "courier": DATABASE | POWERTOOLS,
+    "gateway_events": DATABASE | POWERTOOLS | PYDANTIC,
 }
 """The packages that a handler may import at init, besides ours and the standard library."""
 
@@ -50,7 +52,7 @@ ALLOWED_SLOW = {"lookups": OVER_HTTP, "webhooks": OVER_HTTP, "courier": {"http.c
 WHERE_INSTALLED = {"botocore"}
 """Lambda has it. Powertools imports its first module alone, to name itself to AWS."""
 
-MODULES_OVER_LIBRARIES = 90
+MODULES_OVER_LIBRARIES = 97
 """So many modules a handler may import that its libraries have not: our own, and those of the standard library."""
 
 TIME_OVER_LIBRARIES = 2.0
@@ -68,20 +70,21 @@ class Spy:
             frame = frame.f_back
         importers.setdefault(name, frame.f_globals["__name__"] if frame else None)
 
-if sys.argv[2:]:
+if sys.argv[3:]:
     sys.meta_path.insert(0, Spy())
 before, begun_s = set(sys.modules), time.process_time()
 for name in sys.argv[1].split():
     __import__(name)
+exec(sys.argv[2])
 taken_s = time.process_time() - begun_s
 print(json.dumps({"modules": sorted(set(sys.modules) - before), "importers": importers, "taken_s": taken_s}))
 """
 
 
 class Imports:
-    """What the import of some modules brings into a new process."""
+    """What the import of some modules brings into a new process, and then the statement `after`."""
 
-    def __init__(self, names: str, function: str, *, spy: bool = True) -> None:
+    def __init__(self, names: str, function: str, *, spy: bool = True, after: str = "", given: Mapping[str, str] = {}) -> None:
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": f"{ROOT / 'functions' / function}:{ROOT / 'layers/shared/python'}",
@@ -89,7 +92,8 @@ class Imports:
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
             "POWERTOOLS_SERVICE_NAME": "payments",
         }
-        command = [sys.executable, "-c", PROBE, names, *(["spy"] if spy else [])]
+        environment |= given
+        command = [sys.executable, "-c", PROBE, names, after, *(["spy"] if spy else [])]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout.splitlines()[-1])
@@ -151,3 +155,14 @@ def test_a_handler_computes_little_more_at_init_than_its_libraries(name: str) ->
 
 def test_a_culprit_is_named_with_the_one_that_imported_it() -> None:
     assert Imports("html.parser", "process").chain("_markupbase") == "_markupbase <- html.parser"
+
+
+@pytest.mark.parametrize("name", ["process", "refund", "reconcile"])
+def test_nothing_of_stripe_is_imported_until_the_service_is_made_with_it(name: str) -> None:
+    def of_stripe(after: str, given: Mapping[str, str] = {}) -> set[str]:
+        modules = Imports("handler", name, after=after, given=given).modules
+        return {module for module in modules if module.startswith(("payments.gateway.stripe", "payments.stripe_settings"))}
+
+    made, stripe = "import payments.wiring; payments.wiring.service()", {"GATEWAY": "stripe", "STRIPE_API_KEY": "sk_test_1"}
+    assert of_stripe(made) == of_stripe(made, {"GATEWAY": "simulated"}) == of_stripe("", stripe) == set()
+    assert of_stripe(made, stripe) >= {"payments.gateway.stripe", "payments.stripe_settings"}

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from payments.domain.payment import TRANSITIONS
-from payments.gateway.simulated import SCENARIO_TOKENS
+from payments.gateway.simulated_scenarios import SCENARIO_TOKENS
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

@@ -11,11 +11,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = [*(ROOT / "layers/shared/python/payments").rglob("*.py"), *ROOT.glob("functions/*/*.py")]
+ADAPTERS = {f"stripe{part}.py" for part in ("", "_amounts", "_events", "_http", "_seen", "_settings", "_signature")}
+"""What talks to one real gateway. Whoever reads the service need not read it."""
 
-SHIPPED_LINES = 3840
+SHIPPED = [
+    *(file for file in (ROOT / "layers/shared/python/payments").rglob("*.py") if file.name not in ADAPTERS),
+    *ROOT.glob("functions/*/*.py"),
+]
+
+SHIPPED_LINES = 5800
 """3,000 until plans were kept (ADR 28), the relay claimed while it sends (ADR 15) and events could follow the answer (ADR 27).
-3,140 until there were webhooks (540 lines, ADR 31) and more filters of lists (ADR 30)."""
+3,140 until there were webhooks (540 lines, ADR 31) and more filters of lists (ADR 30). 3,840 until slow webhooks had
+places of their own and a claim read little of what waits behind others (ADR 31). 3,925 until the port to a gateway grew up
+(ADR 32): what it refuses, has not finished, or no longer says under a key. 4,180 until a payment could wait for its
+customer (ADR 34), the gateway's events came in (ADR 35), what it did by itself was entered (ADR 36), disputes were recorded
+(ADR 37), and the simulated gateway showed all of it in a local run. 5,740 until a pull went on where it stopped, what does
+not fit was told once a day, and nobody got the action of a payment that is being voided. 5,780 until a command that somebody
+had overtaken was told so, and its payment looked at (ADR 36)."""
 
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

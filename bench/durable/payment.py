@@ -87,6 +87,9 @@ def pay(event: dict[str, Any], context: DurableContext) -> str:
             "payment": f"pay-{payment_id}",
         }
         request = GatewayRequest(
+            kind="process",
+            payment_id=payment_id,
+            order_id=event["order_id"],
             key=keys[event["key"]],
             attempt=attempt.attempt,
             amount_minor=1999,

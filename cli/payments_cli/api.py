@@ -48,8 +48,12 @@ class Api:
 
     def payment(self, text: str, *, is_order: bool = False) -> dict[str, Any]:
         """Return the payment that has this payment id, transaction id (txn_...) or else order id. Raises Failed."""
-        kind = "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
-        return _body(self._send("GET", f"{PAYMENTS}/{kind}/{quote(text, safe='')}"), "payment_id")
+        return _body(self._send("GET", f"{PAYMENTS}/{_kind(text, is_order=is_order)}/{quote(text, safe='')}"), "payment_id")
+
+    def sync(self, text: str, *, is_order: bool = False) -> tuple[dict[str, Any], bool]:
+        """Have the service ask the gateway. Return the payment, and whether its outcome is known. Raises Failed."""
+        response = self._send("POST", f"{PAYMENTS}/sync", json={f"{_kind(text, is_order=is_order)}_id": text})
+        return _body(response, "payment_id"), response.status_code != HTTPStatus.ACCEPTED
 
     def refund(self, refund_id: str) -> dict[str, Any]:
         return _body(self._send("GET", f"{PAYMENTS}/refund/{quote(refund_id, safe='')}"), "refund_id")
@@ -139,6 +143,10 @@ class Api:
             self._say(f"{failure.problem['title']}. Trying again in {wait_s:g} s.")
             time.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
+
+
+def _kind(text: str, *, is_order: bool) -> str:
+    return "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
 
 
 def _webhook(webhook_id: str) -> str:

@@ -5,6 +5,9 @@ A restored database lacks what was done after its moment, and the gateway has it
 key. Reconcile then sends the gateway the same request again: the money does not move a second time, and the answer writes status,
 history and event. A missing charge cannot be entered, because only its caller knows the order and the token. It is taken back.
 
+What the gateway did by itself never had such a key. Its line has `gateway-KIND-ID` in its place, with the gateway's id of the
+refund, or else of the payment intent, as the service names it, too. Reconcile asks the gateway by that id, and sends nothing.
+
 The comparison goes both ways: what succeeded in the database since the list's first line has to be on the list.
 """
 
@@ -25,6 +28,9 @@ OPERATIONS = {"authorization": "process", "charge": "process", "capture": "captu
 PREFIXES = {"capture": ("capture-", "cap-"), "void": ("void-",), "refund": ("ref-",)}
 """Of the keys that the service makes; `cap-` is version 0.1.0's."""
 
+BY_ITSELF = "gateway-"
+"""Begins the key of what the gateway did by itself."""
+
 KEY_LIFETIME = timedelta(hours=23)
 """As GATEWAY_KEY_LIFETIME_S of the service: reconcile sends nothing for older operations, and a person settles them."""
 
@@ -39,16 +45,19 @@ REASON = "entered after a restore"
 FIND = """
 SELECT CAST(COALESCE(json_agg(json_build_object(
     'number', number, 'kind', kind, 'amount', operations.amount_minor, 'outcome', outcome, 'created_at', operations.created_at,
+    'failed', refunds.status = 'FAILED',
     'currency', COALESCE(own.currency, payments.currency), 'transaction_id', own.transaction_id,
     'payment_id', payments.payment_id, 'status', payments.status,
     'rest', payments.captured_minor - payments.refunded_minor - payments.refund_reserved_minor,
     'authorized', payments.amount_minor)), '[]') AS text)
 FROM json_to_recordset(CAST(:list AS json)) AS listed (number integer, gateway_key text, transaction_id text)
 LEFT JOIN operations ON operations.gateway_key = listed.gateway_key
+LEFT JOIN refunds ON refunds.refund_id = operations.refund_id
 LEFT JOIN payments AS own ON own.payment_id = operations.payment_id
 LEFT JOIN payments ON payments.transaction_id = listed.transaction_id
 """
 
+# A refund that failed after it had succeeded moved nothing in the end, so no list has to have it.
 # The ids begin with the time at which a function made them, so the primary key finds the newest ones.
 SUCCEEDED = f"""
 SELECT CAST(COALESCE(json_agg(json_build_object(
@@ -61,13 +70,22 @@ FROM (
            capture_method
     FROM operations JOIN payments USING (payment_id)
     WHERE operation_id > CAST(:after AS uuid) AND operations.created_at >= CAST(:since AS timestamptz) AND outcome = 'succeeded'
+      AND NOT EXISTS (SELECT FROM refunds WHERE refunds.refund_id = operations.refund_id AND refunds.status = 'FAILED')
     ORDER BY operation_id LIMIT {BATCH}
 ) AS newest
 """
 
 _OPERATION = """
 INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, request_hash, gateway_key,
-                        attempt, created_at, lease_until, next_attempt_at)
+                        attempt, created_at, lease_until, next_attempt_at, origin, reply)
+"""
+
+# Once a reply names what the gateway has, the service asks for it by that name.
+_MADE_BY = """
+CASE :gateway_id WHEN '' THEN 'service' ELSE 'gateway' END
+"""
+_REPLY = """
+CASE :gateway_id WHEN '' THEN NULL ELSE jsonb_build_object('gateway_id', CAST(:gateway_id AS text)) END
 """
 
 ENTER = f"""
@@ -76,7 +94,7 @@ WITH payment AS (
     WHERE transaction_id = :transaction_id AND status = 'AUTHORIZED' FOR UPDATE
 ), operation AS ({_OPERATION}
     SELECT CAST(:operation_id AS uuid), owner, :kind, payment_id, NULL, CAST(:amount AS bigint), :reason, '', :gateway_key, 1,
-           LEAST(CAST(:at AS timestamptz), now()), now(), now()
+           LEAST(CAST(:at AS timestamptz), now()), now(), now(), {_MADE_BY}, {_REPLY}
     FROM payment WHERE CAST(:amount AS bigint) <= amount_minor RETURNING 1
 )
 SELECT count(*) FROM operation
@@ -92,13 +110,13 @@ WITH reserved AS (
     RETURNING payment_id, owner, transaction_id, currency
 ), refund AS (
     INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason, created_at,
-                         updated_at)
+                         updated_at, origin)
     SELECT CAST(:refund_id AS uuid), payment_id, owner, transaction_id, CAST(:amount AS bigint), currency, 'PENDING', :reason,
-           LEAST(CAST(:at AS timestamptz), now()), now()
+           LEAST(CAST(:at AS timestamptz), now()), now(), {_MADE_BY}
     FROM reserved
 ), operation AS ({_OPERATION}
     SELECT CAST(:operation_id AS uuid), owner, :kind, payment_id, CAST(:refund_id AS uuid), CAST(:amount AS bigint), :reason, '',
-           :gateway_key, 1, LEAST(CAST(:at AS timestamptz), now()), now(), now()
+           :gateway_key, 1, LEAST(CAST(:at AS timestamptz), now()), now(), now(), {_MADE_BY}, {_REPLY}
     FROM reserved RETURNING 1
 )
 SELECT count(*) FROM operation
@@ -200,11 +218,13 @@ class Comparison:
             yield _result(movement, "differs", said)
         elif operation["kind"] != OPERATIONS[movement.kind] or not same:
             yield _result(movement, "differs", f"the database has a {operation['kind']} of {operation['amount']}")
+        elif operation["outcome"] == "succeeded" and operation["failed"]:
+            yield _result(movement, "differs", "the database says that it failed after it had succeeded")
         elif operation["outcome"] == "succeeded":
             self.agreed += 1
         elif operation["outcome"] is not None:
             yield _result(movement, "differs", f"the database says {operation['outcome']}")
-        elif datetime.fromisoformat(operation["created_at"]) < datetime.now(UTC) - KEY_LIFETIME:
+        elif not _gateway_id_in(movement) and datetime.fromisoformat(operation["created_at"]) < datetime.now(UTC) - KEY_LIFETIME:
             yield _result(movement, "by_hand", "the gateway may have forgotten the key: settle the operation by hand")
         else:
             yield _result(movement, "open", "reconcile settles it")
@@ -219,7 +239,8 @@ class Comparison:
             if status == "AUTHORIZED" and captured_soon:
                 return _result(movement, "waits", "its capture comes first; then run the command again")
             ready = status in ("CAPTURED", "PARTIALLY_REFUNDED") and movement.amount <= payment["rest"]
-        identifier = _id_in(movement)
+        gateway_id = _gateway_id_in(movement)
+        identifier = uuid4() if gateway_id else _id_in(movement)
         if not ready or identifier is None:
             why = f"the payment is {status}" if identifier else "its key is not one of the service's"
             return _result(movement, "differs", f"it cannot be entered: {why}")
@@ -233,6 +254,7 @@ class Comparison:
             "amount": payment["authorized"] if movement.kind == "void" else movement.amount,
             "reason": REASON,
             "gateway_key": movement.key,
+            "gateway_id": gateway_id,
             "at": movement.at.isoformat(),
         }
         try:
@@ -267,6 +289,12 @@ def _names_another(movement: Movement, operation: dict[str, Any]) -> str:
         return f"the database says {operation['currency']}"
     known = operation["transaction_id"]
     return f"the database says transaction {known}" if known not in (None, movement.transaction_id) else ""
+
+
+def _gateway_id_in(movement: Movement) -> str:
+    """Return the gateway's id of what it did by itself, or an empty text if the service asked for it."""
+    prefix = f"{BY_ITSELF}{movement.kind}-"
+    return movement.key.removeprefix(prefix) if movement.key.startswith(prefix) else ""
 
 
 def _id_in(movement: Movement) -> UUID | None:

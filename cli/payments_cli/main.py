@@ -7,6 +7,7 @@ import sys
 import tomllib
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ Each command has its own [bold]--help[/bold].
 [bold]Examples[/bold]
   payments process order-1042 19.99 USD    take a payment
   payments show order-1042                 show it, with every status it had
+  payments sync order-1042                 ask the gateway what became of it
   payments refund order-1042 5.00          refund a part of it
   payments list --status failed --from 2h  failures of the last two hours
   payments list --all --json > all.jsonl   every payment, for a script
@@ -103,6 +105,8 @@ def process(
     method: o.PaidWith = "credit_card",
     payment_token: o.PaymentToken = None,
     manual: o.Manual = False,
+    off_session: o.OffSession = False,
+    return_url: o.ReturnUrl = None,
     customer: o.Customer = None,
     description: o.Description = None,
     metadata: o.Metadata = None,
@@ -124,6 +128,8 @@ def process(
         "payment_method": method,
         "payment_token": payment_token,
         "capture_method": "manual" if manual else None,
+        "off_session": off_session or None,
+        "return_url": return_url,
         "customer_id": customer,
         "description": description,
         "metadata": {name: value for name, _, value in pairs} or None,
@@ -164,8 +170,18 @@ def capture(
 
 @command("void", o.MONEY, 'payments void order-1043 --reason "out of stock"', shares=ON_PAYMENT)
 def void(manner: Manner, this: Session, payment: o.Payment, reason: o.Reason = None) -> None:
-    """Void an authorized payment, so that no money is taken."""
+    """Void an authorized payment, or one that waits for its customer, so that no money is taken."""
     _carry_out(this, "void", _about(this, manner, "void", payment) | {"reason": reason}, manner.key)
+
+
+@command("sync", o.LOOK, "payments sync order-1042")
+def sync(this: Session, payment: o.Payment, order: o.IsOrder = False) -> None:
+    """Have the service ask the gateway about a payment now, and show what it is then.
+
+    The service asks about a payment at most once in 2 s; sooner, it shows what it knows already.
+    If the payment waits for its customer, you see what the customer's browser needs. Show it to nobody else.
+    """
+    _show_outcome(this, "sync", *this.api.sync(payment, is_order=order))
 
 
 SHOW_REFUND = "payments show 019c139f-b5d8-7c0e-8f4a-6b1d92c4e035 --refund"
@@ -479,8 +495,9 @@ def _about(
     if payment.startswith("txn_") and not manner.order and not amount and not confirms:
         return {"transaction_id": payment, "amount": amount_minor}
     found = this.api.payment(payment, is_order=manner.order)
-    if not found["transaction_id"]:
-        detail = f"You can {name} it after the gateway has answered. Check with: payments show {found['payment_id']}"
+    name_of_it = "transaction_id" if found["transaction_id"] else "payment_id"
+    if not found["transaction_id"] and (when := _not_yet(name, found["status"])):
+        detail = f"You can {name} it once {when} {found['payment_id']}"
         raise Failed(
             {"title": f"The payment is {found['status']}", "detail": detail, "code": "payment_state_conflict"}, Exit.REFUSED
         )
@@ -493,7 +510,14 @@ def _about(
         how_much = "all that is left" if amount_minor is None else format_amount(amount_minor, currency)
         whole = f"order {found['order_id']}, {format_amount(found['amount'], currency)}, {found['status']}"
         confirm(f"{name.capitalize()} {how_much} of {whole}?")
-    return {"transaction_id": found["transaction_id"], "amount": amount_minor}
+    return {name_of_it: found[name_of_it], "amount": amount_minor}
+
+
+def _not_yet(name: str, status: str) -> str | None:
+    """Return what has to happen first. Of a payment that is over, the service itself says why it refuses the command."""
+    if status == "REQUIRES_ACTION":
+        return None if name == "void" else "its customer has acted. Ask with: payments sync"
+    return "the gateway has answered. Check with: payments show" if status in ("PENDING", "PROCESSING") else None
 
 
 def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) -> None:
@@ -513,12 +537,24 @@ def _carry_out(this: Session, name: str, body: dict[str, Any], key: str | None) 
     except Failed as error:
         course.failed = error
         raise
+    _show_outcome(this, name, answer, is_settled, output.refund_panel if name == "refund" else None)
+
+
+def _show_outcome(
+    this: Session, name: str, answer: dict[str, Any], is_settled: bool, panel: Callable[..., Any] | None = None
+) -> None:
+    from payments_cli import output
+
     course.told, course.answered = answer, Exit.DONE if is_settled else Exit.UNKNOWN
-    if not is_settled:
-        payment = answer.get("payment_id", "PAYMENT")
+    payment, show = answer.get("payment_id", "PAYMENT"), panel or output.payment_panel
+    if answer.get("status") == "REQUIRES_ACTION" and name in ("process", "sync"):
+        say(f"The payment waits for its customer. Ask what became of it with: payments sync {payment}")
+        if "next_action" not in answer:
+            why = "it asked the gateway less than 2 s ago, or the gateway cannot say now"
+            say(f"The service does not say what the customer needs: {why}. Sync again in 2 s.")
+    elif not is_settled:
         say(f"The gateway has not answered yet, and the service keeps trying. Check with: payments show {payment}")
-    panel = output.refund_panel if name == "refund" else output.payment_panel
-    present(answer, lambda it: panel(it, output.Clock(utc=False)), this.as_json)
+    present(answer, lambda it: show(it, output.Clock(utc=False)), this.as_json)
     raise typer.Exit(course.answered)
 
 

@@ -8,10 +8,20 @@ from typing import Annotated, Any, Literal
 from typer import Argument, BadParameter, Option
 
 Method = Literal["credit_card", "debit_card", "paypal", "stripe"]
-Status = Literal["PENDING", "PROCESSING", "AUTHORIZED", "CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED", "FAILED", "VOIDED"]
-EventType = StrEnum("EventType", "authorized successful failed refunded voided capture_failed refund_failed void_failed refused")
+Status = Literal[
+    "PENDING", "PROCESSING", "REQUIRES_ACTION", "AUTHORIZED", "CAPTURED", "PARTIALLY_REFUNDED", "REFUNDED", "FAILED", "VOIDED"
+]
+EventType = StrEnum(
+    "EventType",
+    "requires_action authorized successful failed refunded voided capture_failed refund_failed void_failed"
+    " disputed dispute_closed refused",
+)
 # A webhook is told what becomes of payments. A refusal is no payment's, and is told on the topic alone.
-WebhookType = StrEnum("WebhookType", "authorized successful failed refunded voided capture_failed refund_failed void_failed")
+WebhookType = StrEnum(
+    "WebhookType",
+    "requires_action authorized successful failed refunded voided capture_failed refund_failed void_failed"
+    " disputed dispute_closed",
+)
 Shell = Literal["bash", "zsh", "fish"]
 
 MONEY, LOOK, SETUP, WHERE = "Move money", "Look up", "Set up", "Deployment"  # panels of the help texts
@@ -76,6 +86,8 @@ PaymentToken = Annotated[
     ),
 ]
 Manual = Annotated[bool, Option("--manual", help="Only authorize; capture it later.")]
+OffSession = Annotated[bool, Option("--off-session", help="The customer is not there to confirm anything.")]
+ReturnUrl = Annotated[Text, Option(metavar="URL", help="Where the customer comes back to after confirming elsewhere.")]
 Customer = Annotated[Text, Option(metavar="ID", help="Customer id.")]
 Description = Annotated[Text, Option(metavar="TEXT", help="Description of the payment.")]
 Metadata = Annotated[list[str] | None, Option(metavar="KEY=VALUE", help="Any other data to keep; may be repeated.")]

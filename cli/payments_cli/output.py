@@ -22,6 +22,7 @@ WIDE = 120  # a payment fits on one line of so many columns
 STYLES = {
     "PENDING": "yellow",
     "PROCESSING": "yellow",
+    "REQUIRES_ACTION": "yellow",
     "AUTHORIZED": "cyan",
     "CAPTURED": "green",
     "SUCCEEDED": "green",
@@ -88,6 +89,7 @@ def payment_panel(payment: dict[str, Any], clock: Clock, changes: list[dict[str,
         "refunded": payment["amount_refunded"] and _money(payment, "amount_refunded"),
         "refund pending": payment["amount_refund_pending"] and _money(payment, "amount_refund_pending"),
         "method": f"{payment['payment_method']}, {payment['capture_method']} capture",
+        "waits for": payment["status"] == "REQUIRES_ACTION" and _action(payment.get("next_action"), clock),
         "declined": payment["decline_code"] and f"{payment['decline_code']}: {payment['error_message']}",
         "customer": payment["customer_id"],
         "description": payment["description"],
@@ -98,14 +100,35 @@ def payment_panel(payment: dict[str, Any], clock: Clock, changes: list[dict[str,
     parts: list[RenderableType] = [_grid(*facts.items())]
     if payment.get("refunds"):
         refunds = [
-            (clock.show(r["created_at"]), status(r["status"]), f"{_money(r):>15}", r["decline_code"] or r["reason"])
+            (clock.show(r["created_at"]), status(r["status"]), f"{_money(r):>15}", r["decline_code"] or r["reason"], _origin(r))
             for r in payment["refunds"]
         ]
         parts += [Text("\nRefunds", "bold"), _grid(*refunds)]
+    if payment.get("disputes"):
+        disputes = [
+            (
+                clock.show(d["created_at"]),
+                Text(d["outcome"] or d["status"], "bold"),
+                f"{_money(d):>15}",
+                d["reason"],
+                f"evidence until {clock.show(d['due_by'])}" if d["due_by"] and not d["outcome"] else d["gateway_dispute_id"],
+            )
+            for d in payment["disputes"]
+        ]
+        parts += [Text("\nDisputes", "bold"), _grid(*disputes)]
     if changes:
         steps = [(clock.show(c["at"], "%Y-%m-%d %H:%M:%S.%f")[:-3], status(c["to"]), c["reason"]) for c in changes]
         parts += [Text(f"\nTimeline ({clock.zone})", "bold"), _grid(*steps)]
     return _panel(payment["status"], f"order {payment['order_id']}", *parts)
+
+
+def _action(action: dict[str, Any] | None, clock: Clock) -> str:
+    """Say what the customer does. The owner alone is told where, and a look-up tells nobody."""
+    if not action:
+        return "the customer, who has to confirm it"
+    where = action.get("url") or "Stripe.js, with the client_secret that --json shows"
+    until = f", until {clock.show(action['expires_at'])} {clock.zone}" if action.get("expires_at") else ""
+    return f"the customer at {where}{until}"
 
 
 def refund_panel(refund: dict[str, Any], clock: Clock) -> Panel:
@@ -114,6 +137,7 @@ def refund_panel(refund: dict[str, Any], clock: Clock) -> Panel:
         "refund": refund["refund_id"],
         "amount": _money(refund),
         "reason": refund["reason"],
+        "origin": _origin(refund),
         "payment": refund["payment_id"],
         "transaction": refund["transaction_id"],
         "status": so_far,
@@ -121,6 +145,10 @@ def refund_panel(refund: dict[str, Any], clock: Clock) -> Panel:
         "created": f"{clock.show(refund['created_at'])} {clock.zone}",
     }
     return _panel(refund["status"], "refund", _grid(*facts.items()))
+
+
+def _origin(refund: dict[str, Any]) -> str | None:
+    return "made at the gateway" if refund.get("origin") == "gateway" else None
 
 
 def payment_rows(payments: list[dict[str, Any]], clock: Clock, *, header: bool) -> Table:
@@ -154,10 +182,11 @@ def event_line(event: dict[str, Any], clock: Clock) -> Text:
     end = [Text("duplicate", "yellow")] if event["duplicate"] else []
     if event["type"] == "payment.refused":  # perhaps before there was a payment
         return Text("  ").join([*begin, Text(payment["code"]), Text(payment["order_id"] or "no order"), *end])
+    about = payment.get("refund") or payment.get("dispute")
     return Text("  ").join(
         [
             *begin,
-            Text((_money(payment["refund"]) if "refund" in payment else _taken(payment)).rjust(15)),
+            Text((_money(about) if about else _taken(payment)).rjust(15)),
             status(payment["status"], 18),
             *([Text(payment["payment_id"])] if out.width >= WIDE else []),
             Text(payment["order_id"]),

@@ -36,7 +36,7 @@ A_REFUND = (
     " gateway's list, delete the message. When each refund in the queue was looked at, --refunds sends them."
 )
 
-FINAL = ("succeeded", "declined", "refused", "unknown")
+FINAL = ("succeeded", "declined", "refused", "unknown", "kept")
 QUEUE_HOST = re.compile(r"https://sqs(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)/")
 # Other errors of an invocation would meet every message, so they end the run.
 OF_ONE_MESSAGE = {

@@ -30,7 +30,7 @@ def running(python: str = str(ROOT / ".venv-run/bin/python")) -> Iterator[dict[s
     """Start `make run` on a free port with a data folder and servers of its own, and yield its run.json."""
     with tempfile.TemporaryDirectory(prefix="make-run-") as folder:
         environment = os.environ | {"PORT": "0", "DATA_DIR": folder, "PYTHONPATH": str(ROOT / "layers/shared/python")}
-        for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"):
+        for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "STRIPE_API_KEY"):
             environment.pop(name, None)
         log, facts = Path(folder) / "make-run.log", Path(folder) / "run.json"
         with log.open("w") as output:

@@ -31,6 +31,10 @@ BUILD = REPOSITORY / "build" / "sdks"
 SETTLE_S, READ_S = 60, 120
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+WITHOUT_A_COMMAND = 3
+"""The events of a payment that are of no command: that it waits for its customer, and its dispute."""
+UNTRACED = {"payment.refused", "payment.disputed", "payment.dispute_closed"}
+"""No request of ours with a trace context has caused these."""
 LARGE = 5_000_000_000  # more than 32 bits hold
 
 Event = dict[str, Any]
@@ -93,10 +97,14 @@ def cause_events(url: str) -> int:
     pay("not-refunded", "refund_declined")
     post("refund", order_id="not-refunded")
     pay("unknown", "timeout_then_captured")
+    # The page of the simulated gateway, where the customer approves, and then disputes the payment at the bank and loses.
+    page = pay("acted", "requires_action")["next_action"]["url"]
+    for action in ("approve", "dispute", "lost"):
+        httpx2.post(page, data={"action": action}, timeout=35, follow_redirects=True).raise_for_status()
     refused = send(f"{url}/2015-03-31/functions/process:direct/invocations", {"order_id": "refused", "amount": "19.99"})
     if refused["outcome"] != "refused":
         raise Wrong(f"the wrong invocation was answered {refused}")
-    return commands + 1
+    return commands + 1 + WITHOUT_A_COMMAND
 
 
 def send(url: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
@@ -133,7 +141,7 @@ def check(event: Event, traceparent: str | None) -> None:
     """Fail unless the data matches the schema that the event names, and the trace context is the caller's."""
     file = SCHEMAS / f"{event['dataschema'].removeprefix('urn:payments:schema:').replace(':', '.')}.json"
     Draft202012Validator(json.loads(file.read_text(encoding="utf-8"))).validate(event["data"])
-    expected = None if event["type"] == "payment.refused" else TRACE
+    expected = None if event["type"] in UNTRACED else TRACE
     if not event.get("traceparent") == traceparent == expected:
         raise Wrong(f"the trace context of {event} is not {expected}")
 

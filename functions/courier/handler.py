@@ -17,7 +17,7 @@ def post() -> Post:
 
 @telemetry.instrumented
 def lambda_handler(event: Any, context: Any) -> dict[str, int]:
-    done = courier(wiring.service(), post(), Deadline.in_s(context.get_remaining_time_in_millis() / 1000))
+    done = courier(wiring.service(), post(), Deadline.of(context))
     counts = {"WebhooksDelivered": done.delivered, "WebhookAttemptsFailed": done.failed, "WebhooksGivenUp": done.given_up}
     counts |= {"WebhooksDisabled": done.disabled}
     for name, number in counts.items():

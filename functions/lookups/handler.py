@@ -4,9 +4,10 @@ from functools import partial
 from typing import Any
 
 from payments import wiring
+from payments.api.api_gateway import ApiGatewayHandler
 from payments.api.callers import is_http
 from payments.api.look_up_routes import health_router, lookups_router
-from payments.api.routes import ApiGatewayHandler, app_of
+from payments.api.routes import app_of
 from payments.domain.errors import Forbidden
 from payments.telemetry import instrumented
 

@@ -1,4 +1,4 @@
-"""Scheduled: settle operations whose outcome is unknown, and void authorizations that have run out.
+"""Scheduled: settle operations whose outcome is unknown, void authorizations that have run out, handle the gateway's events.
 
 `{"settle": {"operation_id": …, "attempt": …, "outcome": …}}` settles one operation by hand, see docs/operations.md.
 """
@@ -10,6 +10,7 @@ from payments import telemetry, wiring
 from payments.api.answers import record
 from payments.commands.service import Deadline
 from payments.scheduled.by_hand import NotSettled, settle_by_hand
+from payments.scheduled.gateway_events import inbox
 from payments.scheduled.reconcile import reconcile
 
 
@@ -22,10 +23,13 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
             return {"refused": str(error)}
         record(result)
         return {"outcome": result.outcome.value, "payment_status": result.payment.status.value, "replayed": result.replayed}
-    done = reconcile(wiring.service(), Deadline.in_s(context.get_remaining_time_in_millis() / 1000))
+    deadline = Deadline.of(context)
+    told = inbox(wiring.service(), deadline)
+    done = reconcile(wiring.service(), deadline)
     counts = {"OperationsReconciled": done.settled, "OutcomesStillUnknown": done.unknown}
-    counts |= {"OutcomesExhausted": done.exhausted, "AuthorizationsExpired": done.expired}
+    counts |= {"OutcomesPending": done.pending, "OutcomesExhausted": done.exhausted, "AuthorizationsExpired": done.expired}
+    counts |= {"DisputesDueSoon": done.disputes_due_soon}
     for name, number in counts.items():
         telemetry.count(name, number)
     telemetry.count("OldestUnknownOutcome", done.oldest_unknown_s, "Seconds")
-    return asdict(done)
+    return asdict(done) | {"gateway_events": told}

@@ -11,13 +11,13 @@ from typing import Any
 from payments import telemetry, wiring
 from payments.commands.service import Deadline
 from payments.domain.errors import InvalidRequest
-from payments.domain.events import rfc3339
+from payments.domain.times import rfc3339
 from payments.scheduled.relay import relay, replay
 
 
 @telemetry.instrumented
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
-    deadline = Deadline.in_s(context.get_remaining_time_in_millis() / 1000)
+    deadline = Deadline.of(context)
     if isinstance(event, dict) and "replay" in event:
         start, end = _moment(event, "from"), _moment(event, "to")
         sent, resume_at = replay(wiring.service(), deadline, start, end)

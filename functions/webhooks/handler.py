@@ -3,8 +3,9 @@
 from typing import Any
 
 from payments import wiring
+from payments.api.api_gateway import ApiGatewayHandler
 from payments.api.callers import is_http
-from payments.api.routes import ApiGatewayHandler, app_of
+from payments.api.routes import app_of
 from payments.api.webhook_routes import webhooks_router
 from payments.domain.errors import Forbidden
 from payments.telemetry import instrumented

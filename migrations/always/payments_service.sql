@@ -56,14 +56,21 @@ GRANT SELECT, INSERT ON payments, refunds, operations, outbox TO payments_servic
 GRANT UPDATE (status, status_reason, captured_minor, refunded_minor, refund_reserved_minor, transaction_id, payment_intent_id,
               decline_code, error_message, updated_at, authorized_at, captured_at, failed_at, voided_at, capture_before, version,
               event_sequence) ON payments TO payments_service;
-GRANT UPDATE (status, decline_code, updated_at) ON refunds TO payments_service;
-GRANT UPDATE (attempt, lease_until, next_attempt_at, outcome, reply, settled_at) ON operations TO payments_service;
+GRANT UPDATE (status, decline_code, updated_at, gateway_refund_id) ON refunds TO payments_service;
+GRANT UPDATE (attempt, lease_until, next_attempt_at, outcome, reply, settled_at, key_ends_at, attempted_at)
+    ON operations TO payments_service;
 GRANT UPDATE (lease_until, published_at) ON outbox TO payments_service;
 GRANT DELETE ON outbox TO payments_service;
 GRANT SELECT ON payment_status_history TO payments_service;
 REVOKE EXECUTE ON FUNCTION owe_webhooks(text, uuid, integer), owe_event() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION owe_webhooks(text, uuid, integer) TO payments_service;
 GRANT SELECT, INSERT, DELETE ON webhooks, webhook_deliveries TO payments_service;
-GRANT UPDATE (secret, previous_secret, previous_until, disabled_at, disabled_reason, failing_since, last_error, next_attempt_at)
-    ON webhooks TO payments_service;
+GRANT UPDATE (secret, previous_secret, previous_until, disabled_at, disabled_reason, failing_since, last_error, next_attempt_at,
+              slow_until) ON webhooks TO payments_service;
 GRANT UPDATE (created_at, attempt, next_attempt_at, lease_until, failed_at, last_error) ON webhook_deliveries TO payments_service;
+GRANT SELECT, INSERT ON disputes TO payments_service;
+GRANT UPDATE (amount_minor, currency, reason, status, outcome, due_by, is_refundable, updated_at, version) ON disputes
+    TO payments_service;
+GRANT SELECT, INSERT, DELETE ON gateway_events TO payments_service;
+GRANT UPDATE (attempt, lease_until, next_attempt_at, handled_at, outcome) ON gateway_events TO payments_service;
+GRANT SELECT, INSERT, UPDATE ON gateway_pulls TO payments_service;

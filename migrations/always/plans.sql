@@ -5,111 +5,204 @@
 -- A plan is kept from a moment when a table may be empty, as the outbox's is each week. It would then read the whole table, and
 -- go on with that until the next ANALYZE. So the functions may use indexes alone.
 
-DO $make$ BEGIN IF obj_description(to_regproc('claim_on_authorization_by_order_id_3edfefb55ec6'), 'pg_proc') IS DISTINCT FROM '1ac8e21b13bf' THEN
-DROP FUNCTION IF EXISTS claim_on_authorization_by_order_id_3edfefb55ec6;
-CREATE FUNCTION claim_on_authorization_by_order_id_3edfefb55ec6(bigint, text, text, uuid, text, uuid, text, text, text, text, text, double precision, uuid) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
+DO $make$ BEGIN IF obj_description(to_regproc('adopt_78d43a96e7b9'), 'pg_proc') IS DISTINCT FROM '9dd1f92d0744' THEN
+DROP FUNCTION IF EXISTS adopt_78d43a96e7b9;
+CREATE FUNCTION adopt_78d43a96e7b9(text, text, bigint, bigint, bigint, text, text, text, text, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, integer, integer, uuid, integer, uuid, bigint, text, text, text, timestamp with time zone, text, uuid, text, text, text, text, jsonb, uuid, text, text, text, double precision) RETURNS TABLE (c1 boolean, c2 timestamp with time zone, c3 boolean) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- adopt
+    WITH paid AS (
+        UPDATE payments SET status = $1, status_reason = $2, captured_minor = $3, refunded_minor = $4, refund_reserved_minor = $5, transaction_id = $6, payment_intent_id = $7, decline_code = $8, error_message = $9, updated_at = $10, authorized_at = $11, captured_at = $12, failed_at = $13, voided_at = $14, capture_before = $15, version = $16, event_sequence = $17
+        WHERE payment_id = $18 AND version = $19 AND ($20::uuid IS NOT NULL OR NOT EXISTS (
+            SELECT FROM operations WHERE payment_id = $18 AND COALESCE(outcome, '') = '' AND kind <> 'refund'))
+        RETURNING payment_id, owner, currency
+    ), refund AS (
+        INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
+                             decline_code, created_at, updated_at, gateway_refund_id , origin)
+        SELECT $20::uuid, payment_id, owner, $6, $21::bigint, currency, $22::text,
+               $23::text, $24::text, $25::timestamptz, $10,
+               $26::text , 'gateway'
+        FROM paid WHERE $20::uuid IS NOT NULL
+    ), operation AS (
+        INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, request_hash, gateway_key,
+                                attempt, created_at, lease_until, outcome, reply, settled_at , origin)
+        SELECT $27::uuid, owner, $28::text, payment_id, $20::uuid, $21::bigint, $23::text,
+               $29::text, $30::text, 1, now(), now(), $31::text, $32::jsonb, now() , 'gateway'
+        FROM paid
+    ), owed AS (
+        INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
+        SELECT $33::uuid, payment_id, $17, $34::text, $35::text, $36::text,
+               now(), now() + make_interval(secs => $37)
+        FROM paid RETURNING event_id
+    )
+    SELECT EXISTS (SELECT FROM paid), now(),
+           NOT EXISTS (SELECT FROM outbox WHERE payment_id = $18 AND sequence = $17 - 1 AND COALESCE(published_at, 'infinity') = 'infinity');
+END $plan$;
+COMMENT ON FUNCTION adopt_78d43a96e7b9 IS '9dd1f92d0744';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION adopt_78d43a96e7b9 TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('claim_due_81e3328c6bea'), 'pg_proc') IS DISTINCT FROM 'b9c64e2f9451' THEN
+DROP FUNCTION IF EXISTS claim_due_81e3328c6bea;
+CREATE FUNCTION claim_due_81e3328c6bea(double precision, bigint) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 uuid, c46 uuid, c47 text, c48 text, c49 bigint, c50 text, c51 text, c52 text, c53 text, c54 timestamp with time zone, c55 timestamp with time zone, c56 boolean, c57 timestamp with time zone[], c58 text, c59 jsonb) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- claim_due
+    WITH due AS (
+        SELECT operation_id, payment_id, refund_id,
+               COALESCE(key_ends_at, operations.created_at + interval '82800 seconds') > now() + make_interval(secs => $1) AS key_lives
+        FROM operations WHERE outcome IS NULL AND next_attempt_at <= now()
+        ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    )
+    UPDATE operations
+    SET attempt = operations.attempt + 1, lease_until = now() + make_interval(secs => $1),
+        next_attempt_at = now() + make_interval(secs => $1)
+        , attempted_at = operations.attempted_at
+                || CASE WHEN key_lives AND (reply ? 'gateway_id') IS NOT TRUE THEN ARRAY[now()] END
+    FROM due JOIN payments ON payments.payment_id = due.payment_id LEFT JOIN refunds ON refunds.refund_id = due.refund_id
+    WHERE operations.operation_id = due.operation_id
+    RETURNING operations.operation_id, operations.owner, operations.kind, operations.refund_id, operations.reason, operations.idempotency_key, operations.request_hash, operations.gateway_key, operations.traceparent, operations.created_at, operations.payment_id, operations.amount_minor, operations.attempt, operations.outcome, operations.reply, payments.payment_id, payments.owner, payments.order_id, payments.status, payments.status_reason, payments.amount_minor, payments.currency, payments.payment_method, payments.payment_token, payments.capture_method, payments.captured_minor, payments.refunded_minor, payments.refund_reserved_minor, payments.transaction_id, payments.payment_intent_id, payments.decline_code, payments.error_message, payments.customer_id, payments.description, payments.metadata, payments.created_at, payments.updated_at, payments.authorized_at, payments.captured_at, payments.failed_at, payments.voided_at, payments.capture_before, payments.version, payments.event_sequence, refunds.refund_id, refunds.payment_id, refunds.owner, refunds.transaction_id, refunds.amount_minor, refunds.currency, refunds.status, refunds.reason, refunds.decline_code, refunds.created_at, refunds.updated_at, key_lives , array_prepend(operations.created_at, operations.attempted_at), payments.gateway,
+                                          operations.parameters;
+END $plan$;
+COMMENT ON FUNCTION claim_due_81e3328c6bea IS 'b9c64e2f9451';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION claim_due_81e3328c6bea TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('claim_of_payment_b7e65fdca34b'), 'pg_proc') IS DISTINCT FROM 'ded02cb85965' THEN
+DROP FUNCTION IF EXISTS claim_of_payment_b7e65fdca34b;
+CREATE FUNCTION claim_of_payment_b7e65fdca34b(double precision, uuid, bigint) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 uuid, c46 uuid, c47 text, c48 text, c49 bigint, c50 text, c51 text, c52 text, c53 text, c54 timestamp with time zone, c55 timestamp with time zone, c56 boolean, c57 timestamp with time zone[], c58 text, c59 jsonb) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- claim_of_payment
+    WITH due AS (
+        SELECT operation_id, payment_id, refund_id,
+               COALESCE(key_ends_at, operations.created_at + interval '82800 seconds') > now() + make_interval(secs => $1) AS key_lives
+        FROM operations WHERE payment_id = $2 AND COALESCE(outcome, '') = '' AND lease_until <= now()
+        AND (reply ? 'taken_by') IS NOT TRUE ORDER BY created_at, operation_id LIMIT $3 FOR UPDATE SKIP LOCKED
+    )
+    UPDATE operations
+    SET attempt = operations.attempt + 1, lease_until = now() + make_interval(secs => $1),
+        next_attempt_at = now() + make_interval(secs => $1)
+        , attempted_at = operations.attempted_at
+                || CASE WHEN key_lives AND (reply ? 'gateway_id') IS NOT TRUE THEN ARRAY[now()] END
+    FROM due JOIN payments ON payments.payment_id = due.payment_id LEFT JOIN refunds ON refunds.refund_id = due.refund_id
+    WHERE operations.operation_id = due.operation_id
+    RETURNING operations.operation_id, operations.owner, operations.kind, operations.refund_id, operations.reason, operations.idempotency_key, operations.request_hash, operations.gateway_key, operations.traceparent, operations.created_at, operations.payment_id, operations.amount_minor, operations.attempt, operations.outcome, operations.reply, payments.payment_id, payments.owner, payments.order_id, payments.status, payments.status_reason, payments.amount_minor, payments.currency, payments.payment_method, payments.payment_token, payments.capture_method, payments.captured_minor, payments.refunded_minor, payments.refund_reserved_minor, payments.transaction_id, payments.payment_intent_id, payments.decline_code, payments.error_message, payments.customer_id, payments.description, payments.metadata, payments.created_at, payments.updated_at, payments.authorized_at, payments.captured_at, payments.failed_at, payments.voided_at, payments.capture_before, payments.version, payments.event_sequence, refunds.refund_id, refunds.payment_id, refunds.owner, refunds.transaction_id, refunds.amount_minor, refunds.currency, refunds.status, refunds.reason, refunds.decline_code, refunds.created_at, refunds.updated_at, key_lives , array_prepend(operations.created_at, operations.attempted_at), payments.gateway,
+                                          operations.parameters;
+END $plan$;
+COMMENT ON FUNCTION claim_of_payment_b7e65fdca34b IS 'ded02cb85965';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION claim_of_payment_b7e65fdca34b TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('claim_on_authorization_by_order_id_ea40f6b29465'), 'pg_proc') IS DISTINCT FROM '6dbbe4336b8f' THEN
+DROP FUNCTION IF EXISTS claim_on_authorization_by_order_id_ea40f6b29465;
+CREATE FUNCTION claim_on_authorization_by_order_id_ea40f6b29465(bigint, text, text, text, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb, uuid) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
 SET enable_seqscan = off AS $plan$ BEGIN
 RETURN QUERY
 -- claim_on_authorization_by_order_id
     WITH payment AS (
         SELECT payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method, captured_minor, refunded_minor, refund_reserved_minor, transaction_id, payment_intent_id, decline_code, error_message, customer_id, description, metadata, created_at, updated_at, authorized_at, captured_at, failed_at, voided_at, capture_before, version, event_sequence, COALESCE($1::bigint, amount_minor) AS take_minor
-        FROM payments WHERE owner = $2 AND order_id = $3 AND status NOT IN ('FAILED', 'VOIDED') FOR UPDATE
+        FROM payments WHERE owner = $2 AND order_id = $3 AND status NOT IN ('FAILED', 'VOIDED') AND gateway = $4 FOR UPDATE
     ), operation AS (
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT $4::uuid, $2::text, $5::text, payment_id, $6::uuid, take_minor, $7::text,
-               $8::text, $9::text, $10::text, 1, $11::text,
-               now(), now() + make_interval(secs => $12),
-               now() + make_interval(secs => $12)
-        FROM payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $13::uuid) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $5::uuid, $2::text, $6::text, payment_id, $7::uuid, take_minor, $8::text,
+               $9::text, $10::text, $11::text, 1, $12::text,
+               now(), now() + make_interval(secs => $13),
+               now() + make_interval(secs => $13) , now() + make_interval(secs => $14), $15::jsonb
+        FROM payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $16::uuid) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
     SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, payment.payment_id, payment.owner, payment.order_id, payment.status, payment.status_reason, payment.amount_minor, payment.currency, payment.payment_method, payment.payment_token, payment.capture_method, payment.captured_minor, payment.refunded_minor, payment.refund_reserved_minor, payment.transaction_id, payment.payment_intent_id, payment.decline_code, payment.error_message, payment.customer_id, payment.description, payment.metadata, payment.created_at, payment.updated_at, payment.authorized_at, payment.captured_at, payment.failed_at, payment.voided_at, payment.capture_before, payment.version, payment.event_sequence, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM operation, payment;
 END $plan$;
-COMMENT ON FUNCTION claim_on_authorization_by_order_id_3edfefb55ec6 IS '1ac8e21b13bf';
+COMMENT ON FUNCTION claim_on_authorization_by_order_id_ea40f6b29465 IS '6dbbe4336b8f';
 END IF; END $make$;
-GRANT EXECUTE ON FUNCTION claim_on_authorization_by_order_id_3edfefb55ec6 TO payments_service;
+GRANT EXECUTE ON FUNCTION claim_on_authorization_by_order_id_ea40f6b29465 TO payments_service;
 
-DO $make$ BEGIN IF obj_description(to_regproc('claim_on_authorization_by_payment_id_50c979e75516'), 'pg_proc') IS DISTINCT FROM 'cefbc5bb024c' THEN
-DROP FUNCTION IF EXISTS claim_on_authorization_by_payment_id_50c979e75516;
-CREATE FUNCTION claim_on_authorization_by_payment_id_50c979e75516(bigint, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision, uuid) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
+DO $make$ BEGIN IF obj_description(to_regproc('claim_on_authorization_by_payment_id_f6f27c1c24e8'), 'pg_proc') IS DISTINCT FROM '3ab139075608' THEN
+DROP FUNCTION IF EXISTS claim_on_authorization_by_payment_id_f6f27c1c24e8;
+CREATE FUNCTION claim_on_authorization_by_payment_id_f6f27c1c24e8(bigint, text, uuid, text, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb, uuid) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
 SET enable_seqscan = off AS $plan$ BEGIN
 RETURN QUERY
 -- claim_on_authorization_by_payment_id
     WITH payment AS (
         SELECT payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method, captured_minor, refunded_minor, refund_reserved_minor, transaction_id, payment_intent_id, decline_code, error_message, customer_id, description, metadata, created_at, updated_at, authorized_at, captured_at, failed_at, voided_at, capture_before, version, event_sequence, COALESCE($1::bigint, amount_minor) AS take_minor
-        FROM payments WHERE owner = $2 AND payment_id = $3 FOR UPDATE
+        FROM payments WHERE owner = $2 AND payment_id = $3 AND gateway = $4 FOR UPDATE
     ), operation AS (
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT $4::uuid, $2::text, $5::text, payment_id, $6::uuid, take_minor, $7::text,
-               $8::text, $9::text, $10::text, 1, $11::text,
-               now(), now() + make_interval(secs => $12),
-               now() + make_interval(secs => $12)
-        FROM payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $13::uuid) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $5::uuid, $2::text, $6::text, payment_id, $7::uuid, take_minor, $8::text,
+               $9::text, $10::text, $11::text, 1, $12::text,
+               now(), now() + make_interval(secs => $13),
+               now() + make_interval(secs => $13) , now() + make_interval(secs => $14), $15::jsonb
+        FROM payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $16::uuid) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
     SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, payment.payment_id, payment.owner, payment.order_id, payment.status, payment.status_reason, payment.amount_minor, payment.currency, payment.payment_method, payment.payment_token, payment.capture_method, payment.captured_minor, payment.refunded_minor, payment.refund_reserved_minor, payment.transaction_id, payment.payment_intent_id, payment.decline_code, payment.error_message, payment.customer_id, payment.description, payment.metadata, payment.created_at, payment.updated_at, payment.authorized_at, payment.captured_at, payment.failed_at, payment.voided_at, payment.capture_before, payment.version, payment.event_sequence, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM operation, payment;
 END $plan$;
-COMMENT ON FUNCTION claim_on_authorization_by_payment_id_50c979e75516 IS 'cefbc5bb024c';
+COMMENT ON FUNCTION claim_on_authorization_by_payment_id_f6f27c1c24e8 IS '3ab139075608';
 END IF; END $make$;
-GRANT EXECUTE ON FUNCTION claim_on_authorization_by_payment_id_50c979e75516 TO payments_service;
+GRANT EXECUTE ON FUNCTION claim_on_authorization_by_payment_id_f6f27c1c24e8 TO payments_service;
 
-DO $make$ BEGIN IF obj_description(to_regproc('claim_on_authorization_by_transaction_id_acdb20794ad2'), 'pg_proc') IS DISTINCT FROM '3393dc2e4161' THEN
-DROP FUNCTION IF EXISTS claim_on_authorization_by_transaction_id_acdb20794ad2;
-CREATE FUNCTION claim_on_authorization_by_transaction_id_acdb20794ad2(bigint, text, text, uuid, text, uuid, text, text, text, text, text, double precision, uuid) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
+DO $make$ BEGIN IF obj_description(to_regproc('claim_on_authorization_by_transaction_id_f7596ef4ccb4'), 'pg_proc') IS DISTINCT FROM 'efd6a00b43d7' THEN
+DROP FUNCTION IF EXISTS claim_on_authorization_by_transaction_id_f7596ef4ccb4;
+CREATE FUNCTION claim_on_authorization_by_transaction_id_f7596ef4ccb4(bigint, text, text, text, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb, uuid) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
 SET enable_seqscan = off AS $plan$ BEGIN
 RETURN QUERY
 -- claim_on_authorization_by_transaction_id
     WITH payment AS (
         SELECT payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method, captured_minor, refunded_minor, refund_reserved_minor, transaction_id, payment_intent_id, decline_code, error_message, customer_id, description, metadata, created_at, updated_at, authorized_at, captured_at, failed_at, voided_at, capture_before, version, event_sequence, COALESCE($1::bigint, amount_minor) AS take_minor
-        FROM payments WHERE owner = $2 AND transaction_id = $3 FOR UPDATE
+        FROM payments WHERE owner = $2 AND transaction_id = $3 AND gateway = $4 FOR UPDATE
     ), operation AS (
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT $4::uuid, $2::text, $5::text, payment_id, $6::uuid, take_minor, $7::text,
-               $8::text, $9::text, $10::text, 1, $11::text,
-               now(), now() + make_interval(secs => $12),
-               now() + make_interval(secs => $12)
-        FROM payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $13::uuid) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $5::uuid, $2::text, $6::text, payment_id, $7::uuid, take_minor, $8::text,
+               $9::text, $10::text, $11::text, 1, $12::text,
+               now(), now() + make_interval(secs => $13),
+               now() + make_interval(secs => $13) , now() + make_interval(secs => $14), $15::jsonb
+        FROM payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $16::uuid) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
     SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, payment.payment_id, payment.owner, payment.order_id, payment.status, payment.status_reason, payment.amount_minor, payment.currency, payment.payment_method, payment.payment_token, payment.capture_method, payment.captured_minor, payment.refunded_minor, payment.refund_reserved_minor, payment.transaction_id, payment.payment_intent_id, payment.decline_code, payment.error_message, payment.customer_id, payment.description, payment.metadata, payment.created_at, payment.updated_at, payment.authorized_at, payment.captured_at, payment.failed_at, payment.voided_at, payment.capture_before, payment.version, payment.event_sequence, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM operation, payment;
 END $plan$;
-COMMENT ON FUNCTION claim_on_authorization_by_transaction_id_acdb20794ad2 IS '3393dc2e4161';
+COMMENT ON FUNCTION claim_on_authorization_by_transaction_id_f7596ef4ccb4 IS 'efd6a00b43d7';
 END IF; END $make$;
-GRANT EXECUTE ON FUNCTION claim_on_authorization_by_transaction_id_acdb20794ad2 TO payments_service;
+GRANT EXECUTE ON FUNCTION claim_on_authorization_by_transaction_id_f7596ef4ccb4 TO payments_service;
 
-DO $make$ BEGIN IF obj_description(to_regproc('claim_process_85f5455af8ae'), 'pg_proc') IS DISTINCT FROM '533f68c401a6' THEN
-DROP FUNCTION IF EXISTS claim_process_85f5455af8ae;
-CREATE FUNCTION claim_process_85f5455af8ae(uuid, text, text, text, text, bigint, text, text, text, text, text, text, jsonb, timestamp with time zone, timestamp with time zone, integer, uuid, uuid, text, uuid, text, text, text, text, text, double precision) RETURNS TABLE (c1 timestamp with time zone) LANGUAGE plpgsql
+DO $make$ BEGIN IF obj_description(to_regproc('claim_process_97bf4cf6af54'), 'pg_proc') IS DISTINCT FROM '28fed3ee8e7c' THEN
+DROP FUNCTION IF EXISTS claim_process_97bf4cf6af54;
+CREATE FUNCTION claim_process_97bf4cf6af54(uuid, text, text, text, text, bigint, text, text, text, text, text, text, jsonb, timestamp with time zone, timestamp with time zone, integer, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb) RETURNS TABLE (c1 timestamp with time zone) LANGUAGE plpgsql
 SET enable_seqscan = off AS $plan$ BEGIN
 RETURN QUERY
 -- claim_process
     WITH payment AS (
-        INSERT INTO payments (payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method, customer_id, description, metadata, created_at, updated_at, version) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
-        WHERE NOT EXISTS (SELECT FROM outbox WHERE event_id = $17::uuid) RETURNING payment_id
+        INSERT INTO payments (payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method, customer_id, description, metadata, created_at, updated_at, version , gateway) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 , $17::text
+        WHERE NOT EXISTS (SELECT FROM outbox WHERE event_id = $18::uuid) RETURNING payment_id
     ), operation AS (
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT $18::uuid, $2::text, $19::text, payment_id, $20::uuid, $6, $21::text,
-               $22::text, $23::text, $24::text, 1, $25::text,
-               now(), now() + make_interval(secs => $26),
-               now() + make_interval(secs => $26)
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $19::uuid, $2::text, $20::text, payment_id, $21::uuid, $6, $22::text,
+               $23::text, $24::text, $25::text, 1, $26::text,
+               now(), now() + make_interval(secs => $27),
+               now() + make_interval(secs => $27) , now() + make_interval(secs => $28), $29::jsonb
         FROM payment RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
     SELECT created_at FROM operation;
 END $plan$;
-COMMENT ON FUNCTION claim_process_85f5455af8ae IS '533f68c401a6';
+COMMENT ON FUNCTION claim_process_97bf4cf6af54 IS '28fed3ee8e7c';
 END IF; END $make$;
-GRANT EXECUTE ON FUNCTION claim_process_85f5455af8ae TO payments_service;
+GRANT EXECUTE ON FUNCTION claim_process_97bf4cf6af54 TO payments_service;
 
-DO $make$ BEGIN IF obj_description(to_regproc('claim_refund_by_order_id_0ad8f3feaf30'), 'pg_proc') IS DISTINCT FROM '3162d6f7e83c' THEN
-DROP FUNCTION IF EXISTS claim_refund_by_order_id_0ad8f3feaf30;
-CREATE FUNCTION claim_refund_by_order_id_0ad8f3feaf30(bigint, text, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 uuid, c46 uuid, c47 text, c48 text, c49 bigint, c50 text, c51 text, c52 text, c53 text, c54 timestamp with time zone, c55 timestamp with time zone) LANGUAGE plpgsql
+DO $make$ BEGIN IF obj_description(to_regproc('claim_refund_by_order_id_b0e8f513ebe2'), 'pg_proc') IS DISTINCT FROM '58725d59f67a' THEN
+DROP FUNCTION IF EXISTS claim_refund_by_order_id_b0e8f513ebe2;
+CREATE FUNCTION claim_refund_by_order_id_b0e8f513ebe2(bigint, text, text, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 uuid, c46 uuid, c47 text, c48 text, c49 bigint, c50 text, c51 text, c52 text, c53 text, c54 timestamp with time zone, c55 timestamp with time zone) LANGUAGE plpgsql
 SET enable_seqscan = off AS $plan$ BEGIN
 RETURN QUERY
 -- claim_refund_by_order_id
     WITH payment AS (
         SELECT payment_id, COALESCE($1::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor,
                clock_timestamp() AS taken_at
-        FROM payments WHERE owner = $2 AND order_id = $3 AND status NOT IN ('FAILED', 'VOIDED') FOR UPDATE
+        FROM payments WHERE owner = $2 AND order_id = $3 AND status NOT IN ('FAILED', 'VOIDED') AND gateway = $4 FOR UPDATE
     ), reserved AS (
         UPDATE payments
         SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor, version = payments.version + 1,
@@ -118,38 +211,40 @@ RETURN QUERY
         WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
           AND payment.take_minor > 0
           AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
-          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $4::uuid)
+          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $5::uuid)
+          AND NOT EXISTS (SELECT FROM disputes WHERE disputes.payment_id = payment.payment_id AND NOT is_refundable AND COALESCE(outcome, 'lost') = 'lost')
         RETURNING payment.take_minor, payment.taken_at, payments.payment_id, payments.owner, payments.order_id, payments.status, payments.status_reason, payments.amount_minor, payments.currency, payments.payment_method, payments.payment_token, payments.capture_method, payments.captured_minor, payments.refunded_minor, payments.refund_reserved_minor, payments.transaction_id, payments.payment_intent_id, payments.decline_code, payments.error_message, payments.customer_id, payments.description, payments.metadata, payments.created_at, payments.updated_at, payments.authorized_at, payments.captured_at, payments.failed_at, payments.voided_at, payments.capture_before, payments.version, payments.event_sequence
     ), refund AS (
         INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
                              created_at, updated_at)
-        SELECT $5::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', $6::text,
+        SELECT $6::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', $7::text,
                taken_at, taken_at FROM reserved RETURNING refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason, decline_code, created_at, updated_at
     ), operation AS (
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT $7::uuid, $2::text, $8::text, payment_id, $5::uuid, take_minor, $6::text,
-               $9::text, $10::text, $11::text, 1, $12::text,
-               now(), now() + make_interval(secs => $13),
-               now() + make_interval(secs => $13)
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $8::uuid, $2::text, $9::text, payment_id, $6::uuid, take_minor, $7::text,
+               $10::text, $11::text, $12::text, 1, $13::text,
+               now(), now() + make_interval(secs => $14),
+               now() + make_interval(secs => $14) , now() + make_interval(secs => $15), $16::jsonb
         FROM reserved RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
     SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, reserved.payment_id, reserved.owner, reserved.order_id, reserved.status, reserved.status_reason, reserved.amount_minor, reserved.currency, reserved.payment_method, reserved.payment_token, reserved.capture_method, reserved.captured_minor, reserved.refunded_minor, reserved.refund_reserved_minor, reserved.transaction_id, reserved.payment_intent_id, reserved.decline_code, reserved.error_message, reserved.customer_id, reserved.description, reserved.metadata, reserved.created_at, reserved.updated_at, reserved.authorized_at, reserved.captured_at, reserved.failed_at, reserved.voided_at, reserved.capture_before, reserved.version, reserved.event_sequence, refund.refund_id, refund.payment_id, refund.owner, refund.transaction_id, refund.amount_minor, refund.currency, refund.status, refund.reason, refund.decline_code, refund.created_at, refund.updated_at
     FROM operation, reserved, refund;
 END $plan$;
-COMMENT ON FUNCTION claim_refund_by_order_id_0ad8f3feaf30 IS '3162d6f7e83c';
+COMMENT ON FUNCTION claim_refund_by_order_id_b0e8f513ebe2 IS '58725d59f67a';
 END IF; END $make$;
-GRANT EXECUTE ON FUNCTION claim_refund_by_order_id_0ad8f3feaf30 TO payments_service;
+GRANT EXECUTE ON FUNCTION claim_refund_by_order_id_b0e8f513ebe2 TO payments_service;
 
-DO $make$ BEGIN IF obj_description(to_regproc('claim_refund_by_payment_id_5bf6286ac970'), 'pg_proc') IS DISTINCT FROM 'fdd4d99dee66' THEN
-DROP FUNCTION IF EXISTS claim_refund_by_payment_id_5bf6286ac970;
-CREATE FUNCTION claim_refund_by_payment_id_5bf6286ac970(bigint, text, uuid, uuid, uuid, text, uuid, text, text, text, text, text, double precision) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 uuid, c46 uuid, c47 text, c48 text, c49 bigint, c50 text, c51 text, c52 text, c53 text, c54 timestamp with time zone, c55 timestamp with time zone) LANGUAGE plpgsql
+DO $make$ BEGIN IF obj_description(to_regproc('claim_refund_by_payment_id_9427b3306ba8'), 'pg_proc') IS DISTINCT FROM 'b58855d40571' THEN
+DROP FUNCTION IF EXISTS claim_refund_by_payment_id_9427b3306ba8;
+CREATE FUNCTION claim_refund_by_payment_id_9427b3306ba8(bigint, text, uuid, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 uuid, c46 uuid, c47 text, c48 text, c49 bigint, c50 text, c51 text, c52 text, c53 text, c54 timestamp with time zone, c55 timestamp with time zone) LANGUAGE plpgsql
 SET enable_seqscan = off AS $plan$ BEGIN
 RETURN QUERY
 -- claim_refund_by_payment_id
     WITH payment AS (
         SELECT payment_id, COALESCE($1::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor,
                clock_timestamp() AS taken_at
-        FROM payments WHERE owner = $2 AND payment_id = $3 FOR UPDATE
+        FROM payments WHERE owner = $2 AND payment_id = $3 AND gateway = $4 FOR UPDATE
     ), reserved AS (
         UPDATE payments
         SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor, version = payments.version + 1,
@@ -158,38 +253,40 @@ RETURN QUERY
         WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
           AND payment.take_minor > 0
           AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
-          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $4::uuid)
+          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $5::uuid)
+          AND NOT EXISTS (SELECT FROM disputes WHERE disputes.payment_id = payment.payment_id AND NOT is_refundable AND COALESCE(outcome, 'lost') = 'lost')
         RETURNING payment.take_minor, payment.taken_at, payments.payment_id, payments.owner, payments.order_id, payments.status, payments.status_reason, payments.amount_minor, payments.currency, payments.payment_method, payments.payment_token, payments.capture_method, payments.captured_minor, payments.refunded_minor, payments.refund_reserved_minor, payments.transaction_id, payments.payment_intent_id, payments.decline_code, payments.error_message, payments.customer_id, payments.description, payments.metadata, payments.created_at, payments.updated_at, payments.authorized_at, payments.captured_at, payments.failed_at, payments.voided_at, payments.capture_before, payments.version, payments.event_sequence
     ), refund AS (
         INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
                              created_at, updated_at)
-        SELECT $5::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', $6::text,
+        SELECT $6::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', $7::text,
                taken_at, taken_at FROM reserved RETURNING refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason, decline_code, created_at, updated_at
     ), operation AS (
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT $7::uuid, $2::text, $8::text, payment_id, $5::uuid, take_minor, $6::text,
-               $9::text, $10::text, $11::text, 1, $12::text,
-               now(), now() + make_interval(secs => $13),
-               now() + make_interval(secs => $13)
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $8::uuid, $2::text, $9::text, payment_id, $6::uuid, take_minor, $7::text,
+               $10::text, $11::text, $12::text, 1, $13::text,
+               now(), now() + make_interval(secs => $14),
+               now() + make_interval(secs => $14) , now() + make_interval(secs => $15), $16::jsonb
         FROM reserved RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
     SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, reserved.payment_id, reserved.owner, reserved.order_id, reserved.status, reserved.status_reason, reserved.amount_minor, reserved.currency, reserved.payment_method, reserved.payment_token, reserved.capture_method, reserved.captured_minor, reserved.refunded_minor, reserved.refund_reserved_minor, reserved.transaction_id, reserved.payment_intent_id, reserved.decline_code, reserved.error_message, reserved.customer_id, reserved.description, reserved.metadata, reserved.created_at, reserved.updated_at, reserved.authorized_at, reserved.captured_at, reserved.failed_at, reserved.voided_at, reserved.capture_before, reserved.version, reserved.event_sequence, refund.refund_id, refund.payment_id, refund.owner, refund.transaction_id, refund.amount_minor, refund.currency, refund.status, refund.reason, refund.decline_code, refund.created_at, refund.updated_at
     FROM operation, reserved, refund;
 END $plan$;
-COMMENT ON FUNCTION claim_refund_by_payment_id_5bf6286ac970 IS 'fdd4d99dee66';
+COMMENT ON FUNCTION claim_refund_by_payment_id_9427b3306ba8 IS 'b58855d40571';
 END IF; END $make$;
-GRANT EXECUTE ON FUNCTION claim_refund_by_payment_id_5bf6286ac970 TO payments_service;
+GRANT EXECUTE ON FUNCTION claim_refund_by_payment_id_9427b3306ba8 TO payments_service;
 
-DO $make$ BEGIN IF obj_description(to_regproc('claim_refund_by_transaction_id_1a6a700b31d2'), 'pg_proc') IS DISTINCT FROM '0ab380b7638f' THEN
-DROP FUNCTION IF EXISTS claim_refund_by_transaction_id_1a6a700b31d2;
-CREATE FUNCTION claim_refund_by_transaction_id_1a6a700b31d2(bigint, text, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 uuid, c46 uuid, c47 text, c48 text, c49 bigint, c50 text, c51 text, c52 text, c53 text, c54 timestamp with time zone, c55 timestamp with time zone) LANGUAGE plpgsql
+DO $make$ BEGIN IF obj_description(to_regproc('claim_refund_by_transaction_id_a89addc58153'), 'pg_proc') IS DISTINCT FROM 'a3728eac9bfb' THEN
+DROP FUNCTION IF EXISTS claim_refund_by_transaction_id_a89addc58153;
+CREATE FUNCTION claim_refund_by_transaction_id_a89addc58153(bigint, text, text, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 uuid, c46 uuid, c47 text, c48 text, c49 bigint, c50 text, c51 text, c52 text, c53 text, c54 timestamp with time zone, c55 timestamp with time zone) LANGUAGE plpgsql
 SET enable_seqscan = off AS $plan$ BEGIN
 RETURN QUERY
 -- claim_refund_by_transaction_id
     WITH payment AS (
         SELECT payment_id, COALESCE($1::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor,
                clock_timestamp() AS taken_at
-        FROM payments WHERE owner = $2 AND transaction_id = $3 FOR UPDATE
+        FROM payments WHERE owner = $2 AND transaction_id = $3 AND gateway = $4 FOR UPDATE
     ), reserved AS (
         UPDATE payments
         SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor, version = payments.version + 1,
@@ -198,27 +295,167 @@ RETURN QUERY
         WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
           AND payment.take_minor > 0
           AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
-          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $4::uuid)
+          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $5::uuid)
+          AND NOT EXISTS (SELECT FROM disputes WHERE disputes.payment_id = payment.payment_id AND NOT is_refundable AND COALESCE(outcome, 'lost') = 'lost')
         RETURNING payment.take_minor, payment.taken_at, payments.payment_id, payments.owner, payments.order_id, payments.status, payments.status_reason, payments.amount_minor, payments.currency, payments.payment_method, payments.payment_token, payments.capture_method, payments.captured_minor, payments.refunded_minor, payments.refund_reserved_minor, payments.transaction_id, payments.payment_intent_id, payments.decline_code, payments.error_message, payments.customer_id, payments.description, payments.metadata, payments.created_at, payments.updated_at, payments.authorized_at, payments.captured_at, payments.failed_at, payments.voided_at, payments.capture_before, payments.version, payments.event_sequence
     ), refund AS (
         INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
                              created_at, updated_at)
-        SELECT $5::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', $6::text,
+        SELECT $6::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', $7::text,
                taken_at, taken_at FROM reserved RETURNING refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason, decline_code, created_at, updated_at
     ), operation AS (
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
-        SELECT $7::uuid, $2::text, $8::text, payment_id, $5::uuid, take_minor, $6::text,
-               $9::text, $10::text, $11::text, 1, $12::text,
-               now(), now() + make_interval(secs => $13),
-               now() + make_interval(secs => $13)
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $8::uuid, $2::text, $9::text, payment_id, $6::uuid, take_minor, $7::text,
+               $10::text, $11::text, $12::text, 1, $13::text,
+               now(), now() + make_interval(secs => $14),
+               now() + make_interval(secs => $14) , now() + make_interval(secs => $15), $16::jsonb
         FROM reserved RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
     SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, reserved.payment_id, reserved.owner, reserved.order_id, reserved.status, reserved.status_reason, reserved.amount_minor, reserved.currency, reserved.payment_method, reserved.payment_token, reserved.capture_method, reserved.captured_minor, reserved.refunded_minor, reserved.refund_reserved_minor, reserved.transaction_id, reserved.payment_intent_id, reserved.decline_code, reserved.error_message, reserved.customer_id, reserved.description, reserved.metadata, reserved.created_at, reserved.updated_at, reserved.authorized_at, reserved.captured_at, reserved.failed_at, reserved.voided_at, reserved.capture_before, reserved.version, reserved.event_sequence, refund.refund_id, refund.payment_id, refund.owner, refund.transaction_id, refund.amount_minor, refund.currency, refund.status, refund.reason, refund.decline_code, refund.created_at, refund.updated_at
     FROM operation, reserved, refund;
 END $plan$;
-COMMENT ON FUNCTION claim_refund_by_transaction_id_1a6a700b31d2 IS '0ab380b7638f';
+COMMENT ON FUNCTION claim_refund_by_transaction_id_a89addc58153 IS 'a3728eac9bfb';
 END IF; END $make$;
-GRANT EXECUTE ON FUNCTION claim_refund_by_transaction_id_1a6a700b31d2 TO payments_service;
+GRANT EXECUTE ON FUNCTION claim_refund_by_transaction_id_a89addc58153 TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('claim_waiting_by_order_id_c1240755f7f8'), 'pg_proc') IS DISTINCT FROM '3ae9da29794e' THEN
+DROP FUNCTION IF EXISTS claim_waiting_by_order_id_c1240755f7f8;
+CREATE FUNCTION claim_waiting_by_order_id_c1240755f7f8(text, text, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- claim_waiting_by_order_id
+    WITH payment AS (
+        SELECT payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method, captured_minor, refunded_minor, refund_reserved_minor, transaction_id, payment_intent_id, decline_code, error_message, customer_id, description, metadata, created_at, updated_at, authorized_at, captured_at, failed_at, voided_at, capture_before, version, event_sequence FROM payments
+        WHERE owner = $1 AND order_id = $2 AND status NOT IN ('FAILED', 'VOIDED') AND status = 'REQUIRES_ACTION' AND gateway = $3 FOR UPDATE
+    ), begun AS (
+        SELECT operations.operation_id FROM operations JOIN payment USING (payment_id)
+        WHERE kind = 'process' AND COALESCE(outcome, '') = '' AND lease_until <= now() AND reply ? 'taken_by' IS NOT TRUE
+          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $4::uuid)
+        FOR UPDATE OF operations SKIP LOCKED
+    ), taken AS (
+        UPDATE operations SET attempt = operations.attempt + 1, next_attempt_at = NULL,
+               reply = operations.reply || jsonb_build_object('taken_by', $5::uuid)
+        FROM begun WHERE operations.operation_id = begun.operation_id RETURNING operations.payment_id
+    ), operation AS (
+        INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $5::uuid, $1::text, $6::text, payment_id, $7::uuid, amount_minor, $8::text,
+               $9::text, $10::text, $11::text, 1, $12::text,
+               now(), now() + make_interval(secs => $13),
+               now() + make_interval(secs => $13) , now() + make_interval(secs => $14), $15::jsonb
+        FROM payment JOIN taken USING (payment_id) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
+    SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, payment.payment_id, payment.owner, payment.order_id, payment.status, payment.status_reason, payment.amount_minor, payment.currency, payment.payment_method, payment.payment_token, payment.capture_method, payment.captured_minor, payment.refunded_minor, payment.refund_reserved_minor, payment.transaction_id, payment.payment_intent_id, payment.decline_code, payment.error_message, payment.customer_id, payment.description, payment.metadata, payment.created_at, payment.updated_at, payment.authorized_at, payment.captured_at, payment.failed_at, payment.voided_at, payment.capture_before, payment.version, payment.event_sequence, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM operation, payment;
+END $plan$;
+COMMENT ON FUNCTION claim_waiting_by_order_id_c1240755f7f8 IS '3ae9da29794e';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION claim_waiting_by_order_id_c1240755f7f8 TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('claim_waiting_by_payment_id_bffb4225acfa'), 'pg_proc') IS DISTINCT FROM '7ca78c81c087' THEN
+DROP FUNCTION IF EXISTS claim_waiting_by_payment_id_bffb4225acfa;
+CREATE FUNCTION claim_waiting_by_payment_id_bffb4225acfa(text, uuid, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- claim_waiting_by_payment_id
+    WITH payment AS (
+        SELECT payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method, captured_minor, refunded_minor, refund_reserved_minor, transaction_id, payment_intent_id, decline_code, error_message, customer_id, description, metadata, created_at, updated_at, authorized_at, captured_at, failed_at, voided_at, capture_before, version, event_sequence FROM payments
+        WHERE owner = $1 AND payment_id = $2 AND status = 'REQUIRES_ACTION' AND gateway = $3 FOR UPDATE
+    ), begun AS (
+        SELECT operations.operation_id FROM operations JOIN payment USING (payment_id)
+        WHERE kind = 'process' AND COALESCE(outcome, '') = '' AND lease_until <= now() AND reply ? 'taken_by' IS NOT TRUE
+          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $4::uuid)
+        FOR UPDATE OF operations SKIP LOCKED
+    ), taken AS (
+        UPDATE operations SET attempt = operations.attempt + 1, next_attempt_at = NULL,
+               reply = operations.reply || jsonb_build_object('taken_by', $5::uuid)
+        FROM begun WHERE operations.operation_id = begun.operation_id RETURNING operations.payment_id
+    ), operation AS (
+        INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $5::uuid, $1::text, $6::text, payment_id, $7::uuid, amount_minor, $8::text,
+               $9::text, $10::text, $11::text, 1, $12::text,
+               now(), now() + make_interval(secs => $13),
+               now() + make_interval(secs => $13) , now() + make_interval(secs => $14), $15::jsonb
+        FROM payment JOIN taken USING (payment_id) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
+    SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, payment.payment_id, payment.owner, payment.order_id, payment.status, payment.status_reason, payment.amount_minor, payment.currency, payment.payment_method, payment.payment_token, payment.capture_method, payment.captured_minor, payment.refunded_minor, payment.refund_reserved_minor, payment.transaction_id, payment.payment_intent_id, payment.decline_code, payment.error_message, payment.customer_id, payment.description, payment.metadata, payment.created_at, payment.updated_at, payment.authorized_at, payment.captured_at, payment.failed_at, payment.voided_at, payment.capture_before, payment.version, payment.event_sequence, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM operation, payment;
+END $plan$;
+COMMENT ON FUNCTION claim_waiting_by_payment_id_bffb4225acfa IS '7ca78c81c087';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION claim_waiting_by_payment_id_bffb4225acfa TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('claim_waiting_by_transaction_id_79f717b5e8bc'), 'pg_proc') IS DISTINCT FROM 'c38d1836216b' THEN
+DROP FUNCTION IF EXISTS claim_waiting_by_transaction_id_79f717b5e8bc;
+CREATE FUNCTION claim_waiting_by_transaction_id_79f717b5e8bc(text, text, text, uuid, uuid, text, uuid, text, text, text, text, text, double precision, double precision, jsonb) RETURNS TABLE (c1 uuid, c2 text, c3 text, c4 uuid, c5 text, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 uuid, c12 bigint, c13 integer, c14 text, c15 jsonb, c16 uuid, c17 text, c18 text, c19 text, c20 text, c21 bigint, c22 text, c23 text, c24 text, c25 text, c26 bigint, c27 bigint, c28 bigint, c29 text, c30 text, c31 text, c32 text, c33 text, c34 text, c35 jsonb, c36 timestamp with time zone, c37 timestamp with time zone, c38 timestamp with time zone, c39 timestamp with time zone, c40 timestamp with time zone, c41 timestamp with time zone, c42 timestamp with time zone, c43 integer, c44 integer, c45 text, c46 text, c47 text, c48 text, c49 text, c50 text, c51 text, c52 text, c53 text, c54 text, c55 text) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- claim_waiting_by_transaction_id
+    WITH payment AS (
+        SELECT payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, payment_token, capture_method, captured_minor, refunded_minor, refund_reserved_minor, transaction_id, payment_intent_id, decline_code, error_message, customer_id, description, metadata, created_at, updated_at, authorized_at, captured_at, failed_at, voided_at, capture_before, version, event_sequence FROM payments
+        WHERE owner = $1 AND transaction_id = $2 AND status = 'REQUIRES_ACTION' AND gateway = $3 FOR UPDATE
+    ), begun AS (
+        SELECT operations.operation_id FROM operations JOIN payment USING (payment_id)
+        WHERE kind = 'process' AND COALESCE(outcome, '') = '' AND lease_until <= now() AND reply ? 'taken_by' IS NOT TRUE
+          AND NOT EXISTS (SELECT FROM outbox WHERE event_id = $4::uuid)
+        FOR UPDATE OF operations SKIP LOCKED
+    ), taken AS (
+        UPDATE operations SET attempt = operations.attempt + 1, next_attempt_at = NULL,
+               reply = operations.reply || jsonb_build_object('taken_by', $5::uuid)
+        FROM begun WHERE operations.operation_id = begun.operation_id RETURNING operations.payment_id
+    ), operation AS (
+        INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                , key_ends_at, parameters)
+        SELECT $5::uuid, $1::text, $6::text, payment_id, $7::uuid, amount_minor, $8::text,
+               $9::text, $10::text, $11::text, 1, $12::text,
+               now(), now() + make_interval(secs => $13),
+               now() + make_interval(secs => $13) , now() + make_interval(secs => $14), $15::jsonb
+        FROM payment JOIN taken USING (payment_id) RETURNING operation_id, owner, kind, refund_id, reason, idempotency_key, request_hash, gateway_key, traceparent, created_at, payment_id, amount_minor, attempt, outcome, reply)
+    SELECT operation.operation_id, operation.owner, operation.kind, operation.refund_id, operation.reason, operation.idempotency_key, operation.request_hash, operation.gateway_key, operation.traceparent, operation.created_at, operation.payment_id, operation.amount_minor, operation.attempt, operation.outcome, operation.reply, payment.payment_id, payment.owner, payment.order_id, payment.status, payment.status_reason, payment.amount_minor, payment.currency, payment.payment_method, payment.payment_token, payment.capture_method, payment.captured_minor, payment.refunded_minor, payment.refund_reserved_minor, payment.transaction_id, payment.payment_intent_id, payment.decline_code, payment.error_message, payment.customer_id, payment.description, payment.metadata, payment.created_at, payment.updated_at, payment.authorized_at, payment.captured_at, payment.failed_at, payment.voided_at, payment.capture_before, payment.version, payment.event_sequence, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM operation, payment;
+END $plan$;
+COMMENT ON FUNCTION claim_waiting_by_transaction_id_79f717b5e8bc IS 'c38d1836216b';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION claim_waiting_by_transaction_id_79f717b5e8bc TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('disputes_due_soon_738d2cd2b24a'), 'pg_proc') IS DISTINCT FROM 'f182fa1c2256' THEN
+DROP FUNCTION IF EXISTS disputes_due_soon_738d2cd2b24a;
+CREATE FUNCTION disputes_due_soon_738d2cd2b24a() RETURNS TABLE (c1 bigint, c2 double precision) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- disputes_due_soon
+    SELECT count(*), COALESCE(EXTRACT(EPOCH FROM min(due_by) - now()), 0)::float8
+    FROM disputes WHERE outcome IS NULL AND due_by BETWEEN now() AND now() + interval '72 hours';
+END $plan$;
+COMMENT ON FUNCTION disputes_due_soon_738d2cd2b24a IS 'f182fa1c2256';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION disputes_due_soon_738d2cd2b24a TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('give_back_4e4f62b56a5a'), 'pg_proc') IS DISTINCT FROM '0ec1adba4bd9' THEN
+DROP FUNCTION IF EXISTS give_back_4e4f62b56a5a;
+CREATE FUNCTION give_back_4e4f62b56a5a(jsonb, double precision, double precision[], boolean, uuid, integer) RETURNS TABLE (c1 timestamp with time zone) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- give_back
+    UPDATE operations
+    SET lease_until = now(), reply = COALESCE(reply, '{}') || $1::jsonb,
+        next_attempt_at = (
+            SELECT COALESCE(now() + make_interval(secs => $2::float8), min(moment))
+            FROM (SELECT created_at + make_interval(secs => moment_s) AS moment FROM unnest($3::float8[]) AS moment_s
+                  UNION ALL SELECT CASE WHEN ends_at > now() THEN ends_at ELSE now() + interval '1 minute' END FROM (
+                      SELECT (reply ->> 'action_expires_at')::timestamptz AS ends_at) AS action
+                  WHERE ends_at > now() - interval '1 day') AS moments
+            WHERE moment > now() HAVING count(*) > 0)
+        , key_ends_at = CASE WHEN $4 THEN LEAST(key_ends_at, now()) ELSE key_ends_at END
+    WHERE operation_id = $5 AND attempt = $6 AND COALESCE(outcome, '') = ''
+    RETURNING next_attempt_at;
+END $plan$;
+COMMENT ON FUNCTION give_back_4e4f62b56a5a IS '0ec1adba4bd9';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION give_back_4e4f62b56a5a TO payments_service;
 
 DO $make$ BEGIN IF obj_description(to_regproc('mark_published_247c5043a974'), 'pg_proc') IS DISTINCT FROM '67dc62fd26db' THEN
 DROP FUNCTION IF EXISTS mark_published_247c5043a974;
@@ -233,9 +470,71 @@ COMMENT ON FUNCTION mark_published_247c5043a974 IS '67dc62fd26db';
 END IF; END $make$;
 GRANT EXECUTE ON FUNCTION mark_published_247c5043a974 TO payments_service;
 
-DO $make$ BEGIN IF obj_description(to_regproc('settle_34100cc519e9'), 'pg_proc') IS DISTINCT FROM '1859fd6d5513' THEN
-DROP FUNCTION IF EXISTS settle_34100cc519e9;
-CREATE FUNCTION settle_34100cc519e9(uuid, integer, text, text, bigint, bigint, bigint, text, text, text, text, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, integer, integer, uuid, integer, text, jsonb, text, text, uuid, uuid, text, text, text, double precision) RETURNS TABLE (c1 boolean, c2 timestamp with time zone, c3 boolean) LANGUAGE plpgsql
+DO $make$ BEGIN IF obj_description(to_regproc('newest_disputes_9548f9b4c2fc'), 'pg_proc') IS DISTINCT FROM '724d350f4f66' THEN
+DROP FUNCTION IF EXISTS newest_disputes_9548f9b4c2fc;
+CREATE FUNCTION newest_disputes_9548f9b4c2fc(uuid[], bigint) RETURNS TABLE (c1 uuid, c2 text, c3 uuid, c4 text, c5 bigint, c6 text, c7 text, c8 text, c9 text, c10 timestamp with time zone, c11 boolean, c12 timestamp with time zone, c13 timestamp with time zone, c14 integer) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- newest_disputes
+    SELECT dispute.dispute_id, dispute.gateway_dispute_id, dispute.payment_id, dispute.owner, dispute.amount_minor, dispute.currency, dispute.reason, dispute.status, dispute.outcome, dispute.due_by, dispute.is_refundable, dispute.created_at, dispute.updated_at, dispute.version FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+        SELECT dispute_id, gateway_dispute_id, payment_id, owner, amount_minor, currency, reason, status, outcome, due_by, is_refundable, created_at, updated_at, version FROM disputes WHERE payment_id = wanted.id
+        ORDER BY created_at DESC, dispute_id DESC LIMIT $2
+    ) dispute ORDER BY created_at, dispute_id;
+END $plan$;
+COMMENT ON FUNCTION newest_disputes_9548f9b4c2fc IS '724d350f4f66';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION newest_disputes_9548f9b4c2fc TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('range_again_e490db68ca31'), 'pg_proc') IS DISTINCT FROM '7230c442662b' THEN
+DROP FUNCTION IF EXISTS range_again_e490db68ca31;
+CREATE FUNCTION range_again_e490db68ca31(uuid, text, timestamp with time zone, timestamp with time zone, bigint) RETURNS TABLE (c1 bigint, c2 timestamp with time zone) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- range_again
+    WITH webhook AS (SELECT * FROM webhooks WHERE webhook_id = $1 AND owner = $2 FOR KEY SHARE), moments AS (
+        SELECT * FROM (
+            (SELECT payment_id, settled_at AS moment FROM operations
+             WHERE owner = $2 AND settled_at >= $3 AND settled_at < $4 ORDER BY settled_at LIMIT $5)
+            UNION
+            (SELECT payment_id, told_at FROM payment_status_history
+             WHERE owner = $2 AND told_at >= $3 AND told_at < $4 ORDER BY told_at LIMIT $5)
+        ) either ORDER BY moment LIMIT $5
+    ), told AS (
+        SELECT payment_id, sequence, type FROM (SELECT DISTINCT payment_id FROM moments) paid CROSS JOIN LATERAL (
+            SELECT sequence, type, created_at FROM outbox WHERE payment_id = paid.payment_id OFFSET 0
+        ) event
+        WHERE created_at >= $3 AND created_at < $4 AND created_at <= (SELECT max(moment) FROM moments)
+    ), again AS (
+    INSERT INTO webhook_deliveries (webhook_id, payment_id, sequence, created_at, next_attempt_at)
+    SELECT webhook_id, payment_id, sequence, now(), now()
+    FROM told JOIN payments USING (payment_id) JOIN webhook USING (owner)
+    WHERE event_types IS NULL OR type = ANY (event_types)
+    ON CONFLICT (webhook_id, payment_id, sequence)
+    DO UPDATE SET created_at = now(), attempt = 0, next_attempt_at = GREATEST(now(), webhook_deliveries.lease_until),
+        failed_at = NULL, last_error = NULL
+    RETURNING payment_id
+)
+    SELECT (SELECT count(*) FROM again), CASE WHEN count(*) = $5 THEN max(moment) END FROM moments;
+END $plan$;
+COMMENT ON FUNCTION range_again_e490db68ca31 IS '7230c442662b';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION range_again_e490db68ca31 TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('refund_is_barred_aabdb276433e'), 'pg_proc') IS DISTINCT FROM 'd4aede1a7a3b' THEN
+DROP FUNCTION IF EXISTS refund_is_barred_aabdb276433e;
+CREATE FUNCTION refund_is_barred_aabdb276433e(uuid) RETURNS TABLE (c1 boolean) LANGUAGE plpgsql
+SET enable_seqscan = off AS $plan$ BEGIN
+RETURN QUERY
+-- refund_is_barred
+    SELECT EXISTS (SELECT FROM disputes WHERE payment_id = $1 AND NOT is_refundable AND COALESCE(outcome, 'lost') = 'lost');
+END $plan$;
+COMMENT ON FUNCTION refund_is_barred_aabdb276433e IS 'd4aede1a7a3b';
+END IF; END $make$;
+GRANT EXECUTE ON FUNCTION refund_is_barred_aabdb276433e TO payments_service;
+
+DO $make$ BEGIN IF obj_description(to_regproc('settle_bc0aa3a50fbc'), 'pg_proc') IS DISTINCT FROM '113d1c55e07b' THEN
+DROP FUNCTION IF EXISTS settle_bc0aa3a50fbc;
+CREATE FUNCTION settle_bc0aa3a50fbc(uuid, integer, text, text, bigint, bigint, bigint, text, text, text, text, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, timestamp with time zone, integer, integer, uuid, integer, text, jsonb, text, text, text, uuid, uuid, text, text, text, double precision) RETURNS TABLE (c1 boolean, c2 timestamp with time zone, c3 boolean) LANGUAGE plpgsql
 SET enable_seqscan = off AS $plan$ BEGIN
 RETURN QUERY
 -- settle
@@ -247,20 +546,22 @@ RETURN QUERY
             status = $3, status_reason = $4, captured_minor = $5, refunded_minor = $6, refund_reserved_minor = $7, transaction_id = $8, payment_intent_id = $9, decline_code = $10, error_message = $11, updated_at = $12, authorized_at = $13, captured_at = $14, failed_at = $15, voided_at = $16, capture_before = $17, version = $18, event_sequence = $19
         FROM held WHERE payment_id = $20 AND version = $21 RETURNING payment_id
     ), settled AS (
-        UPDATE operations SET outcome = $22, reply = $23::jsonb, settled_at = now(), next_attempt_at = NULL
+        UPDATE operations SET outcome = $22, reply = $23::jsonb, settled_at = now(), lease_until = now(),
+               next_attempt_at = NULL
         FROM paid WHERE operation_id = $1 RETURNING operation_id
     ), refunded AS (
         UPDATE refunds SET status = $24, decline_code = $25, updated_at = $12
-        FROM paid WHERE refund_id = $26::uuid RETURNING refund_id
+            , gateway_refund_id = $26
+        FROM paid WHERE refund_id = $27::uuid RETURNING refund_id
     ), owed AS (
         INSERT INTO outbox (event_id, payment_id, sequence, type, data, traceparent, created_at, lease_until)
-        SELECT $27::uuid, payment_id, $19, $28::text, $29::text, $30::text,
-               now(), now() + make_interval(secs => $31)
+        SELECT $28::uuid, payment_id, $19, $29::text, $30::text, $31::text,
+               now(), now() + make_interval(secs => $32)
         FROM paid RETURNING event_id
     )
     SELECT EXISTS (SELECT FROM settled), now(),
            NOT EXISTS (SELECT FROM outbox WHERE payment_id = $20 AND sequence = $19 - 1 AND COALESCE(published_at, 'infinity') = 'infinity');
 END $plan$;
-COMMENT ON FUNCTION settle_34100cc519e9 IS '1859fd6d5513';
+COMMENT ON FUNCTION settle_bc0aa3a50fbc IS '113d1c55e07b';
 END IF; END $make$;
-GRANT EXECUTE ON FUNCTION settle_34100cc519e9 TO payments_service;
+GRANT EXECUTE ON FUNCTION settle_bc0aa3a50fbc TO payments_service;

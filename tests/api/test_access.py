@@ -14,6 +14,7 @@ from payments.gateway.port import Declined, GatewayRequest, Reply
 from tests.api_client import ADMIN, EVERYTHING, PAYMENTS, Answer, Api, http_event, order
 from tests.api_fixtures import INSTANT
 from tests.contract import documents
+from tests.fakes import AnyGateway
 from tests.servers import Broker
 from tests.topic import messages
 
@@ -21,6 +22,7 @@ SCOPES_THAT_DO = {
     "processPayment": {"payments/write"},
     "capturePayment": {"payments/write"},
     "voidPayment": {"payments/write"},
+    "syncPayment": {"payments/write"},
     "refundPayment": {"payments/refund"},
     "getPayment": {"payments/read", "payments/admin"},
     "getOrder": {"payments/read", "payments/admin"},
@@ -255,7 +257,7 @@ def _tells_nothing_of(code: str, text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Suspicious:
+class Suspicious(AnyGateway):
     """Approves the charge, and declines what follows for a confidential reason."""
 
     charge: Callable[[GatewayRequest], Reply] = INSTANT.charge

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from payments.domain.events import refund_body
+from payments.domain.dispute import MAX_WORD_CHARACTERS
 from payments.domain.payment import PaymentStatus
-from payments.domain.refund import RefundStatus
+from payments.domain.refund import RefundStatus, refund_body
 from tests.api_client import Answer, Api, order
 from tests.cases import case
 from tests.fakes import approve, lose_reply
@@ -108,10 +108,11 @@ def test_a_payment_with_thousands_of_refunds_goes_on_like_any_other(shop: Shop, 
 def test_the_largest_page_of_payments_fits_into_an_answer_of_lambda(shop: Shop, books: Books, largest: dict[str, Any]) -> None:
     first = shop.captured(**largest)
     columns = "owner, status, status_reason, amount_minor, currency, payment_method, capture_method, captured_minor, created_at"
-    columns += ", payment_intent_id, description, metadata, updated_at, captured_at, version"
+    columns += ", description, metadata, updated_at, captured_at, version"
     books.query(
-        f"INSERT INTO payments (payment_id, order_id, transaction_id, {columns}) SELECT gen_random_uuid(), order_id || n,"
-        f" transaction_id || n, {columns.replace('status,', repr('PENDING') + ',', 1).replace('captured_minor', '0')}"
+        f"INSERT INTO payments (payment_id, order_id, transaction_id, payment_intent_id, {columns})"
+        " SELECT gen_random_uuid(), order_id || n, transaction_id || n, payment_intent_id || n,"
+        f" {columns.replace('status,', repr('PENDING') + ',', 1).replace('captured_minor', '0')}"
         " FROM payments, generate_series(1, 99) n WHERE payment_id = :id",
         id=first.payment_id,
     )
@@ -129,12 +130,22 @@ def test_the_largest_page_of_payments_fits_into_an_answer_of_lambda(shop: Shop, 
         owner=shop.owner,
         reason=QUOTES,
     )
+    books.query(
+        "INSERT INTO disputes (dispute_id, gateway, gateway_dispute_id, payment_id, owner, amount_minor, currency, reason,"
+        " status, is_refundable, created_at, updated_at, version)"
+        " SELECT gen_random_uuid(), n, left(:word, 64) || payment_id, payment_id, owner, 1, currency, :word, :word,"
+        " true, created_at, created_at, 1"
+        " FROM generate_series(1, 7) n, (SELECT * FROM payments WHERE owner = :owner) payment",
+        owner=shop.owner,
+        word=QUOTES[:MAX_WORD_CHARACTERS],
+    )
     listed = Api(shop.service).get("", owner=shop.owner, query="limit=100")
     data = listed.body["data"]
     assert len(data) == 100
     assert {(len(each["refunds"]), each["has_more_refunds"]) for each in data} == {(5, True)}
+    assert {(len(each["disputes"]), each["has_more_disputes"]) for each in data} == {(5, True)}
     assert {len(each["metadata"]) for each in data} == {14}
-    assert 4 * MB < size(listed) < 5 * MB < LAMBDA_RETURNS
+    assert 5 * MB < size(listed) < 6 * MB < LAMBDA_RETURNS
 
 
 def encoded(*parts: object) -> str:

@@ -24,6 +24,7 @@ from tests.api_client import PAYMENTS, Answer, Api, Context, order
 from tests.api_fixtures import INSTANT
 from tests.card_number import CARD, FORMS, holds_card_number, rows_with_card_number
 from tests.cases import case
+from tests.fakes import AnyGateway
 from tests.servers import Broker, Database
 from tests.topic import messages
 
@@ -247,7 +248,7 @@ def _boom(*_: object) -> Any:
 
 
 @dataclass(frozen=True)
-class Careless:
+class Careless(AnyGateway):
     """A gateway that fails with the number in its message."""
 
     charge: Callable[[GatewayRequest], Reply] = _boom
@@ -311,10 +312,10 @@ def test_what_looks_like_one_to_luhn_alone_is_let_through(api: Api) -> None:
 def test_the_search_would_find_one(database: Database, make_service: Callable[..., Service]) -> None:
     """The tests above can fail: the service stores a gateway's answer unchanged, so the search finds this number."""
 
-    @dataclass(frozen=True)
-    class Chatty:
+    class Chatty(AnyGateway):
         def charge(self, request: GatewayRequest) -> Reply:
-            return Approved(f"txn_{request.key}", f"pi_{request.key}", {"note": "4000 0566 5566 5556"})
+            ids = f"txn_{request.key}", f"pi_{request.key}"
+            return Approved(*ids, request.amount_minor, request.currency, {"note": "4000 0566 5566 5556"})
 
     Api(make_service(gateway=Chatty())).post("process", order())
     assert rows_with_card_number(database, "4000056655665556") == ["operations"]

@@ -88,13 +88,35 @@ def _walk(shop: Shop, owner: str | None, which: ListFilter, scanned: int) -> Ite
         last = gave_up_at or (found[-1] if len(found) == 3 else None)
         if last is None:
             return
-        which = replace(which, after=(last.created_at, last.payment_id))
+        which = replace(which, after_time=last.created_at, after_id=last.payment_id)
 
 
 def test_the_admin_scopes_page_of_a_customer_is_full(lone_shop: Shop, two_shops: tuple[list[str], list[Payment]]) -> None:
     _, made = two_shops
     found, _ = list_payments(lone_shop.service.db, None, ListFilter(customer_id="rare"), 11)
     assert [p.payment_id for p in found] == sorted((p.payment_id for p in made if p.customer_id == "rare"), reverse=True)[:11]
+
+
+@pytest.fixture(scope="module")
+def thirty_shops(postgres: Postgres) -> Iterator[Shop]:
+    """A shop beside thirty others. Each of these has twenty payments, and five of a customer `guest`."""
+    database = postgres.new_database()
+    fill(database.owner_url, 600, owners=30)
+    shop = Shop.on(database)
+    yield shop
+    shop.close()
+
+
+@pytest.mark.parametrize("scanned", [10, 31, 100, SCANNED])
+def test_the_admin_scope_finds_a_customer_of_thirty_owners_page_by_page(thirty_shops: Shop, scanned: int) -> None:
+    """Of more owners than it may read it goes through all payments. Else it reads those of three owners for a page of three."""
+    made, _ = list_payments(thirty_shops.service.db, None, ListFilter(), 600)
+    begin, end = made[450].created_at, made[150].created_at
+    for checked in {}, {"status": S.FAILED}, {"payment_method": "paypal"}, {"created_from": begin, "created_to": end}:
+        which = replace(ListFilter(customer_id="guest"), **checked)
+        with case(which):
+            read = list(_walk(thirty_shops, None, which, scanned))
+            assert read == [payment.payment_id for payment in made if _fits(payment, which)] != []
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 
 from payments.api.callers import Caller
 from payments.api.lookups import (
+    Found,
     Page,
     find,
     history,
@@ -60,7 +61,7 @@ def test_what_is_ones_own_is_found_and_the_admin_scope_finds_all(shop: Shop, loo
         found = look_up(shop, caller, payment)
         assert found
         if isinstance(found, tuple):
-            assert found == (payment, [], False)
+            assert found == Found(payment, [], False, [], False)
 
 
 @every_look_up
@@ -92,9 +93,9 @@ def test_an_id_that_is_not_there_or_cannot_be_is_not_found(lone_shop: Shop, name
 @pytest.mark.parametrize("order_id", ["o 1", "注文\u30007", "\ue000", "é" * 64, "😀" * 64, "100 %", "' -- \\"])
 def test_every_order_that_can_be_paid_can_be_found(shop: Shop, order_id: str) -> None:
     payment = shop.captured(order_id=order_id)
-    assert find(shop.service, reader(shop), "order_id", order_id) == (payment, [], False)
+    assert find(shop.service, reader(shop), "order_id", order_id) == Found(payment, [], False, [], False)
     page = list_payments(shop.service, reader(shop), ListFilter(order_id=order_id), None, 10)
-    assert page == Page([(payment, [], False)], None)
+    assert page == Page([Found(payment, [], False, [], False)], None)
 
 
 def test_a_payment_comes_with_its_refunds_in_their_order(shop: Shop) -> None:
@@ -102,14 +103,14 @@ def test_a_payment_comes_with_its_refunds_in_their_order(shop: Shop) -> None:
     first = shop.refund(payment.transaction_id, amount=500)
     shop.gateway.answer = decline
     second = shop.refund(payment.transaction_id, amount=1)
-    expected = [first.refund, second.refund]
+    expected = [refund for refund in (first.refund, second.refund) if refund]
     for found in (
         find(shop.service, reader(shop), "payment_id", str(payment.payment_id)),
         find(shop.service, reader(shop), "order_id", payment.order_id),
         find(shop.service, reader(shop), "transaction_id", str(payment.transaction_id)),
         list_payments(shop.service, reader(shop), ListFilter(), None, 10).data[0],
     ):
-        assert found == (second.payment, expected, False)
+        assert found == Found(second.payment, expected, False, [], False)
     assert refunds(shop.service, reader(shop), str(payment.payment_id), None, 10) == Page(expected, None)
 
 
@@ -336,7 +337,7 @@ def encoded(value: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
-ID, MOMENT = str(uuid7()), "2026-01-31T12:00:00+00:00"
+ID, MOMENT = "019c139e-4c00-7a41-9b0f-2d6c31e0a7f1", "2026-01-31T12:00:00+00:00"
 
 
 @pytest.mark.parametrize(

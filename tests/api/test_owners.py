@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from payments.api.callers import is_http
+from payments.direct_owner import direct_owner_in
 from payments.domain.errors import Forbidden
-from payments.settings import SettingsError, direct_owner_in
+from payments.settings_error import SettingsError
 from tests.api_client import ADMIN, EVERYTHING, PAYMENTS, Api, http_event, order
 from tests.cases import case
 from tests.servers import Database

@@ -15,6 +15,8 @@ from payments.domain import errors
 from payments.gateway.port import Declined, GatewayRequest, Reply
 from tests.api_client import ADMIN, WEBHOOKS, Answer, Api, in_another_environment, order
 from tests.api_fixtures import INSTANT
+from tests.fakes import AnyGateway
+from tests.seen_disputes import disputed
 
 MakeService = Callable[..., Service]
 
@@ -35,7 +37,7 @@ def _in_use(api: Api, make_service: MakeService) -> Answer:
     request, answers = order(), list[Answer]()
 
     @dataclass(frozen=True)
-    class Thinking:
+    class Thinking(AnyGateway):
         def charge(self, asked: GatewayRequest) -> Reply:
             answers.append(in_another_environment(lambda: Api(make_service()).post("process", request, key="in-use")))
             return INSTANT.charge(asked)
@@ -45,11 +47,18 @@ def _in_use(api: Api, make_service: MakeService) -> Answer:
 
 
 @dataclass(frozen=True)
-class WillNotVoid:
+class WillNotVoid(AnyGateway):
     charge: Callable[[GatewayRequest], Reply] = INSTANT.charge
 
     def void(self, request: GatewayRequest) -> Reply:
         return Declined("card_declined", "The card was declined.", request.transaction_id, request.payment_intent_id, {})
+
+
+class NoPaypal(AnyGateway):
+    def refuses(
+        self, payment_method: str, amount_minor: int, currency: str, *, is_part: bool = False, has_token: bool = True
+    ) -> tuple[str, str] | None:
+        return ("payment_method", "must be a card") if payment_method == "paypal" else None
 
 
 def _void_declined(api: Api, make_service: MakeService) -> Answer:
@@ -69,6 +78,12 @@ def _twice(api: Api, *, token: str | None) -> Answer:
 
 def _about(api: Api, command: str, payment: Any, **fields: object) -> Answer:
     return api.post(command, {"transaction_id": payment["transaction_id"], **fields})
+
+
+def _disputed(api: Api, make_service: MakeService) -> Answer:
+    payment = api.pay()
+    disputed(make_service(), payment["payment_id"])
+    return _about(api, "refund", payment)
 
 
 def _reused(api: Api, make_service: MakeService) -> Answer:
@@ -94,12 +109,16 @@ CASES = {
         409, lambda api, _: _twice(api, token="tok_timeout_then_captured"), retryable=True, retry_after=True
     ),
     "payment_state_conflict": Case(409, lambda api, _: _about(api, "capture", api.pay())),
+    "payment_disputed": Case(409, _disputed),
     "idempotency_key_in_use": Case(409, _in_use, retryable=True, retry_after=True),
     "body_too_large": Case(413, lambda api, _: api.post("process", " " * 40_000)),
     "unsupported_media_type": Case(415, lambda api, _: api.post("process", order(), headers={"content-type": "text/plain"})),
     "invalid_request": Case(422, lambda api, _: api.post("process", order(amount=19.99))),
     "card_data_not_accepted": Case(422, lambda api, _: api.post("process", order(description="4242 4242 4242 4242"))),
     "amount_too_large": Case(422, lambda api, _: _about(api, "refund", api.pay(), amount=2000)),
+    "not_supported_by_gateway": Case(
+        422, lambda api, make: Api(make(gateway=NoPaypal())).post("process", order(payment_method="paypal"))
+    ),
     "idempotency_key_reused": Case(422, _reused),
     "internal_error": Case(500, lambda api, make: Api(make(clock=_raises)).post("process", order()), retryable=True),
     "service_unavailable": Case(

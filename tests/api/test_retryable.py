@@ -16,6 +16,8 @@ from payments.domain.declines import DECLINE_MESSAGES
 from payments.domain.ids import uuid7
 from payments.gateway.port import Approved, Declined, GatewayRequest, Reply
 from tests.api_client import ADMIN, WEBHOOKS, Answer, Api, Context, in_another_environment, order
+from tests.fakes import AnyGateway
+from tests.seen_disputes import disputed
 
 MakeService = Callable[..., Service]
 Answers = tuple[Answer, Answer]
@@ -23,7 +25,7 @@ Answers = tuple[Answer, Answer]
 
 
 @dataclass(frozen=True)
-class Slow:
+class Slow(AnyGateway):
     """A gateway that lets something else happen while it thinks."""
 
     meanwhile: Callable[[], object]
@@ -32,7 +34,7 @@ class Slow:
     def charge(self, request: GatewayRequest) -> Reply:
         self.meanwhile()
         if self.approves:
-            return Approved(f"txn_{request.key}", f"pi_{request.key}", {})
+            return Approved(f"txn_{request.key}", f"pi_{request.key}", request.amount_minor, request.currency, {})
         return Declined("card_declined", "The card was declined.", request.transaction_id, request.payment_intent_id, {})
 
     capture = void = refund = charge
@@ -137,6 +139,21 @@ def _webhook_conflict(api: Api) -> Answers:
     return first, again
 
 
+class Other(AnyGateway):
+    name = "other"
+
+
+def _other_gateway(api: Api, make_service: MakeService) -> Answers:
+    return _twice("refund", {"payment_id": api.pay()["payment_id"]})(Api(make_service(gateway=Other())))
+
+
+def _disputed(api: Api, make_service: MakeService) -> Answers:
+    payment = api.pay()
+    disputed(make_service(), payment["payment_id"])
+    return _twice("refund", {"payment_id": payment["payment_id"]})(api)
+
+
+NEED_MORE = {"not_supported_by_gateway": _other_gateway, "payment_disputed": _disputed}
 FINAL: Mapping[str, Callable[[Api], Answers]] = {
     "malformed_json": _twice("process", "{"),
     "idempotency_key_invalid": _twice("process", order(), key=""),
@@ -162,16 +179,16 @@ FINAL: Mapping[str, Callable[[Api], Answers]] = {
 """How each code comes that repeating does not cure."""
 
 
-@pytest.mark.parametrize("code", FINAL)
-def test_what_is_not_retryable_gets_the_same_answer_again(code: str, api: Api) -> None:
-    first, again = FINAL[code](api)
+@pytest.mark.parametrize("code", [*FINAL, *NEED_MORE])
+def test_what_is_not_retryable_gets_the_same_answer_again(code: str, api: Api, make_service: MakeService) -> None:
+    first, again = FINAL[code](api) if code in FINAL else NEED_MORE[code](api, make_service)
     assert (first.code, first.body["retryable"]) == (code, False)
     assert again.body | {"request_id": 0} == first.body | {"request_id": 0}
 
 
 def test_the_two_tables_have_every_code() -> None:
     declines = {"payment_declined", "capture_declined", "void_declined", "refund_declined"}
-    assert RETRYABLE.keys() | FINAL.keys() == {error.code for error in HTTP_STATUS} | declines
+    assert RETRYABLE.keys() | FINAL.keys() | NEED_MORE.keys() == {error.code for error in HTTP_STATUS} | declines
     assert RETRYABLE.keys() >= {error.code for error in HTTP_STATUS if error.retryable}
 
 

@@ -14,9 +14,11 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from local.template import Function, load_template
 from payments import wiring
+from payments.api.api_gateway import ApiGatewayHandler
 from payments.api.checked_route import CheckedRoute
+from payments.api.customer_routes import sync_router
 from payments.api.look_up_routes import health_router, lookups_router
-from payments.api.routes import ApiGatewayHandler, app_of, commands_router
+from payments.api.routes import app_of, commands_router
 from payments.commands.catalog import COMMANDS, served_by
 from payments.commands.service import Service
 from payments.domain.ids import uuid7
@@ -26,20 +28,22 @@ from tests.card_number import CARD
 from tests.contract import documents
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = load_template(
-    ROOT / "template.yaml",
-    {
-        "DatabaseUrl": "postgresql://u@h/d",
-        "KafkaBootstrapServers": "h:9092",
-        "JwtIssuer": "i",
-        "Webhooks": "On",
-        "DatabaseOwnerUrl": "postgresql://o@h/d",
-    },
-)
+PARAMETERS = {
+    "DatabaseUrl": "postgresql://u@h/d",
+    "KafkaBootstrapServers": "h:9092",
+    "JwtIssuer": "i",
+    "Webhooks": "On",
+    "DatabaseOwnerUrl": "postgresql://o@h/d",
+}
+TEMPLATE = load_template(ROOT / "template.yaml", PARAMETERS)
+WITH_STRIPE = load_template(ROOT / "template.yaml", PARAMETERS | {"Gateway": "stripe", "StripeSecretArn": "arn:x"})
 FUNCTIONS = TEMPLATE.functions
 
-LOCAL_ALONE = {"WEBHOOKS_LOCAL"}
-"""With this a webhook may go to this machine, so no template may set it."""
+LOCAL_ALONE = {"WEBHOOKS_LOCAL", "SIMULATED_GATEWAY_URL"}
+"""With these a webhook may go to this machine, and a person there decides about payments, so no template may set them."""
+
+STRIPE_ALONE = {"STRIPE_API_KEY", "STRIPE_API_BASE", "STRIPE_WEBHOOK_SECRETS"}
+"""A key or a secret in the environment is for this machine, and so is another place than Stripe's."""
 
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
 """Powertools reads these itself."""
@@ -50,7 +54,8 @@ def _app(function: Function) -> FastAPI | None:
     app = handler.http.app if hasattr(handler, "http") else None
     if commands := served_by(function.short_name):
         assert app is None
-        app = app_of(commands_router(wiring.service, commands.values()))
+        others = [sync_router(wiring.service)] if function.short_name == "process" else []
+        app = app_of(commands_router(wiring.service, commands.values()), *others)
     return app
 
 
@@ -65,6 +70,14 @@ def test_the_openapi_document_has_the_routes_of_the_template() -> None:
     documented = {(method, path): bool(operation["security"]) for method, path, operation in documents.operations()}
     assert documented == {(route.method, route.path): route.authorized for route in TEMPLATE.routes}
     assert len(documented) == len(TEMPLATE.routes)
+
+
+def test_the_route_of_stripes_events_comes_with_stripe_and_is_in_no_document() -> None:
+    [route] = set(WITH_STRIPE.routes) - set(TEMPLATE.routes)
+    assert (route.method, route.path) == ("POST", "/api/v1/gateways/stripe/events")
+    assert (route.function, route.authorized) == ("GatewayEventsFunction", False), "its caller signs, and has no token"
+    assert route.path not in {path for _, path, _ in documents.operations()}
+    assert WITH_STRIPE.functions.keys() - FUNCTIONS.keys() == {"GatewayEventsFunction"}
 
 
 class Asked(Mapping[str, str]):
@@ -90,18 +103,21 @@ def _read_directly(*files: Path) -> set[str]:
     return {name for name in names if not name.startswith("AWS_")}
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", WITH_STRIPE.functions)
 def test_the_template_declares_the_variables_that_are_read(name: str) -> None:
-    function = FUNCTIONS[name]
-    asked = Asked(function.environment)
+    function = WITH_STRIPE.functions[name]
+    pays = "GATEWAY" in function.environment
+    stripe = {"GATEWAY": "stripe", "STRIPE_SECRET": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:stripe-AbCdEf"}
+    asked = Asked(function.environment | (stripe if pays else {}))
     settings_from(asked)
     code = [
         ROOT / "layers/shared/python/payments/settings.py",
         function.code_folder / "handler.py",
         *(function.code_folder / "migrations").glob("*.py"),
     ]
-    assert asked.names | POWERTOOLS | _read_directly(*code) == function.environment.keys() | LOCAL_ALONE
-    assert not LOCAL_ALONE & function.environment.keys()
+    local = LOCAL_ALONE | (STRIPE_ALONE if pays else {"GATEWAY"})  # Who has no gateway has the simulated one, and calls none.
+    assert asked.names | POWERTOOLS | _read_directly(*code) == function.environment.keys() | local
+    assert not (LOCAL_ALONE | STRIPE_ALONE) & function.environment.keys()
 
 
 def test_settings_is_where_the_layer_reads_its_environment() -> None:
@@ -226,3 +242,42 @@ def test_without_a_matched_route_one_segment_is_cut_only_before_our_own_path(
     event = http_event("GET", path, claims={"sub": "shop", "scope": EVERYTHING}) | {"routeKey": "$default"}
     event["requestContext"]["stage"] = stage
     assert ApiGatewayHandler(app)(event, Context())["statusCode"] == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": host}
+        for host in (
+            "[::1]:80",
+            "[::1]",
+            "::1",
+            "[::1",
+            "api.example.com:",
+            "api.example.com:abc",
+            "a:1:2",
+            ":",
+            "",
+            "\u00fc",
+            "h" * 9000,
+        )
+    ]
+    + [{"Host": "[::1]:80"}]
+    + [{"x-forwarded-port": port} for port in ("abc", "", "80,443", "-1", "9" * 5000)]
+    + [{"x-forwarded-for": "abc, [::1]:80"}, {"x-forwarded-proto": "abc:"}],
+    ids=lambda headers: "{}={:.20}".format(*next(iter(headers.items()))),
+)
+def test_a_request_is_served_whatever_it_says_about_host_and_port(headers: dict[str, str], api: Api) -> None:
+    assert api.call("GET", "/health", headers=headers).status == 200
+    assert api.post("process", order(), headers=headers).status == 201
+
+
+@pytest.mark.parametrize("name", ["host", "Host", "x-forwarded-port"])
+def test_a_card_number_there_is_refused(name: str, api: Api) -> None:
+    assert api.post("process", order(), headers={name: CARD}).code == "card_data_not_accepted"
+
+
+def test_a_request_is_served_without_a_host(api: Api) -> None:
+    event = http_event("GET", "/health", claims=None)
+    del event["headers"]["host"]
+    assert api.send(event).status == 200

@@ -15,7 +15,7 @@ from tests.aws.test_template import RESOURCES, TEMPLATE, of_type
 pytestmark = pytest.mark.server
 
 CANARIES = [name for name in TEMPLATE["Parameters"]["DeploymentPreference"]["AllowedValues"] if name != "AllAtOnce"]
-OF_THE_API = {"ProcessFunction", "RefundFunction", "LookupsFunction", "WebhooksFunction"}
+OF_THE_API = {"ProcessFunction", "RefundFunction", "LookupsFunction", "WebhooksFunction", "GatewayEventsFunction"}
 
 
 @functools.cache

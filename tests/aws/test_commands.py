@@ -38,7 +38,7 @@ def commands() -> Iterator[tuple[str, str, str]]:
     for text in code:
         joined = re.sub(r"\\\n\s*", " ", re.sub(r"\n(?=\s+--)", " ", text))
         for found in COMMAND.finditer(joined):
-            yield found[1], f"{found[2] or ''}{found[3]}", own(joined[found.end() :])
+            yield found[1], f"{found[2] or ''}{found[3]}", own(joined[found.end() :]).rstrip()
 
 
 def own(rest: str) -> str:

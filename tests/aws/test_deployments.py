@@ -141,25 +141,29 @@ def test_whoever_needs_no_token_is_throttled() -> None:
         for event in function.get("Events", {}).values()
         if event["Properties"].get("Auth", {}).get("Authorizer") == "NONE"
     ]
-    assert routes == ["GET /health"]
     [stage] = translated_to("AWS::ApiGatewayV2::Stage").values()
-    assert stage["RouteSettings"].keys() == set(routes)
-    assert all(settings["ThrottlingRateLimit"] <= 10 for settings in stage["RouteSettings"].values())
+    rates = {route: _made(settings)["ThrottlingRateLimit"] for route, settings in stage["RouteSettings"].items()}
+    assert rates == {"GET /health": 5, "POST /api/v1/gateways/stripe/events": 50}
+    assert rates.keys() == set(routes)
 
 
 def _made(part: dict[str, Any]) -> Any:
-    """Return the part as it is where its condition holds: the routes of webhooks have one."""
+    """Return the part as it is where its condition holds: the routes of webhooks have one, and Stripe's."""
     return part["Fn::If"][1] if "Fn::If" in part else part
 
 
 @pytest.mark.server
 def test_api_gateway_goes_through_live_and_direct_has_the_same_version() -> None:
     aliases = translated_to("AWS::Lambda::Alias")
-    for function in ("Process", "Refund"):
+    for function in ("Process", "Refund", "GatewayEvents"):
         live, direct = aliases[f"{function}FunctionAliaslive"], aliases[f"{function}Direct"]
         assert (live["Name"], direct["Name"]) == ("live", "direct")
         assert live["FunctionVersion"] == direct["FunctionVersion"]
-    assert {name for name in aliases if not name.endswith("Aliaslive")} == {"ProcessDirect", "RefundDirect"}
+    assert {name for name in aliases if not name.endswith("Aliaslive")} == {
+        "ProcessDirect",
+        "RefundDirect",
+        "GatewayEventsDirect",
+    }
     [api] = translated_to("AWS::ApiGatewayV2::Api").values()
     uris = [
         _made(_made(route)["x-amazon-apigateway-integration"]["uri"])["Fn::Sub"]
@@ -169,5 +173,7 @@ def test_api_gateway_goes_through_live_and_direct_has_the_same_version() -> None
     ]
     assert len(uris) > 5
     assert all(re.search(r"/functions/\$\{\w+FunctionAliaslive\}/invocations$", uri) for uri in uris), uris
-    permissions = {name: each for name, each in translated_to("AWS::Lambda::Permission").items() if not name.startswith("Order")}
+    permissions = translated_to("AWS::Lambda::Permission")
+    assert permissions.pop("StripeEventsMayInvoke")["FunctionName"] == {"Ref": "GatewayEventsDirect"}
+    permissions = {name: each for name, each in permissions.items() if not name.startswith("Order")}
     assert all(each["FunctionName"]["Ref"].endswith("Aliaslive") for each in permissions.values()), permissions

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from payments.webhooks.target import PUBLIC
 from tests.aws.test_deployments import translated_with
-from tests.aws.test_template import RESOURCES, TEMPLATE, of_type, statements
+from tests.aws.test_template import CALL_THE_GATEWAY, RESOURCES, TEMPLATE, of_type, statements
 
 INSECURE = {"Bool": {"aws:SecureTransport": "false"}}
 
@@ -70,9 +71,13 @@ def test_every_endpoint_has_a_policy_that_names_what_is_behind_it() -> None:
     for name, endpoint in endpoints.items():
         [one] = endpoint["PolicyDocument"]["Statement"]
         [read] = [each for each in policy("ServiceSecretPolicy") if "secretsmanager:GetSecretValue" in each["Action"]]
-        assert (one["Action"], one["Resource"]) == (read["Action"], read["Resource"]), f"{name}: migrate could not read"
+        [of_stripe] = policy("StripePolicy")
+        with_stripe = {"Fn::If": ["UsesStripe", of_stripe["Resource"], {"Ref": "AWS::NoValue"}]}
+        assert (one["Action"], one["Resource"]) == (read["Action"], [*read["Resource"], with_stripe]), (
+            f"{name}: who could not read?"
+        )
         assert one["Condition"] == {"StringEquals": {"aws:PrincipalAccount": {"Ref": "AWS::AccountId"}}}
-    # Who reads a secret from within the VPC of the stack reads that one: the rules refuse servers of one's own there.
+    # Who reads a secret from within the VPC of the stack reads one of these: the rules refuse servers of one's own there.
     for rule, parameter in (("DatabaseIsReached", "DatabaseUrl"), ("KafkaIsReached", "KafkaBootstrapServers")):
         assert {"Ref": parameter} in TEMPLATE["Rules"][rule]["RuleCondition"]["Fn::Not"][0]["Fn::Equals"]
         needed = [each["Assert"] for each in TEMPLATE["Rules"][rule]["Assertions"]]
@@ -119,3 +124,29 @@ def test_who_uses_a_domain_of_ones_own_cannot_be_passed_by() -> None:
     assert (condition, otherwise) == ("HasTruststore", {"Ref": "AWS::NoValue"})
     assert trusted["TruststoreUri"] == {"Ref": "ApiTruststoreUri"}
     assert TEMPLATE["Outputs"]["ApiUrl"]["Value"]["Fn::If"][:2] == ["HasDomain", {"Fn::Sub": "https://${ApiDomainName}"}]
+
+
+def test_in_the_stacks_own_network_nobody_reaches_further_than_it_has_to() -> None:
+    """The functions reach their servers, in the VPC alone, and Stripe and webhooks at the ports that these have."""
+    groups = of_type("AWS::EC2::SecurityGroup")
+    out = {name: each["SecurityGroupEgress"] for name, each in groups.items() if "0.0.0.0/0" in json.dumps(each)}
+    assert {name: [(rule["FromPort"], rule["ToPort"]) for rule in rules] for name, rules in out.items()} == {
+        "FunctionsSecurityGroup": [(443, 65535)],
+        "GatewaySecurityGroup": [(443, 443)],
+        "CourierSecurityGroup": [(443, 443), (8443, 8443)],
+    }
+    [inside] = out["FunctionsSecurityGroup"]
+    assert inside["CidrIp"] == {"Fn::If": ["MakesVpc", {"Ref": "VpcCidr"}, "0.0.0.0/0"]}
+    assert "(443|8443)" in PUBLIC.pattern
+
+
+@pytest.mark.server
+def test_a_function_is_in_the_groups_that_it_is_to_be_in_once_each() -> None:
+    """SAM adds a function's own groups to those of Globals."""
+    [resources] = translated_with({})
+    for name in of_type("AWS::Serverless::Function"):
+        groups = [json.dumps(each) for each in resources[name]["Properties"]["VpcConfig"]["SecurityGroupIds"]]
+        assert sorted(set(groups)) == sorted(groups), name
+        assert "FunctionsSecurityGroup" in groups[0]
+        wanted = "Courier" if name == "CourierFunction" else "Gateway" if name in CALL_THE_GATEWAY else None
+        assert [f"{wanted}SecurityGroup" in each for each in groups[1:]] == ([True] if wanted else []), name

@@ -43,7 +43,8 @@ OF_OTHERS = {
     "autovacuum_vacuum_cost_limit", "REPLICA IDENTITY", "FOR ALL TABLES", "FOR TABLES IN SCHEMA public", "pg_read_all_data",
     "ALTER DEFAULT PRIVILEGES FOR ROLE OWNER IN SCHEMA public GRANT SELECT ON TABLES TO reporting",
     # PgBouncer's settings
-    "auth_file", "auth_query", "default_pool_size", "max_user_client_connections",
+    "auth_file", "auth_query", "default_pool_size", "max_user_client_connections", "max_client_conn",
+    "query_wait_timeout", "server_login_retry",
     # Kafka's settings
     "default.replication.factor", "listener.name.client_iam.max.connections",
     # AWS: values, errors and members of records, and a query of CloudWatch Logs Insights

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from payments import telemetry
 from payments.aws_auth import password_by, rds_token, secret
 from payments.broker.login import security_by
-from payments.settings import SettingsError, settings_from
+from payments.settings import settings_from
+from payments.settings_error import SettingsError
 
 ENVIRONMENT = {"DATABASE_URL": "postgresql://u@h/d", "KAFKA_BOOTSTRAP_SERVERS": "h:1"}
-
-
-@pytest.fixture
-def secrets_manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws():
-        yield boto3.client("secretsmanager", region_name="eu-central-1")
 
 
 def stored(client: Any, **members: str) -> str:

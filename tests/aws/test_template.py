@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -16,7 +17,9 @@ import yaml
 from local.template import _Loader
 from migrations import roles
 from payments.api.callers import API_GATEWAYS_ALIAS
-from payments.settings import GATEWAY_KEY_LIFETIME_S, direct_owner_in
+from payments.direct_owner import direct_owner_in
+from payments.settings import GATEWAY_KEY_LIFETIME_S, settings_from
+from payments.settings_error import SettingsError
 from payments.store.address import CONNECT_TIMEOUT_S
 from tests.migrations.test_apply import query
 from tests.servers import Database
@@ -97,6 +100,8 @@ BROUGHT = {
 TRUSTED = {"ApiTruststoreUri": "s3://bucket/authorities.pem", "ApiTruststoreVersion": "1"}
 SNAPSHOT = {"DatabaseSnapshot": "arn:snapshot", "DatabaseEngineVersion": "17.7"}
 SOURCE = {"DatabaseSourceCluster": "payments-01234567", "DatabaseRestoreTime": "2026-01-31T12:00:00Z"}
+STRIPE = {"Gateway": "stripe", "StripeSecretArn": "arn:stripe"}
+STRIPE_BUS = {"StripeEventBusName": "aws.partner/stripe.com/ed_test_1"}
 TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseOwnerSecretArn": ""}
 
 
@@ -150,6 +155,16 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         ({"SnapStart": "On", "ProvisionedConcurrency": "1"}, {"SnapStartStandsAlone"}),
         ({"SnapStart": "On", "PublishAfterAnswer": "On"}, {"SnapStartStandsAlone"}),
         ({"ProvisionedConcurrency": "1", "PublishAfterAnswer": "On"}, set()),
+        (STRIPE, set()),
+        (STRIPE | STRIPE_BUS, set()),
+        (STRIPE_BUS, {"StripeIsChosen"}),
+        (BROUGHT | STRIPE | {"GatewayLive": "On"}, set()),
+        (STRIPE | {"NatGateways": "2"}, set()),
+        (BROUGHT | STRIPE | {"NatGateways": "2"}, {"NatGatewaysAreOurs"}),
+        ({"Gateway": "stripe"}, {"StripeHasSecret"}),
+        ({"StripeSecretArn": "arn:stripe"}, {"StripeIsChosen"}),
+        ({"GatewayLive": "On"}, {"StripeIsChosen"}),
+        ({"NatGateways": "2"}, {"StripeIsChosen"}),
     ],
 )
 def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made(
@@ -184,29 +199,32 @@ def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made
     }
 
 
+def holds(condition: dict[str, Any], given: dict[str, str]) -> bool:
+    """Say whether a condition of the template is true with these parameters."""
+    [(function, operands)] = condition.items()
+    match function:
+        case "Condition":
+            return holds(TEMPLATE["Conditions"][operands], given)
+        case "Fn::Equals":
+            name = operands[0]["Ref"]
+            return bool(given.get(name, str(TEMPLATE["Parameters"][name].get("Default", "x"))) == operands[1])
+        case "Fn::Not":
+            return not holds(operands[0], given)
+        case "Fn::Or":
+            return any(holds(operand, given) for operand in operands)
+        case "Fn::And":
+            return all(holds(operand, given) for operand in operands)
+    raise AssertionError(f"a condition has {function}")
+
+
 def of_the_database(**given: str) -> dict[str, Any]:
     """Return the cluster's properties as CloudFormation resolves them with these parameters."""
     values = {name: str(each.get("Default", "x")) for name, each in TEMPLATE["Parameters"].items()} | given
 
-    def holds(condition: dict[str, Any]) -> bool:
-        [(function, operands)] = condition.items()
-        match function:
-            case "Condition":
-                return holds(TEMPLATE["Conditions"][operands])
-            case "Fn::Equals":
-                return bool(values[operands[0]["Ref"]] == operands[1])
-            case "Fn::Not":
-                return not holds(operands[0])
-            case "Fn::Or":
-                return any(map(holds, operands))
-            case "Fn::And":
-                return all(map(holds, operands))
-        raise AssertionError(f"a condition has {function}")
-
     def resolved(value: Any) -> Any:
         if isinstance(value, dict) and "Fn::If" in value:
             name, yes, no = value["Fn::If"]
-            return resolved(yes if holds({"Condition": name}) else no)
+            return resolved(yes if holds({"Condition": name}, given) else no)
         return values.get(value["Ref"], value["Ref"]) if isinstance(value, dict) and "Ref" in value else value
 
     properties = {name: resolved(value) for name, value in RESOURCES["Database"]["Properties"].items()}
@@ -427,6 +445,25 @@ def test_pages_are_named_by_origins_alone() -> None:
         assert not allowed("CorsAllowOrigins", origin), origin
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RetryScheduleSeconds", "30d"),
+        ("RetryScheduleSeconds", "30, 120"),
+        ("RetryScheduleSeconds", "30,30d,120"),
+        ("RetryScheduleSeconds", "30,0d"),
+        ("RetryScheduleSeconds", ""),
+        ("StripeSecretArn", "payments/stripe"),
+        ("StripeSecretArn", "arn:aws:secretsmanager:eu-central-1:210987654321:secret:payments/stripe"),
+        ("StripeSecretArn", "sk_live_key"),
+        ("StripeEventBusName", "default"),
+        ("StripeEventBusName", "aws.partner/stripe.com/"),
+    ],
+)
+def test_what_the_functions_or_iam_would_not_understand_is_refused(name: str, value: str) -> None:
+    assert not allowed(name, value)
+
+
 @pytest.mark.parametrize("value", ["1", "5", "10", "19", "020", "-20", "20.5", ""])
 def test_too_few_connections_for_callers_are_refused(value: str) -> None:
     """`migrate` refuses them too, but after the deployment."""
@@ -465,6 +502,12 @@ def test_example_values_of_the_pages_are_refused() -> None:
         ("DatabaseRestoreTime", "latest"),
         ("BackupCopyVaultArn", "arn:aws-us-gov:backup:us-gov-west-1:210987654321:backup-vault:payments"),
         ("BackupCopySchedule", "cron(0 * * * ? *)"),
+        ("RetryScheduleSeconds", "30,120,600,3600,21600,72000"),
+        ("RetryScheduleSeconds", "0.5,1,30d"),
+        ("StripeSecretArn", "arn:aws:secretsmanager:eu-central-1:210987654321:secret:payments/stripe-AbCd12"),
+        ("StripeSecretArn", ""),
+        ("StripeEventBusName", "aws.partner/stripe.com/ed_test_61RaYT"),
+        ("StripeEventBusName", ""),
     ],
 )
 def test_values_of_ones_own_are_taken(name: str, value: str) -> None:
@@ -483,6 +526,25 @@ def test_a_moment_is_in_utc_and_to_the_second(moment: str) -> None:
     assert not allowed("DatabaseRestoreTime", moment)
 
 
+def test_the_template_asks_about_unknown_outcomes_when_the_code_would() -> None:
+    servers = {"DATABASE_URL": "postgresql://u@h/d", "KAFKA_BOOTSTRAP_SERVERS": "h:1"}
+    default = TEMPLATE["Parameters"]["RetryScheduleSeconds"]["Default"]
+    assert settings_from(servers | {"RETRY_SCHEDULE_S": default}) == settings_from(servers)
+    assert allowed("RetryScheduleSeconds", default)
+
+
+@pytest.mark.parametrize("name", ["CaptureWindowSeconds", "ActionWindowSeconds"])
+def test_a_window_that_the_functions_refuse_at_their_start_is_refused_before_anything_is_deployed(name: str) -> None:
+    servers = {"DATABASE_URL": "postgresql://u@h/d", "KAFKA_BOOTSTRAP_SERVERS": "h:1"}
+    variable, parameter = {"C": "CAPTURE_WINDOW_S", "A": "ACTION_WINDOW_S"}[name[0]], TEMPLATE["Parameters"][name]
+    least, most = parameter.get("MinValue", -math.inf), parameter.get("MaxValue", math.inf)
+    for seconds in (least, most):
+        settings_from(servers | {variable: str(seconds)})
+    for seconds in (least - 1, most + 1):
+        with pytest.raises(SettingsError, match=variable):
+            settings_from(servers | {variable: str(seconds)})
+
+
 def test_a_vpc_in_us_east_1_avoids_the_zone_without_proxy_and_brokers() -> None:
     """A zone has another letter in each account; its id is the same in all."""
     assert TEMPLATE["Conditions"]["AvoidsZone"]["Fn::And"][0] == {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]}
@@ -495,19 +557,83 @@ def test_a_vpc_in_us_east_1_avoids_the_zone_without_proxy_and_brokers() -> None:
         assert (subnet["AvailabilityZoneId"]["Fn::If"][2], subnet["AvailabilityZone"]["Fn::If"][1]) == (absent, absent)
 
 
-def test_the_courier_alone_has_a_way_out_and_only_with_webhooks() -> None:
-    routes = of_type("AWS::EC2::Route")
-    assert {name: route["RouteTableId"] for name, route in routes.items()} == {
-        "NatRoute": {"Ref": "NatRouteTable"},
-        "CourierRoute": {"Ref": "CourierRouteTable"},
+CALL_THE_GATEWAY = {"ProcessFunction", "RefundFunction", "ReconcileFunction", "GatewayEventsFunction"}
+
+
+def test_the_courier_and_who_calls_stripe_alone_have_a_way_out() -> None:
+    table = {name: each["SubnetId"]["Ref"] for name, each in of_type("AWS::EC2::SubnetRouteTableAssociation").items()}
+    tables = {each["RouteTableId"]["Ref"]: table[name] for name, each in of_type("AWS::EC2::SubnetRouteTableAssociation").items()}
+    assert set(table.values()) == {"NatSubnet", "NatSubnetB", "CourierSubnet", "GatewaySubnetA", "GatewaySubnetB"}
+    by_nat = {each["RouteTableId"]["Ref"] for each in of_type("AWS::EC2::Route").values() if "NatGatewayId" in each}
+    assert {tables[name] for name in by_nat} == {"CourierSubnet", "GatewaySubnetA", "GatewaySubnetB"}
+    functions = of_type("AWS::Serverless::Function")
+    assert {name for name, each in functions.items() if "CourierSubnet" in json.dumps(each)} == {"CourierFunction"}
+    assert {name for name, each in functions.items() if "GatewaySubnetA" in json.dumps(each)} == CALL_THE_GATEWAY
+    assert {TEMPLATE["Parameters"][name]["Default"] for name in ("Webhooks", "Gateway")} == {"Off", "simulated"}
+
+
+def test_a_way_out_is_made_for_those_who_need_it() -> None:
+    def made(**given: str) -> set[str]:
+        parts = [
+            name for name in RESOURCES if re.match("InternetGateway|Nat|Courier(Subnet|Rout|Sec)|Gateway(Subnet|Rout|Sec)", name)
+        ]
+        return {name for name in parts if holds({"Condition": RESOURCES[name]["Condition"]}, given)}
+
+    out = {"InternetGateway", "InternetGatewayAttachment", "NatSubnet", "NatRouteTable", "NatRoute", "NatRoutes", "NatAddress"}
+    out |= {"NatGateway"}
+    courier = {"CourierSubnet", "CourierRouteTable", "CourierRoute", "CourierRoutes", "CourierSecurityGroup"}
+    stripe = {f"Gateway{part}{zone}" for part in ("Subnet", "RouteTable", "Route", "Routes") for zone in "AB"}
+    stripe |= {"GatewaySecurityGroup"}
+    assert made() == made(VpcId="vpc-1", Webhooks="On", **STRIPE) == set()
+    assert made(Webhooks="On") == out | courier
+    assert made(**STRIPE) == out | stripe
+    assert made(Webhooks="On", **STRIPE) == out | courier | stripe, "one NAT gateway serves both"
+    assert made(**STRIPE, NatGateways="2") == out | stripe | {"NatSubnetB", "NatRoutesB", "NatAddressB", "NatGatewayB"}
+
+
+def test_with_two_nat_gateways_each_zone_has_its_own() -> None:
+    zones = {name: each["AvailabilityZoneId"]["Fn::If"][1] for name, each in of_type("AWS::EC2::Subnet").items()}
+    assert zones["NatSubnet"] == zones["GatewaySubnetA"] != zones["NatSubnetB"] == zones["GatewaySubnetB"]
+    nats = {name: each["SubnetId"]["Ref"] for name, each in of_type("AWS::EC2::NatGateway").items()}
+    assert nats == {"NatGateway": "NatSubnet", "NatGatewayB": "NatSubnetB"}
+    routes = {name: RESOURCES[name]["Properties"]["NatGatewayId"] for name in ("GatewayRouteA", "GatewayRouteB")}
+    one, other = {"Ref": "NatGateway"}, {"Ref": "NatGatewayB"}
+    assert routes == {"GatewayRouteA": one, "GatewayRouteB": {"Fn::If": ["MakesSecondWayOut", other, one]}}
+
+
+def test_no_two_subnets_of_the_stack_share_an_address() -> None:
+    blocks = [each["CidrBlock"]["Fn::Select"] for each in of_type("AWS::EC2::Subnet").values()]
+    assert sorted(index for index, _ in blocks) == list(range(len(blocks)))
+    assert all(index < cidr["Fn::Cidr"][1] for index, cidr in blocks)
+    assert {cidr["Fn::Cidr"][2] for _, cidr in blocks} == {8}
+
+
+def test_a_version_that_calls_stripe_comes_after_its_way_there() -> None:
+    """Otherwise its first minutes would be payments whose outcome is unknown. The functions name the group."""
+    ways = {name for name in RESOURCES if re.fullmatch("GatewayRoutes?[AB]", name)}
+    assert set(RESOURCES["GatewaySecurityGroup"]["DependsOn"]) == ways
+    assert len(ways) == 4
+
+
+def test_who_calls_the_gateway_alone_knows_which_it_is_and_reads_its_key() -> None:
+    functions = of_type("AWS::Serverless::Function")
+    told = {"GATEWAY": {"Ref": "Gateway"}, "GATEWAY_LIVE": {"Ref": "GatewayLive"}, "STRIPE_SECRET": {"Ref": "StripeSecretArn"}}
+    shared = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    assert not told.keys() & shared.keys()
+    own = {name: each.get("Environment", {}).get("Variables", {}) for name, each in functions.items()}
+    assert {name: variables for name, each in own.items() if (variables := {key: each[key] for key in told if key in each})} == (
+        dict.fromkeys(CALL_THE_GATEWAY, told)
+    )
+    assert {name for name, each in functions.items() if "StripePolicy" in json.dumps(each["Policies"])} == CALL_THE_GATEWAY
+    readers = {name: statement for name, statement in statements() if "StripeSecretArn" in json.dumps(statement)}
+    assert readers == {
+        "StripePolicy": {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": {"Ref": "StripeSecretArn"}}
     }
-    led = {each["SubnetId"]["Ref"] for each in of_type("AWS::EC2::SubnetRouteTableAssociation").values()}
-    assert led == {"NatSubnet", "CourierSubnet"}
-    inside = [name for name, each in of_type("AWS::Serverless::Function").items() if "CourierSubnet" in json.dumps(each)]
-    assert inside == ["CourierFunction"]
-    out = ("InternetGateway", "InternetGatewayAttachment", "NatSubnet", "NatRoute", "NatGateway", "CourierSubnet", "CourierRoute")
-    assert {RESOURCES[name]["Condition"] for name in out} == {"MakesWayOut"}
-    assert TEMPLATE["Parameters"]["Webhooks"]["Default"] == "Off"
+
+
+def test_the_template_has_no_place_for_a_key_and_none_for_another_stripe() -> None:
+    assert "STRIPE_API_KEY" not in TEXT
+    assert "STRIPE_API_BASE" not in TEXT
 
 
 def test_two_stacks_of_an_account_share_no_series() -> None:
@@ -544,9 +670,9 @@ def test_the_order_service_has_an_alias_of_its_own_and_no_other(function: str) -
 
 
 def test_nobody_else_is_let_in_by_the_template() -> None:
-    """SAM adds API Gateway's permissions on `live`, and those of the schedules."""
+    """SAM adds API Gateway's permissions on `live`, and those of the schedules. EventBridge's is of the one rule alone."""
     permissions = {name for name, each in of_type("AWS::Lambda::Permission").items() if each["Action"] == "lambda:InvokeFunction"}
-    assert permissions == {permission for _, permission in DIRECT.values()}
+    assert permissions == {permission for _, permission in DIRECT.values()} | {"StripeEventsMayInvoke"}
     assert {name for name, statement in statements() if "lambda:InvokeFunction" in json.dumps(statement)} == set()
 
 

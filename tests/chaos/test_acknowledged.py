@@ -9,6 +9,7 @@ import pytest
 
 from chaos import acknowledged
 from chaos.answers import Answer
+from chaos.books import Books
 from chaos.evidence import Evidence
 
 REFUSED = {"code": "amount_too_large", "retryable": True}
@@ -43,7 +44,7 @@ def answer(label: str, status: int | None = None) -> Answer:
 def test_a_refusal_is_contradicted_by_an_operation_that_no_other_delivery_made(others: list[Answer]) -> None:
     refused = answer("9.refund.0", 422)
     tables: dict[str, list[dict[str, Any]]] = {"operations": [OPERATION]}
-    seen = Evidence(tables, [], [], [refused], [], frozenset(), frozenset(), time.time() - time.monotonic())
+    seen = Evidence(tables, [], Books([], {}), [], [refused], [], frozenset(), frozenset(), time.time() - time.monotonic())
     violations = list(acknowledged.check(seen, {}, [refused, *others]))
     assert [violation for violation in violations if "nothing was done" in violation] == violations
     assert bool(violations) is not bool(others)

@@ -11,6 +11,7 @@ from typing import Any, cast
 import standardwebhooks
 
 from chaos import received
+from chaos.books import Books
 from chaos.evidence import Arrival, Evidence, Message
 from chaos.oracle import Life
 from chaos.receiver import Receiver
@@ -41,7 +42,7 @@ def violations(*arrivals: Arrival, **webhook: Any) -> list[str]:
         Message(0, 0, n, "payment", {"ce_id": f"event-{n}", "ce_type": "payment.successful"}, b'{"amount": 5}') for n in (1, 2)
     ]
     tables: dict[str, list[dict[str, Any]]] = {"webhooks": [hook], "webhook_deliveries": []}
-    seen = Evidence(tables, [], messages, [], [], frozenset(), frozenset(), 0.0, list(arrivals))
+    seen = Evidence(tables, [], Books([], {}), messages, [], [], frozenset(), frozenset(), 0.0, list(arrivals))
     return list(received.check(seen, {"payment": life}))
 
 

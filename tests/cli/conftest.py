@@ -24,7 +24,8 @@ def data_dir(servers_folder: Path) -> Iterator[Path]:
     folder.mkdir()
     instant = {"GATEWAY_SUCCESS_RATE": "1", "GATEWAY_DELAY_MS": "0-0"}
     python_path = {"PYTHONPATH": str(ROOT / "layers" / "shared" / "python")}
-    own = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")}
+    given = ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "STRIPE_API_KEY")
+    own = {name: value for name, value in os.environ.items() if name not in given}
     log = folder / "runner.log"
     with log.open("wb") as output:
         runner = subprocess.Popen(

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
+import urllib.error
+import urllib.request
 import uuid
+from collections.abc import Callable
 
 import pytest
 
+from tests.cli.stand import PAYMENT, REFUND, Stand, problem
 from tests.cli.terminal import Payments, new_order, printed_key
 
 SETTLE_S = 30  # a local run sends the request again after 1 s, 2 s, ...
@@ -59,6 +64,94 @@ def test_an_authorization_is_captured_in_part_or_voided(payments: Payments) -> N
     assert history[-1]["reason"].endswith("out of stock")
 
 
+def waiting(payments: Payments, order: str) -> str:
+    """Take a payment whose customer has to act, and return the page's address."""
+    taken = payments("process", order, "5 USD", "--payment-token", "tok_requires_action", "--return-url", "http://localhost/back")
+    assert taken.exit_code == 4, taken.err
+    assert "waits for its customer" in taken.err and "payments sync" in taken.err
+    assert "REQUIRES_ACTION" in taken.out
+    page = re.search(r"the customer at (http://\S+), until 2", taken.out)
+    assert page, taken.out
+    return page[1]
+
+
+def test_a_customer_acts_and_sync_says_what_became_of_the_payment(payments: Payments) -> None:
+    order = new_order()
+    page = waiting(payments, order)
+    shown = payments("show", order)
+    assert "the customer, who has to confirm it" in shown.out and page not in shown.out, "who may only look gets no page"
+    assert payments("sync", order).exit_code == 4
+    with contextlib.suppress(urllib.error.URLError):  # nobody serves the address to come back to
+        urllib.request.urlopen(page, b"action=approve").close()
+    until = time.monotonic() + SETTLE_S
+    while (synced := payments("sync", order, "--json")).exit_code == 4 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert (synced.exit_code, synced.json["status"]) == (0, "CAPTURED"), synced.err
+    assert payments("sync", new_order()).exit_code == 1
+
+
+def test_a_customers_page_is_told_at_most_once_in_two_seconds_and_the_reader_hears_why(payments: Payments) -> None:
+    order = new_order()
+    page = waiting(payments, order)
+    at_once = payments("sync", order)
+    assert at_once.exit_code == 4 and page not in at_once.out
+    assert "asked the gateway less than 2 s ago" in at_once.err and "payments sync" in at_once.err
+    until = time.monotonic() + SETTLE_S  # reconcile asks, too
+    while page not in (later := payments("sync", order)).out and time.monotonic() < until:
+        time.sleep(0.5)
+    assert page in later.out and "less than 2 s" not in later.err
+
+
+def test_a_void_without_an_answer_is_no_payment_that_waits_for_its_customer(
+    payments_alone: Payments, standing_in: Callable[..., Stand]
+) -> None:
+    """The void has given the payment up, so nobody is asked to act."""
+    waits = PAYMENT | {"status": "REQUIRES_ACTION"}
+    service = standing_in((200, {}, json.dumps(waits)), (202, {}, json.dumps(waits)))
+    voided = payments_alone("void", "order-1", "--url", service.url)
+    assert voided.exit_code == 4
+    assert "The gateway has not answered yet" in voided.err and "customer" not in voided.err
+
+
+@pytest.mark.parametrize("status", ["FAILED", "VOIDED"])
+def test_the_service_says_why_a_payment_that_is_over_allows_nothing(
+    payments_alone: Payments, standing_in: Callable[..., Stand], status: str
+) -> None:
+    """It may have no transaction: its customer never came."""
+    service = standing_in((200, {}, json.dumps(PAYMENT | {"status": status})), problem(409, "payment_state_conflict"))
+    refused = payments_alone("capture", "order-1", "--url", service.url)
+    assert (refused.exit_code, "The payment_state_conflict" in refused.err) == (1, True)
+    assert service.asked[-1][2] == {"payment_id": PAYMENT["payment_id"]}
+
+
+@pytest.mark.parametrize("status", ["PENDING", "PROCESSING"])
+@pytest.mark.parametrize("command", ["refund", "capture", "void"])
+def test_nothing_is_sent_for_a_payment_that_the_gateway_has_not_answered_for(
+    payments_alone: Payments, standing_in: Callable[..., Stand], status: str, command: str
+) -> None:
+    service = standing_in((200, {}, json.dumps(PAYMENT | {"status": status})))
+    refused = payments_alone(command, "order-1", "--url", service.url, "--json")
+    assert (refused.exit_code, len(service.asked), refused.problem["title"]) == (1, 1, f"The payment is {status}")
+    assert refused.problem["detail"].startswith(f"You can {command} it once the gateway has answered. Check with: payments show ")
+
+
+def test_a_refund_that_was_made_at_the_gateway_says_so(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
+    ours, theirs = REFUND | {"origin": "service", "reason": "ours"}, REFUND | {"origin": "gateway", "reason": "theirs"}
+    shown = PAYMENT | {"refunds": [ours, theirs]}
+    service = standing_in((200, {}, json.dumps(shown)), (200, {}, json.dumps({"data": []})), (200, {}, json.dumps(theirs)))
+    lines = payments_alone("show", "order-1", "--url", service.url).out.splitlines()
+    assert [("made at the gateway" in line) for line in lines if "ours" in line or "theirs" in line] == [False, True]
+    assert "made at the gateway" in payments_alone("show", REFUND["refund_id"], "--refund", "--url", service.url).out
+
+
+def test_a_payment_whose_customer_leaves_is_voided_by_its_order(payments: Payments) -> None:
+    order = new_order()
+    waiting(payments, order)
+    assert payments("capture", order).exit_code == 1
+    assert payments.json("void", order)["status"] == "VOIDED"
+    assert payments("process", order, "5 USD", "--payment-token", "tok_requires_action", "--off-session").exit_code == 3
+
+
 def test_a_payment_is_found_by_whichever_id_is_at_hand(payments: Payments) -> None:
     payment = payments.charged(order=str(uuid.uuid4()))
     found = [
@@ -103,6 +196,9 @@ def test_any_order_id_can_be_shown(payments: Payments, order: str) -> None:
         (["refund", "{captured}", "5 EUR"], 2, "the currency is USD"),
         (["refund", "{captured}", "5", "--amount-minor", "500"], 2, "twice"),
         (["refund", "{authorized}"], 1, "payment_state_conflict"),
+        (["refund", "{given up}"], 1, "this one is VOIDED"),
+        (["capture", "{given up}"], 1, "this one is VOIDED"),
+        (["refund", "{waiting}"], 1, "once its customer has acted. Ask with: payments sync"),
         (["refund", "txn_unknown"], 1, "payment_not_found"),
         (["refund", "{declining}", "1"], 3, "refund_declined"),
         (["refund", "{vague}", "1"], 4, "Check with: payments show"),
@@ -165,11 +261,14 @@ def test_what_goes_wrong_is_told_with_its_exit_code(
 @pytest.fixture(scope="module")
 def prepared(payments: Payments, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Order ids of payments that a refused command leaves as they are, and a file with options for Kafka."""
-    orders = {name: new_order() for name in ("captured", "authorized", "declining", "vague")}
+    orders = {name: new_order() for name in ("captured", "authorized", "declining", "vague", "waiting", "given up")}
     payments.json("process", orders["captured"], "19.99 USD", "--payment-token", "tok_ok")
     payments.json("process", orders["authorized"], "19.99 USD", "--payment-token", "tok_ok", "--manual")
     payments.json("process", orders["declining"], "19.99 USD", "--payment-token", "tok_refund_declined")
     payments.json("process", orders["vague"], "19.99 USD", "--payment-token", "tok_refund_timeout")
+    for order in (orders["waiting"], orders["given up"]):
+        waiting(payments, order)
+    payments.json("void", orders["given up"])
     impatient = tmp_path_factory.mktemp("kafka") / "kafka.toml"
     impatient.write_text("bootstrap_timeout_ms = 300")
     return orders | {"impatient": str(impatient)}
@@ -374,7 +473,7 @@ def test_help_is_good_reading(payments: Payments) -> None:
     assert all(
         code in overview.out for code in ("0  done", "1  refused", "3  declined", "4  the outcome is not known", "5  the service")
     )
-    for command in ("process", "refund", "capture", "void", "show", "list", "tail", "webhooks", "completions"):
+    for command in ("process", "refund", "capture", "void", "show", "sync", "list", "tail", "webhooks", "completions"):
         assert re.search(rf"^│ {command} +\w", overview.out, re.MULTILINE)
         one = payments(command, "--help")
         assert one.exit_code == 0 and "Examples" in one.out and (command in ("webhooks", "completions") or "--json" in one.out)
@@ -384,5 +483,6 @@ def test_json_is_the_services_own(payments: Payments) -> None:
     payment = payments.charged("--metadata", "name=Zoë")
     shown = payments.json("show", payment["payment_id"])
     assert shown.pop("history")[0]["to"] == "PENDING" and shown.pop("refunds") == [] and shown.pop("has_more_refunds") is False
+    assert shown.pop("disputes") == [] and shown.pop("has_more_disputes") is False
     assert shown == payment and payment["metadata"] == {"name": "Zoë"}
     assert [json.dumps(line["order_id"]) for line in payments("list", "--order", payment["order_id"], "--json").lines]

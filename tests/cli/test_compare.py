@@ -18,13 +18,17 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from local.servers import connect
+from payments.commands.look import Look, look_at
+from payments.commands.service import Deadline
+from payments.domain.payment import Payment
+from payments.gateway.port import Seen, SeenRefund
 from payments_cli import books as restored_books
 from payments_cli import compare
 from payments_cli.compare import Comparison
 from payments_cli.ending import Failed
 from payments_cli.gateway_list import Movement, WrongList, movements
 from tests.cli.terminal import Payments
-from tests.fakes import approve, decline, lose_reply
+from tests.fakes import Dashboard, approve, decline, lose_reply
 from tests.servers import Database, Postgres, with_database
 from tests.shop import Books, Shop
 
@@ -253,6 +257,79 @@ def test_what_contradicts_the_database_is_told_and_never_entered(loser: Loser, w
     changed = loss.list
     changed[0]["amount"] -= 1
     assert results(database, written(tmp_path, changed))[0][0] == ("differs", changed[0]["kind"])
+
+
+def look(shop: Shop, payment: Payment, **seen: Any) -> None:
+    """Look at what the gateway did with a payment of 19.99 USD by itself."""
+    state: Any = {"state": "captured", "captured_minor": 1999} | seen
+    gateway = Dashboard(seen=Seen(transaction_id=payment.transaction_id, currency="USD", **state))
+    assert look_at(shop.with_(gateway=gateway).service, payment, Deadline.in_s(20)) is Look.SETTLED
+
+
+def refund_of(name: str, amount_minor: int, status: Any = "succeeded", key: str | None = None) -> list[SeenRefund]:
+    return [SeenRefund(gateway_refund_id=name, key=key, amount_minor=amount_minor, status=status)]
+
+
+def do_by_itself(shop: Shop, refunded: Payment, captured: Payment, canceled: Payment) -> None:
+    look(shop, refunded, refunds=refund_of("re_1", 500))
+    look(shop, captured, captured_minor=900)
+    look(shop, canceled, state="canceled", captured_minor=0)
+
+
+def test_what_the_gateway_did_by_itself_is_found_in_the_database(loser: Loser, way: Any, tmp_path: Path) -> None:
+    shop = loser.shop
+    payments = shop.captured(), shop.authorized(), shop.authorized()
+    do_by_itself(shop, *payments)
+    loss = loser.moment()
+    intents = [payment.payment_intent_id for payment in payments[1:]]
+    by_itself = ["gateway-refund-re_1", f"gateway-capture-{intents[0]}", f"gateway-void-{intents[1]}"]
+    assert [row["key"] for row in loss.list[3:]] == by_itself, "as docs/operations.md asks for"
+    assert results(way(loss.kept.service_url), loss.file(tmp_path), enter=True) == ([], 6)
+
+
+def test_what_the_gateway_did_by_itself_and_the_database_lacks_is_entered_and_asked_for(
+    loser: Loser, way: Any, tmp_path: Path
+) -> None:
+    shop = loser.shop
+    payments = shop.captured(), shop.authorized(), shop.authorized()
+    loss = loser.moment()
+    do_by_itself(shop, *payments)
+    file, database = loss.file(tmp_path), way(loss.kept.service_url)
+    kinds = "refund", "capture", "void"
+    assert results(database, file, enter=True) == ([("entered", kind) for kind in kinds], 3)
+    books = Books(loss.kept.owner_url)
+    books.query("UPDATE operations SET created_at = now() - interval '24 hours' WHERE outcome IS NULL")
+    assert results(database, file, enter=True) == ([("open", kind) for kind in kinds], 3), (
+        "no key is forgotten, for there is none"
+    )
+    second = Shop.on(loss.kept)
+    second.gateway.found = approve
+    assert second.reconcile().settled == 3
+    assert results(database, file) == ([], 6)
+    intents = [payment.payment_intent_id for payment in payments[1:]]
+    asked = sorted((action, request.gateway_id) for action, request in second.gateway.asked)
+    assert asked == sorted(("find", one) for one in ["re_1", *intents]), "nothing is sent"
+    for payment in payments:
+        old, new = (Books(each.owner_url) for each in (loss.lost, loss.kept))
+        assert new.payment(payment.payment_id)["status"] == old.payment(payment.payment_id)["status"]
+        origins = {each["kind"]: each["origin"] for each in new.operations(payment.payment_id)}
+        assert {origin for kind, origin in origins.items() if kind != "process"} == {"gateway"}
+        assert [one["origin"] for one in new.refunds(payment.payment_id)] == [
+            one["origin"] for one in old.refunds(payment.payment_id)
+        ]
+    second.close()
+
+
+def test_a_refund_that_failed_after_all_belongs_on_no_list(loser: Loser, way: Any, tmp_path: Path) -> None:
+    shop = loser.shop
+    paid = shop.captured()
+    refund = shop.refund(paid.transaction_id, amount=500).refund
+    assert refund
+    look(shop, paid, refunds=refund_of("re_1", 500, "failed", f"ref-{refund.refund_id}"))
+    loss = loser.moment()
+    database = way(loss.kept.service_url)
+    assert results(database, written(tmp_path, loss.list[:1])) == ([], 1)
+    assert results(database, written(tmp_path, loss.list)) == ([("differs", "refund")], 1)
 
 
 @pytest.mark.parametrize("kinds", [("charge",), ("refund",), ("capture", "authorization")], ids=" ".join)

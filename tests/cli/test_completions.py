@@ -43,6 +43,7 @@ def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
         (
             ["tail", "--type", ""],
             [
+                "requires_action",
                 "authorized",
                 "successful",
                 "failed",
@@ -51,6 +52,8 @@ def with_program(payments_alone: Payments, tmp_path: Path) -> dict[str, str]:
                 "capture_failed",
                 "refund_failed",
                 "void_failed",
+                "disputed",
+                "dispute_closed",
                 "refused",
             ],
         ),

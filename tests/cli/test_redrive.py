@@ -144,8 +144,9 @@ def test_an_answered_invocation_leaves_the_queue(box: Box) -> None:
         (answered("declined", decline_code="insufficient_funds"), "insufficient_funds"),
         (answered("refused", code="order_already_paid"), "order_already_paid"),
         (answered("unknown"), None),
+        ({"outcome": "kept"}, None),
     ],
-    ids=["declined", "refused", "unknown"],
+    ids=["declined", "refused", "unknown", "an event of Stripe's"],
 )
 def test_every_outcome_of_the_service_is_final(box: Box, answer: dict[str, Any], code: str | None) -> None:
     box.put(record())

@@ -50,6 +50,32 @@ def test_show_has_all_refunds_and_the_whole_timeline(payments_alone: Payments, s
     assert (len(whole["refunds"]), len(whole["history"]), whole["has_more_refunds"]) == (200, 150, False)
 
 
+DISPUTE: dict[str, Any] = {
+    "dispute_id": "01900000-0000-7000-8000-00000000000c",
+    "gateway_dispute_id": "dp_1",
+    "amount": 700,
+    "currency": "EUR",
+    "reason": "product_not_received",
+    "status": "needs_response",
+    "outcome": None,
+    "due_by": "2026-02-09T12:00:00.000000Z",
+    "created_at": "2026-02-01T12:00:00.000000Z",
+}
+LOST = DISPUTE | {"status": "lost_by_us", "outcome": "lost", "gateway_dispute_id": "dp_2", "amount": 300}
+
+
+def test_show_has_the_disputes_with_the_time_until_which_evidence_is_taken(
+    payments_alone: Payments, standing_in: Callable[..., Stand]
+) -> None:
+    found: Answer = (200, {}, json.dumps(PAYMENT | {"disputes": [DISPUTE, LOST], "has_more_disputes": False}))
+    shown = payments_alone("show", PAYMENT["payment_id"], "--utc", "--url", standing_in(found, page(entries(range(1)))).url)
+    assert shown.exit_code == 0, shown.err
+    lines = [" ".join(line.strip(" │").split()) for line in shown.out.splitlines()]
+    began = "2026-02-01 12:00:00"
+    assert f"{began} needs_response 7.00 EUR product_not_received evidence until 2026-02-09 12:00:00" in lines
+    assert f"{began} lost 3.00 EUR product_not_received dp_2" in lines
+
+
 def test_show_also_reads_a_service_that_has_no_pages(payments_alone: Payments, standing_in: Callable[..., Stand]) -> None:
     """Version 0.1.0 answers with all refunds and the whole history."""
     found: Answer = (200, {}, json.dumps(PAYMENT | {"refunds": refunds(range(30))}))

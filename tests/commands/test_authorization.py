@@ -168,8 +168,6 @@ def test_of_captures_and_voids_at_once_one_wins(shop: Shop, books: Books, mixtur
     assert len(shop.gateway.asked) == 2
     assert won.payment.status.value == books.payment(payment.payment_id)["status"]
     assert [row["sequence"] for row in books.outbox(payment.payment_id)] == [1, 2]
-    for one in shops:
-        one.close()
 
 
 def test_a_capture_and_refunds_at_once_give_back_no_more_than_was_captured(lone_shop: Shop, lone_books: Books) -> None:
@@ -189,8 +187,6 @@ def test_a_capture_and_refunds_at_once_give_back_no_more_than_was_captured(lone_
     row = lone_books.payment(payment.payment_id)
     assert (row["captured_minor"], row["refund_reserved_minor"]) == (700, 0)
     assert row["refunded_minor"] == sum(refund["amount_minor"] for refund in lone_books.refunds(payment.payment_id)) <= 700
-    for one in shops:
-        one.close()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,13 +11,15 @@ import pytest
 
 from payments.api import lookups
 from payments.api.callers import Caller
+from payments.commands.look import Look, look_at
+from payments.commands.service import Deadline
 from payments.domain.events import Event
 from payments.domain.operation import Outcome
 from payments.domain.payment import Payment
 from payments.domain.scopes import Scope
-from payments.gateway.port import Declined, GatewayRequest, Reply
+from payments.gateway.port import Declined, GatewayRequest, Reply, Seen, SeenRefund
 from payments.scheduled.by_hand import settle_by_hand
-from tests.fakes import acknowledge, approve, lose_reply, refuse
+from tests.fakes import Dashboard, acknowledge, approve, lose_reply, refuse
 from tests.shop import Books, Shop
 
 
@@ -56,7 +58,7 @@ WAYS = [at_once, found_later, settled_by_hand]
 
 
 def seen(shop: Shop, payment_id: UUID, scopes: set[str] = {Scope.READ}) -> dict[str, Any]:  # noqa: B006
-    payment, refunds, _ = lookups.find(shop.service, Caller(shop.owner, frozenset(scopes)), "payment_id", str(payment_id))
+    payment, refunds, *_ = lookups.find(shop.service, Caller(shop.owner, frozenset(scopes)), "payment_id", str(payment_id))
     return {"decline_code": payment.decline_code, "refunds": [refund.decline_code for refund in refunds]}
 
 
@@ -125,3 +127,36 @@ def test_refunds_that_overlap_are_told_each(lone_shop: Shop, lone_books: Books) 
     told = [json.loads(event.data)["refund"]["refund_id"] for event in lone_shop.publisher.published[1:]]
     assert sorted(told) == sorted(str(refund.refund_id) for refund in refunds if refund)
     assert in_sequence(lone_shop.publisher.published)
+
+
+REFUND = SeenRefund(gateway_refund_id="re_1", key=None, amount_minor=500, status="succeeded")
+BY_ITSELF: dict[str, tuple[Callable[[Shop], Payment], Seen]] = {
+    "payment.refunded": (
+        Shop.captured,
+        Seen(state="captured", transaction_id="t", captured_minor=1999, currency="USD", refunds=[REFUND]),
+    ),
+    "payment.successful": (Shop.authorized, Seen(state="captured", transaction_id="t", captured_minor=900, currency="USD")),
+    "payment.voided": (Shop.authorized, Seen(state="canceled", transaction_id="t", captured_minor=0, currency="USD")),
+}
+
+
+@pytest.mark.parametrize("acknowledges", [acknowledge, refuse])
+@pytest.mark.parametrize("told", BY_ITSELF)
+def test_what_the_gateway_did_by_itself_is_told(
+    lone_shop: Shop, lone_books: Books, told: str, acknowledges: Callable[[Event], bool]
+) -> None:
+    do, shown = BY_ITSELF[told]
+    before = do(lone_shop)
+    lone_shop.publisher.acknowledges = acknowledges
+    looked = look_at(lone_shop.with_(gateway=Dashboard(seen=shown)).service, before, Deadline.in_s(20))
+    assert looked is Look.SETTLED
+    lone_shop.publisher.acknowledges = acknowledge
+    lone_shop.wait_for_mark()
+    lone_books.end_event_leases()
+    assert lone_shop.relay().published == (acknowledges is refuse), "what the broker did not take"
+    first, event = lone_shop.publisher.published
+    assert (event.type, event.payment_id) == (told, before.payment_id)
+    assert in_sequence([first, event])
+    status = json.loads(event.data)["status"]
+    assert lone_books.history(before.payment_id)[-1][:2] == (before.status.value, status)
+    assert lone_books.payment(before.payment_id)["status"] == status

@@ -219,7 +219,6 @@ def test_while_the_first_request_runs_the_key_is_in_use(shop: Shop, command: Com
     assert command.run(shop, "k", fields).outcome is Outcome.SUCCEEDED
     assert len(errors) == 2
     assert all(error.retry_after_s is not None and 1 <= error.retry_after_s <= 5 for error in errors)
-    other.close()
 
 
 @every_kind
@@ -237,8 +236,6 @@ def test_of_eight_duplicates_at_once_one_is_carried_out(shop: Shop, books: Books
     assert len(shop.gateway.asked) == requests + 1
     operations = [row for row in books.operations(first.payment.payment_id) if row["kind"] == command.kind]
     assert [(row["idempotency_key"], row["outcome"]) for row in operations] == [("k", "succeeded")]
-    for one in shops:
-        one.close()
 
 
 def test_what_its_duplicate_has_done_is_no_reason_to_refuse_a_request(
@@ -260,7 +257,6 @@ def test_what_its_duplicate_has_done_is_no_reason_to_refuse_a_request(
     monkeypatch.setattr(lookups, "standing", late)
     result = lone_shop.capture(payment.transaction_id, key="k")
     assert (result.outcome, result.replayed) == (Outcome.SUCCEEDED, True)
-    duplicate.close()
 
 
 @every_kind

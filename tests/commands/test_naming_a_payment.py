@@ -78,7 +78,7 @@ def test_another_owners_payment_is_not_found_under_any_name(shop: Shop, database
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("payment_id", ["order-1", str(uuid7()), "019c", "x" * 255, "null", "ä"])
+@pytest.mark.parametrize("payment_id", ["order-1", "019c139e-4c00-7a41-9b0f-2d6c31e0a7f1", "019c", "x" * 255, "null", "ä"])
 def test_a_payment_id_that_nobody_has_is_not_found(shop: Shop, kind: str, payment_id: str) -> None:
     with pytest.raises(PaymentNotFound, match="payment_id"):
         shop.perform(kind, {"payment_id": payment_id}, None)
@@ -125,8 +125,6 @@ def test_refunds_at_once_never_exceed_the_capture_under_any_name(shop: Shop, boo
     assert sum(isinstance(result, Result) for result in results) == 3
     row = books.payment(UUID(str(paid.payment_id)))
     assert (row["refunded_minor"], row["refund_reserved_minor"]) == (1800, 0)
-    for each in shops:
-        each.close()
 
 
 def test_an_order_of_yesterday_can_be_named_although_its_id_is_not_taken_any_more(shop: Shop, books: Books) -> None:

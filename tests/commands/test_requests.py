@@ -45,6 +45,8 @@ def test_the_smallest_request_has_defaults() -> None:
         "customer_id": None,
         "description": None,
         "metadata": None,
+        "off_session": False,
+        "return_url": None,
     }
 
 

@@ -20,7 +20,7 @@ from contract.examples import EVENTS
 from payments.api import direct
 from payments.broker.kafka import KafkaPublisher, message_of
 from payments.commands.service import Deadline, Service
-from payments.domain.payment import EVENT_TYPES
+from payments.domain.changes import EVENT_TYPES
 from payments.scheduled.reconcile import reconcile
 from payments.scheduled.relay import relay
 from tests.api_client import Api, Context, order

@@ -8,7 +8,7 @@ from pathlib import Path
 from contract import errors
 from contract.examples import MESSAGES, PROBLEMS
 from payments.api.bodies import MAX_BODY_BYTES, MAX_DEPTH, MAX_ERRORS
-from payments.domain.declines import ADVICE_CODES, DECLINE_MESSAGES, public_decline_code
+from payments.domain.declines import ADVICE_CODES, KNOWN_DECLINES, public_decline_code
 from tests.cases import case
 
 TEXT = errors.DOCUMENT.read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def test_it_has_every_code_once_with_its_status() -> None:
 
 
 def test_it_has_every_decline_with_the_advice_that_a_caller_gets() -> None:
-    for code in DECLINE_MESSAGES:
+    for code in KNOWN_DECLINES:
         with case(code):
             advice = ADVICE_CODES.get(public_decline_code(code) or "")
             assert re.search(rf"^\| `{code}` \| .+ \| {f'`{advice}`' if advice else 'none'} \|$", TEXT, re.MULTILINE)

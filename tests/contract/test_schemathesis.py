@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,10 @@ of an id, a cursor must come from an earlier page, PostgreSQL must be able to st
 class InThisProcess(Pool):
     """All functions as one pool, in a thread with an event loop for the handlers."""
 
-    def __init__(self, make_service: Callable[..., Service]) -> None:
+    def __init__(self, service: Service) -> None:
         self._events = asyncio.new_event_loop()
         self._thread = ThreadPoolExecutor(1, initializer=asyncio.set_event_loop, initargs=(self._events,))
-        self._api = self._thread.submit(lambda: Api(make_service())).result()
+        self._api = self._thread.submit(lambda: Api(service)).result()
 
     async def invoke(self, event: Any, request_id: str | None = None, arn: str | None = None, log: Path | None = None) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, event)
@@ -83,8 +83,8 @@ class InThisProcess(Pool):
 
 
 @pytest.fixture(scope="module")
-def schema(make_service: Callable[..., Service]) -> Iterator[Any]:
-    functions = InThisProcess(make_service)
+def schema(service: Service) -> Iterator[Any]:
+    functions = InThisProcess(service)
     front = Front(TEMPLATE, dict.fromkeys(TEMPLATE.functions, functions), DOCUMENT)
     schema = schemathesis.openapi.from_asgi("/openapi.json", front.app, headers={"host": "localhost"})
     # API Gateway's authorizer checks tokens, and there is none here.

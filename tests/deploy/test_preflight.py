@@ -18,7 +18,14 @@ from moto import mock_aws
 from deploy import preflight
 from deploy.arguments import read
 from deploy.domain_name import owner_problems
-from deploy.preflight import COURIER_ENVIRONMENTS, SCHEDULED_ENVIRONMENTS, ZONES_WITHOUT_A_SERVICE, Account, report
+from deploy.preflight import (
+    COURIER_ENVIRONMENTS,
+    SCHEDULED_ENVIRONMENTS,
+    STRIPE_ENVIRONMENTS,
+    ZONES_WITHOUT_A_SERVICE,
+    Account,
+    report,
+)
 from tests.aws.test_template import of_type
 from tests.cases import case
 
@@ -196,22 +203,106 @@ def test_quotas_that_the_stack_would_exceed_are_told(check: Check) -> None:
     assert "takes 159 environments of Lambda, and 158" in check(fakes=small, ReservedConcurrency="50")["quotas"][0]
     small = {"lambda": lambdas(100 + 4 * 50 + SCHEDULED_ENVIRONMENTS + COURIER_ENVIRONMENTS - 1)}
     assert "takes 212 environments" in check(fakes=small, ReservedConcurrency="50", Webhooks="On")["quotas"][0]
+    small = {"lambda": lambdas(100 + 3 * 50 + SCHEDULED_ENVIRONMENTS + STRIPE_ENVIRONMENTS - 1)} | stripes_secret()
+    assert "takes 169 environments" in check(fakes=small, ReservedConcurrency="50", **STRIPE)["quotas"][0]
     assert "40 database clusters of 40" in check(fakes={"rds": rds(["17.7"], (40, 40))})["quotas"][0]
     for number in range(5):
         boto3.client("ec2", region_name="us-east-1").create_vpc(CidrBlock=f"10.{number}.0.0/16")
     assert "VPCs of 5" in check()["quotas"][0]
 
 
-def test_webhooks_need_an_address_for_their_way_out(check: Check) -> None:
+ARN = "arn:aws:secretsmanager:us-east-1:210987654321:secret:payments/stripe-AbCdEf"
+STRIPE = {"Gateway": "stripe", "StripeSecretArn": ARN}
+
+
+def stripes_secret(**facts: Any) -> dict[str, Any]:
+    exceptions = SimpleNamespace(ResourceNotFoundException=KeyError)
+    return {"secretsmanager": SimpleNamespace(describe_secret=lambda **_: facts, exceptions=exceptions)}
+
+
+def test_a_bus_of_stripes_that_is_not_there_is_told(check: Check) -> None:
+    bus = "aws.partner/stripe.com/ed_test_1"
+    assert check(fakes=stripes_secret(), **STRIPE, StripeEventBusName=bus)["bus"] == [
+        f"StripeEventBusName={bus}: us-east-1 has no such bus; associate Stripe's partner event source first"
+    ]
+    associated = {"events": SimpleNamespace(describe_event_bus=lambda **_: {"Name": bus}, exceptions=Exception)}
+    assert check(fakes=stripes_secret() | associated, **STRIPE, StripeEventBusName=bus) == {}
+
+
+def test_a_way_out_needs_an_address_for_each_nat_gateway(check: Check) -> None:
+    def problems(used: int, **given: str) -> str:
+        ec2 = boto3.client("ec2", region_name="us-east-1")
+        for _ in range(used - len(ec2.describe_addresses()["Addresses"])):
+            ec2.allocate_address()
+        return "".join(check(fakes=stripes_secret(), **given).get("quotas", []))
+
+    both = STRIPE | {"NatGateways": "2"}
+    assert problems(3, **both) == ""
+    assert "4 elastic IP addresses of 5, and the NAT gateways need 2" in problems(4, **both)
+    assert problems(4, **STRIPE, Webhooks="On") == "", "both use the same NAT gateway"
+    assert problems(5) == ""
+    for given in (STRIPE, {"Webhooks": "On"}):
+        assert "5 elastic IP addresses of 5, and the NAT gateways need 1" in problems(5, **given)
+
+
+def test_a_stack_that_turns_to_stripe_needs_the_addresses_that_it_has_not_got(check: Check) -> None:
     for _ in range(5):
         boto3.client("ec2", region_name="us-east-1").allocate_address()
-    assert check() == {}
-    assert "5 elastic IP addresses of 5" in check(Webhooks="On")["quotas"][0]
+
+    def problems(before: dict[str, str], **given: str) -> str:
+        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in before.items()]
+        stack = {"StackStatus": "UPDATE_COMPLETE", "Parameters": parameters}
+        fakes = {"cloudformation": SimpleNamespace(describe_stacks=lambda **_: {"Stacks": [stack]})}
+        return "".join(check(fakes=stripes_secret() | fakes, **given).get("quotas", []))
+
+    was_simulated = {"VpcId": "", "Gateway": "simulated", "Webhooks": "Off", "NatGateways": "1"}
+    assert "the NAT gateways need 1" in problems(was_simulated, **STRIPE)
+    assert problems(was_simulated | {"Webhooks": "On"}, **STRIPE) == ""
+    assert problems(was_simulated | {"Gateway": "stripe"}, **STRIPE) == ""
+    assert "the NAT gateways need 1" in problems(was_simulated | {"Gateway": "stripe"}, **STRIPE, NatGateways="2")
+
+
+def test_a_secret_that_is_not_there_is_told(check: Check) -> None:
+    made = boto3.client("secretsmanager", region_name="us-east-1")
+    arn = made.create_secret(Name="payments/stripe", SecretString="{}")["ARN"]
+    assert "secret" not in check(**STRIPE | {"StripeSecretArn": arn})
+    assert "there is no such secret" in check(**STRIPE)["secret"][0]
+    assert "has to be in eu-west-1" in check(region="eu-west-1", **STRIPE)["secret"][0]
+    made.delete_secret(SecretId=arn)
+    assert "about to be deleted" in check(**STRIPE | {"StripeSecretArn": arn})["secret"][0]
+
+
+def test_subnets_of_ones_own_lead_to_stripe(check: Check) -> None:
+    ec2 = boto3.client("ec2", region_name="us-east-1")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    a, b = (
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{number}.0/24", AvailabilityZone=zone_by_id(zone))["Subnet"]["SubnetId"]
+        for number, zone in enumerate(("use1-az4", "use1-az6"))
+    )
+    internet = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(VpcId=vpc, InternetGatewayId=internet)
+    nat = ec2.create_nat_gateway(SubnetId=a, ConnectivityType="private")["NatGateway"]["NatGatewayId"]
+    own = {"VpcId": vpc, "SubnetIds": f"{a},{b}"}
+
+    def problems(**given: str) -> list[str]:
+        told = check(fakes=stripes_secret(), **own, **given).get("zones", [])
+        return sorted(text.split()[1] for text in told if "no route" in text)
+
+    assert problems() == [], "without Stripe they need no way out"
+    assert problems(**STRIPE) == sorted([a, b])
+    [main] = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
+    ec2.create_route(RouteTableId=main["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", NatGatewayId=nat)
+    assert problems(**STRIPE) == []
+    table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=internet)
+    ec2.associate_route_table(RouteTableId=table, SubnetId=b)
+    assert problems(**STRIPE) == [b], "an internet gateway serves no function"
 
 
 def test_the_reservations_of_the_template_are_those_that_are_counted() -> None:
     reserved = [each["ReservedConcurrentExecutions"]["Fn::If"][1] for each in of_type("AWS::Serverless::Function").values()]
-    assert sum(each for each in reserved if isinstance(each, int)) == SCHEDULED_ENVIRONMENTS + COURIER_ENVIRONMENTS
+    fixed = SCHEDULED_ENVIRONMENTS + COURIER_ENVIRONMENTS + STRIPE_ENVIRONMENTS
+    assert sum(each for each in reserved if isinstance(each, int)) == fixed
     assert sum(1 for each in reserved if each == {"Ref": "ReservedConcurrency"}) == 3 + 1, "the fourth is that of webhooks"
 
 

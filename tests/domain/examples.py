@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from payments.domain.dispute import Dispute
 from payments.domain.payment import Payment, PaymentStatus
 from payments.domain.refund import Refund, RefundStatus
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 PAYMENT_ID = UUID("019c1234-5678-7abc-8def-0123456789ab")
 REFUND_ID = UUID("019c1234-5678-7abc-8def-0123456789ac")
+DISPUTE_ID = UUID("019c1234-5678-7abc-8def-0123456789ae")
 
 MONEY = {
     PaymentStatus.CAPTURED: {"captured_minor": 1999},
@@ -32,7 +34,8 @@ def row_values(record: Any) -> dict[str, Any]:
 
 def payment(status: PaymentStatus = PaymentStatus.PENDING, **changes: Any) -> Payment:
     """Return a payment of 19.99 USD in the given status, with the amounts that the status implies."""
-    ids = {} if status in WITHOUT_GATEWAY_IDS else {"transaction_id": "txn_1", "payment_intent_id": "pi_1"}
+    ids: dict[str, str | None] = {} if status in WITHOUT_GATEWAY_IDS else {"transaction_id": "txn_1", "payment_intent_id": "pi_1"}
+    ids |= {"transaction_id": None} if status is PaymentStatus.REQUIRES_ACTION else {}
     values: dict[str, Any] = {
         "payment_id": PAYMENT_ID,
         "owner": "shop",
@@ -67,3 +70,23 @@ def refund(**changes: Any) -> Refund:
         "updated_at": NOON,
     }
     return Refund(**values | changes)
+
+
+def dispute(**changes: Any) -> Dispute:
+    values: dict[str, Any] = {
+        "dispute_id": DISPUTE_ID,
+        "gateway_dispute_id": "dp_1",
+        "payment_id": PAYMENT_ID,
+        "owner": "shop",
+        "amount_minor": 1999,
+        "currency": "USD",
+        "reason": "fraudulent",
+        "status": "needs_response",
+        "outcome": None,
+        "due_by": NOON + timedelta(days=9),
+        "is_refundable": False,
+        "created_at": NOON,
+        "updated_at": NOON,
+        "version": 4,
+    }
+    return Dispute(**values | changes)

@@ -35,10 +35,16 @@ STATUS_OF_CODE = {
     401: {"unauthenticated"},
     403: {"forbidden"},
     404: {"payment_not_found", "refund_not_found", "webhook_not_found"},
-    409: {"order_already_paid", "order_in_progress", "payment_state_conflict", "idempotency_key_in_use", "webhook_conflict"},
+    409: {
+        *("order_already_paid", "order_in_progress", "payment_state_conflict", "payment_disputed", "idempotency_key_in_use"),
+        "webhook_conflict",
+    },
     413: {"body_too_large"},
     415: {"unsupported_media_type"},
-    422: {"invalid_request", "card_data_not_accepted", "amount_too_large", "idempotency_key_reused"},
+    422: {
+        *("invalid_request", "card_data_not_accepted", "not_supported_by_gateway", "amount_too_large"),
+        "idempotency_key_reused",
+    },
     500: {"internal_error"},
     503: {"service_unavailable"},
 }
@@ -53,14 +59,16 @@ def test_codes_and_statuses_are_those_that_callers_were_promised() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES.values() if kind in LEAVES])
 def test_an_error_is_a_complete_problem_document(kind: type[PaymentsError]) -> None:
-    reply = reply_to_error(kind("What happened."), "request-1")
+    odd = errors.NotSupportedByGateway  # It says itself what happened.
+    error = odd("amount", "is too odd") if kind is odd else kind("What happened.")
+    reply = reply_to_error(error, "request-1")
     assert (
         reply.body.items()
         >= {
             "type": f"urn:payments:problem:{kind.code}",
             "title": kind.title,
             "status": HTTP_STATUS[kind],
-            "detail": "What happened.",
+            "detail": "The gateway cannot take this." if kind is odd else "What happened.",
             "code": kind.code,
             "request_id": "request-1",
             "retryable": kind.retryable,

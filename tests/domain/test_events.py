@@ -7,24 +7,29 @@ from uuid import UUID
 
 import pytest
 
-from payments.domain.declines import CONFIDENTIAL_DECLINES, DECLINE_MESSAGES, public_decline_code
-from payments.domain.events import event_for, payment_body, refund_body, rfc3339
-from payments.domain.payment import (
+from payments.domain.changes import (
     EVENT_TYPES,
+    ActionNeeded,
     Authorized,
     Captured,
     CaptureFailed,
-    Ended,
+    DisputeClosed,
+    Disputed,
     Failed,
-    PaymentStatus,
     ProcessingStarted,
     RefundFailed,
     RefundReserved,
+    RefundReversed,
     RefundSucceeded,
+    Told,
     Voided,
     VoidFailed,
-    apply,
 )
+from payments.domain.declines import CONFIDENTIAL_DECLINES, DECLINE_MESSAGES, public_decline_code
+from payments.domain.events import event_for, payment_body
+from payments.domain.payment import PaymentStatus, apply
+from payments.domain.refund import refund_body
+from payments.domain.times import rfc3339
 from tests.domain.examples import NOON, PAYMENT_ID, payment, refund
 
 S = PaymentStatus
@@ -32,7 +37,13 @@ EVENT_ID = UUID("019c1234-5678-7abc-8def-0123456789ad")
 LATER = NOON + timedelta(seconds=1)
 UNTIL = NOON + timedelta(days=7)
 
-OWED: list[tuple[PaymentStatus, Ended, str]] = [
+OWED: list[tuple[PaymentStatus, Told, str]] = [
+    (S.PROCESSING, ActionNeeded("pi_1", None), "payment.requires_action"),
+    (S.REQUIRES_ACTION, Captured(1999, "txn_1", "pi_1"), "payment.successful"),
+    (S.REQUIRES_ACTION, Authorized("txn_1", "pi_1", UNTIL), "payment.authorized"),
+    (S.REQUIRES_ACTION, Failed("card_declined", "The card was declined.", None, "pi_1"), "payment.failed"),
+    (S.REQUIRES_ACTION, Voided("nobody came"), "payment.voided"),
+    (S.REQUIRES_ACTION, VoidFailed("card_declined", "The card was declined."), "payment.void_failed"),
     (S.PROCESSING, Captured(1999, "txn_1", "pi_1"), "payment.successful"),
     (S.PROCESSING, Authorized("txn_1", "pi_1", UNTIL), "payment.authorized"),
     (S.PROCESSING, Failed("card_declined", "The card was declined.", "txn_1", "pi_1"), "payment.failed"),
@@ -42,11 +53,14 @@ OWED: list[tuple[PaymentStatus, Ended, str]] = [
     (S.AUTHORIZED, VoidFailed("card_declined", "The card was declined."), "payment.void_failed"),
     (S.CAPTURED, RefundSucceeded(500), "payment.refunded"),
     (S.CAPTURED, RefundFailed(500, "card_declined"), "payment.refund_failed"),
+    (S.REFUNDED, RefundReversed(1999, "card_declined"), "payment.refund_failed"),
+    (S.CAPTURED, Disputed("disputed: duplicate"), "payment.disputed"),
+    (S.REFUNDED, DisputeClosed("dispute won"), "payment.dispute_closed"),
 ]
 
 
 @pytest.mark.parametrize(("before", "change", "type_"), OWED, ids=lambda value: str(value)[:20])
-def test_every_outcome_owes_the_event_that_the_table_says(before: S, change: Ended, type_: str) -> None:
+def test_every_outcome_owes_the_event_that_the_table_says(before: S, change: Told, type_: str) -> None:
     after = apply(payment(before, refund_reserved_minor=500 if before is S.CAPTURED else 0), change, LATER)
     event = event_for(change, after, None, EVENT_ID, "00-trace")
     assert (event.event_id, event.payment_id, event.type, event.sequence) == (EVENT_ID, PAYMENT_ID, type_, 1)
@@ -54,7 +68,7 @@ def test_every_outcome_owes_the_event_that_the_table_says(before: S, change: End
 
 
 def test_every_outcome_is_in_the_table_above() -> None:
-    assert {type(change) for _, change, _ in OWED} == set(get_args(Ended)) == set(EVENT_TYPES)
+    assert {type(change) for _, change, _ in OWED} == set(get_args(Told)) == set(EVENT_TYPES)
 
 
 @pytest.mark.parametrize(("before", "change"), [(S.PENDING, ProcessingStarted()), (S.CAPTURED, RefundReserved(500))])
@@ -65,7 +79,7 @@ def test_the_beginning_of_a_command_takes_no_number_of_an_event(before: S, chang
 def test_a_payments_events_are_numbered_from_1_without_gaps() -> None:
     current, numbers = payment(), []
     current = apply(current, ProcessingStarted(), LATER)
-    story: list[Ended] = [
+    story: list[Told] = [
         Authorized("txn_1", "pi_1", UNTIL),
         CaptureFailed("card_declined", "The card was declined."),
         VoidFailed("card_declined", "The card was declined."),
@@ -134,6 +148,7 @@ def test_a_refund_as_others_see_it_and_inside_its_event() -> None:
         "decline_code": None,
         "created_at": "2026-01-31T12:00:00.000000Z",
         "updated_at": "2026-01-31T12:00:00.000000Z",
+        "origin": "service",
     }
     after = apply(payment(S.CAPTURED, refund_reserved_minor=500), RefundSucceeded(500), LATER)
     event = event_for(RefundSucceeded(500), after, refund(), EVENT_ID, None)
@@ -156,7 +171,7 @@ def test_stolen_lost_and_fraud_are_a_plain_decline_to_all_but_the_admin_scope(co
     assert DECLINE_MESSAGES[code] not in event.data
     assert (json.loads(event.data)["decline_code"], json.loads(event.data)["error_message"]) == (
         "generic_decline",
-        "The card was declined.",
+        "The bank or the gateway declined it.",
     )
     shown = payment_body(after, confidential=True)
     assert (shown["decline_code"], shown["error_message"]) == (code, DECLINE_MESSAGES[code])

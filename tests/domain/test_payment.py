@@ -5,26 +5,23 @@ from datetime import timedelta
 
 import pytest
 
-from payments.domain.declines import CONFIDENTIAL_DECLINES
-from payments.domain.payment import (
-    REFUNDABLE,
-    TRANSITIONS,
+from payments.domain.changes import (
+    ActionNeeded,
     Authorized,
     Captured,
     CaptureFailed,
     Change,
     Failed,
-    IllegalTransition,
-    Payment,
-    PaymentStatus,
     ProcessingStarted,
     RefundFailed,
     RefundReserved,
+    RefundReversed,
     RefundSucceeded,
     Voided,
     VoidFailed,
-    apply,
 )
+from payments.domain.declines import CONFIDENTIAL_DECLINES
+from payments.domain.payment import REFUNDABLE, TRANSITIONS, IllegalTransition, Payment, PaymentStatus, apply
 from tests.cases import case
 from tests.domain.examples import NOON, payment
 
@@ -33,14 +30,15 @@ LATER = NOON + timedelta(minutes=5)
 
 # Rows: from. Columns: to, in the same order. Written a second time, so that a mistake in TRANSITIONS is found.
 MATRIX = """
-    PENDING             . x . . . . . .
-    PROCESSING          . . x x . . x .
-    AUTHORIZED          . . . x . . . x
-    CAPTURED            . . . . x x . .
-    PARTIALLY_REFUNDED  . . . . x x . .
-    REFUNDED            . . . . . . . .
-    FAILED              . . . . . . . .
-    VOIDED              . . . . . . . .
+    PENDING             . x . . . . . . .
+    PROCESSING          . . x x x . . x .
+    REQUIRES_ACTION     . . . x x . . x x
+    AUTHORIZED          . . . . x . . . x
+    CAPTURED            . . . . . x x . .
+    PARTIALLY_REFUNDED  . . . . x x x . .
+    REFUNDED            . . . . x x . . .
+    FAILED              . . . . . . . . .
+    VOIDED              . . . . . . . . .
 """
 ROWS = [line.split() for line in MATRIX.strip().splitlines()]
 PAIRS = [(S(row[0]), S(to[0]), mark == "x") for row in ROWS for to, mark in zip(ROWS, row[1:], strict=True)]
@@ -49,7 +47,11 @@ PAIRS = [(S(row[0]), S(to[0]), mark == "x") for row in ROWS for to, mark in zip(
 def change_to(status: PaymentStatus, before: Payment) -> Change | None:
     """Return the change that leads to a status, whether or not `before` allows it. No change leads to PENDING."""
     left_minor = before.captured_minor - before.refunded_minor
+    back_to = {S.CAPTURED: 0, S.PARTIALLY_REFUNDED: 1}.get(status)
+    if back_to is not None and before.refunded_minor > back_to:
+        return RefundReversed(before.refunded_minor - back_to, "card_declined")
     changes: dict[PaymentStatus, Change] = {
+        S.REQUIRES_ACTION: ActionNeeded("pi_1", None),
         S.PROCESSING: ProcessingStarted(),
         S.AUTHORIZED: Authorized("txn_1", "pi_1", LATER + timedelta(days=7)),
         S.CAPTURED: Captured(before.amount_minor, "txn_1", "pi_1"),
@@ -63,7 +65,7 @@ def change_to(status: PaymentStatus, before: Payment) -> Change | None:
 
 def test_the_matrix_holds_every_pair_of_statuses_once() -> None:
     assert [(from_, to) for from_, to, _ in PAIRS] == [(from_, to) for from_ in S for to in S]
-    assert len(PAIRS) == 64
+    assert len(PAIRS) == 81
 
 
 @pytest.mark.parametrize("from_", S)
@@ -83,8 +85,16 @@ def test_a_payment_changes_its_status_only_as_the_table_allows(from_: S) -> None
                     apply(before, change, LATER)
 
 
+@pytest.mark.parametrize(("refunded", "reversed_", "status"), [(1999, 1999, S.CAPTURED), (1999, 500, S.PARTIALLY_REFUNDED)])
+def test_a_refund_that_failed_after_all_gives_its_amount_back(refunded: int, reversed_: int, status: S) -> None:
+    before = payment(S.REFUNDED, refunded_minor=refunded, captured_minor=refunded)
+    after = apply(before, RefundReversed(reversed_, "expired_card"), LATER)
+    assert (after.status, after.refunded_minor, after.refundable_minor) == (status, refunded - reversed_, reversed_)
+    assert (after.status_reason, after.event_sequence) == ("refund failed: expired_card", before.event_sequence + 1)
+
+
 def test_terminal_statuses_lead_nowhere() -> None:
-    assert {status for status in S if not TRANSITIONS[status]} == {S.REFUNDED, S.FAILED, S.VOIDED}
+    assert {status for status in S if not TRANSITIONS[status]} == {S.FAILED, S.VOIDED}
     assert frozenset({S.CAPTURED, S.PARTIALLY_REFUNDED}) == REFUNDABLE
 
 
@@ -169,7 +179,7 @@ def test_an_authorization_shows_why_its_capture_or_void_was_declined(change: typ
         assert (ended.decline_code, ended.error_message) == (None, None)
 
 
-@pytest.mark.parametrize("status", [status for status in S if status is not S.AUTHORIZED])
+@pytest.mark.parametrize("status", [status for status in S if status not in (S.AUTHORIZED, S.REQUIRES_ACTION)])
 def test_only_an_authorization_has_a_capture_or_void_that_fails(status: S) -> None:
     for change in (CaptureFailed("card_declined", "No."), VoidFailed("card_declined", "No.")):
         with pytest.raises(IllegalTransition):

@@ -21,6 +21,8 @@ DOMAIN = {
     "ApiDomainName": "payments.shop.org",
     "ApiCertificateArn": f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/01234567-89ab-cdef-0123-456789abcdef",
 }
+STRIPE = {"Gateway": "stripe", "StripeSecretArn": f"{SECRET}:payments/stripe-AbCdEf"}
+STRIPE_BUS = {"StripeEventBusName": "aws.partner/stripe.com/ed_test_61RaYT"}
 COPIES = {"BackupCopyVaultArn": f"arn:aws:backup:eu-west-1:{ACCOUNT}:backup-vault:payments"}
 
 SETS: dict[str, dict[str, str]] = {
@@ -44,7 +46,9 @@ SETS: dict[str, dict[str, str]] = {
     | NETWORK
     | DATABASE
     | DOMAIN
+    | STRIPE
     | {
+        "GatewayLive": "On",
         "ApiDomainName": "pay.shop.org",
         "ApiKeepsOldAddress": "true",
         "PublishAfterAnswer": "On",
@@ -56,7 +60,10 @@ SETS: dict[str, dict[str, str]] = {
     },
     "restored": REQUIRED
     | ORDER_SERVICE
+    | STRIPE
+    | STRIPE_BUS
     | {
+        "NatGateways": "2",
         "DatabaseSnapshot": OF_ITS_OWN,
         "DatabaseEngineVersion": "17.7",
         "DatabaseFreezeMaxAge": "1000000000",
@@ -73,7 +80,7 @@ SETS: dict[str, dict[str, str]] = {
         "DatabaseRestoreTime": "2026-01-31T12:00:00Z",
         "DeploymentPreference": "Canary10Percent10Minutes",
     },
-    "latest": REQUIRED | {"Webhooks": "On", "DatabaseSourceCluster": OF_ITS_OWN, "DatabaseRestoreTime": "latest"},
+    "latest": REQUIRED | STRIPE | {"Webhooks": "On", "DatabaseSourceCluster": OF_ITS_OWN, "DatabaseRestoreTime": "latest"},
 }
 
 
@@ -90,6 +97,8 @@ def own_servers(emulator: Emulator, parameters: dict[str, str]) -> dict[str, str
         made["SubnetIds"] = ",".join(subnet["SubnetId"] for subnet in subnets)
         if "CourierSubnetIds" in parameters:
             made["CourierSubnetIds"] = subnets[0]["SubnetId"]
+    if bus := parameters.get("StripeEventBusName"):
+        emulator.client("events").create_event_bus(Name=bus, EventSourceName=bus)
     if "DatabaseSnapshot" in parameters:
         rds = emulator.client("rds", moto=True)
         told = {"DBClusterSnapshotIdentifier": "before-1", "DBClusterIdentifier": earlier_database(rds)}

@@ -78,8 +78,53 @@ def test_the_functions_reach_the_servers_that_the_stack_makes(stack: Stacks) -> 
     assert made["Kafka"].split("/")[1] in variables["KAFKA_BOOTSTRAP_SERVERS"]
 
 
+CALL_THE_GATEWAY = ("ProcessFunction", "RefundFunction", "ReconcileFunction", "GatewayEventsFunction")
+
+
+@pytest.mark.parametrize(("name", "nat_gateways"), [("defaults", 0), ("latest", 1), ("restored", 2)])
+def test_who_calls_stripe_alone_leaves_the_stacks_network(stack: Stacks, name: str, nat_gateways: int) -> None:
+    """The emulator forgets where a route leads to; tests/aws/test_template.py says it."""
+    deployed = stack(name)
+    made, ec2 = deployed.resources(), deployed.emulator.client("ec2")
+    in_vpc = [{"Name": "vpc-id", "Values": [made["Vpc"]]}]
+    zones = {each["SubnetId"]: each["AvailabilityZone"] for each in ec2.describe_subnets(Filters=in_vpc)["Subnets"]}
+    nats = ec2.describe_nat_gateways(Filters=in_vpc)["NatGateways"]
+    assert len({zones[nat["SubnetId"]] for nat in nats}) == len(nats) == nat_gateways
+    out = {
+        each.get("SubnetId")
+        for table in ec2.describe_route_tables(Filters=in_vpc)["RouteTables"]
+        if "0.0.0.0/0" in {route["DestinationCidrBlock"] for route in table["Routes"]}
+        for each in table["Associations"]
+    }
+    for function, physical in findings.named(deployed, "AWS::Lambda::Function").items():
+        network = deployed.emulator.client("lambda").get_function_configuration(FunctionName=physical).get("VpcConfig", {})
+        if nat_gateways and function in CALL_THE_GATEWAY:
+            assert set(network["SubnetIds"]) <= out, function
+            assert len({zones[subnet] for subnet in network["SubnetIds"]}) == 2, function
+            assert set(network["SecurityGroupIds"]) == {made["FunctionsSecurityGroup"], made["GatewaySecurityGroup"]}
+        elif function != "CourierFunction":
+            assert out.isdisjoint(network.get("SubnetIds", [])), f"{function} leaves the network"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_who_calls_the_gateway_alone_reads_stripes_key(stack: Stacks, name: str) -> None:
+    deployed = stack(name)
+    arn, iam = deployed.parameters["StripeSecretArn"], deployed.emulator.client("iam")
+    functions = findings.named(deployed, "AWS::Lambda::Function")
+    told = {}
+    for function, physical in functions.items():
+        config = deployed.emulator.client("lambda").get_function_configuration(FunctionName=physical)
+        told[function] = config.get("Environment", {}).get("Variables", {}).get("STRIPE_SECRET")
+        policies = iam.list_attached_role_policies(RoleName=config["Role"].rpartition("/")[2])["AttachedPolicies"]
+        attached = any("StripePolicy" in policy["PolicyArn"] for policy in policies)
+        assert attached == (bool(arn) and function in CALL_THE_GATEWAY), function
+    assert told == {function: arn if function in CALL_THE_GATEWAY else None for function in functions}
+
+
 def _is_made(resource: dict[str, Any], name: str) -> bool:
-    return resource.get("Condition") != "HasWebhooks" or SETS[name].get("Webhooks") == "On"
+    switches = {"HasWebhooks": ("Webhooks", "On"), "UsesStripe": ("Gateway", "stripe")}
+    parameter, value = switches.get(resource.get("Condition", ""), (None, None))
+    return parameter is None or SETS[name].get(parameter) == value
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -91,7 +136,7 @@ def test_the_api_has_the_routes_of_the_template_with_their_scopes(stack: Stacks,
                 if event["Type"] == "HttpApi":
                     told = event["Properties"]
                     wanted[f"{told['Method']} {told['Path']}"] = told["Auth"].get("AuthorizationScopes")
-    parameters = {"Webhooks": SETS[name].get("Webhooks", "Off")}
+    parameters = {"Webhooks": SETS[name].get("Webhooks", "Off"), "Gateway": SETS[name].get("Gateway", "simulated")}
     assert len(wanted) == len(load_template(ROOT / "template.yaml", parameters).routes)
     assert findings.routes(stack(name)) == wanted
 
@@ -116,7 +161,11 @@ def test_schedules_invoke_the_version_that_serves(stack: Stacks, name: str) -> N
 def test_failed_invocations_go_to_the_queue_which_the_key_encrypts(stack: Stacks, name: str) -> None:
     deployed = stack(name)
     functions, aliases = ("ProcessFunction", "RefundFunction"), ("live", "direct")
-    assert findings.destinations(deployed) == {(each, alias, "FailedInvocations") for each in functions for alias in aliases}
+    wanted = {(each, alias, "FailedInvocations") for each in functions for alias in aliases}
+    if SETS[name].get("Gateway") == "stripe":
+        of_stripe = aliases if "StripeEventBusName" in SETS[name] else ("live",)
+        wanted |= {("GatewayEventsFunction", alias, "FailedInvocations") for alias in of_stripe}
+    assert findings.destinations(deployed) == wanted
     made, queues = deployed.resources(), deployed.emulator.client("sqs")
     attributes = queues.get_queue_attributes(QueueUrl=made["FailedInvocations"], AttributeNames=["All"])["Attributes"]
     assert attributes["KmsMasterKeyId"] == made["Key"]

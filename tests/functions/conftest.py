@@ -32,7 +32,8 @@ def runtime_topic(broker: Broker) -> str:
 
 @pytest.fixture(scope="session")
 def template(runtime_database: Database, broker: Broker, runtime_topic: str) -> Template:
-    """The template with the parameters that a deployment would set."""
+    """The template with the parameters that a deployment would set: with the simulated gateway, and beside it the function that
+    comes with Stripe."""
     parameters = {
         "DatabaseUrl": runtime_database.service_url,
         "DatabaseOwnerUrl": runtime_database.owner_url,
@@ -43,7 +44,9 @@ def template(runtime_database: Database, broker: Broker, runtime_topic: str) -> 
         "GatewaySuccessRate": "1",
         "GatewayDelayMs": "0-0",
     }
-    return load_template(ROOT / "template.yaml", parameters)
+    functions = load_template(ROOT / "template.yaml", parameters).functions
+    stripe = load_template(ROOT / "template.yaml", parameters | {"Gateway": "stripe", "StripeSecretArn": "arn:of-a-test"})
+    return dataclasses.replace(stripe, functions=stripe.functions | functions)
 
 
 def _starter(stack: contextlib.ExitStack, template: Template, runtime: type[LambdaRuntime]) -> Start:

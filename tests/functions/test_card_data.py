@@ -148,7 +148,7 @@ def test_http_events(
     _nowhere(told, functions, runtime_database, broker, runtime_topic)
 
 
-@pytest.mark.parametrize("name", ["process", "refund", "lookups", "webhooks", "relay", "reconcile", "courier"])
+@pytest.mark.parametrize("name", ["process", "refund", "lookups", "webhooks", "relay", "reconcile", "courier", "gateway_events"])
 def test_direct_events(
     name: str, talkative: Callable[[str], LambdaRuntime], runtime_database: Database, broker: Broker, runtime_topic: str
 ) -> None:

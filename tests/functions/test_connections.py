@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pg8000.native
@@ -16,7 +18,7 @@ from migrations import roles
 from payments.commands.service import Service
 from payments.store import connection
 from payments.store.address import connection_options
-from payments.store.connection import RETRY_AFTER_S, Connection
+from payments.store.connection import PING, RETRY_AFTER_S, Connection, NoConnectionFree, _close_quietly
 from payments.store.connection import Database as StoreDatabase
 from tests import servers
 from tests.api_client import Answer, Api, order
@@ -158,6 +160,74 @@ def test_a_pooler_with_more_clients_than_it_takes_is_tried_once(
             Caller(url, make_service).hears_that_no_connection_is_free()
     finally:
         pooler.stop()
+
+
+@contextlib.contextmanager
+def pooled(server_url: str, url: str, **settings: Any) -> Iterator[str]:
+    """Yield the URL of the database through a PgBouncer in front of that server."""
+    pooler = PgBouncer(server_url, **settings)
+    try:
+        yield pooler.url(url)
+    finally:
+        pooler.stop()
+
+
+def what_it_hears(url: str) -> str:
+    try:
+        refused = Connection(**connection_options(url))
+        try:
+            refused.flush([PING()])
+        finally:
+            _close_quietly(refused)
+    except NoConnectionFree as error:
+        return str(error.args[0]["M"])
+    raise AssertionError("it has a connection")
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_pooler_whose_server_does_not_answer_is_tried_once(make_service: Callable[..., Service], database: Database) -> None:
+    nowhere = servers.with_address(database.service_url, "127.0.0.1", servers.free_port())
+    with pooled(nowhere, database.service_url, client_login_timeout="1") as url:
+        assert what_it_hears(url) == "client_login_timeout (server down)"
+        Caller(url, make_service).hears_that_no_connection_is_free()
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_pooler_that_its_server_refuses_is_tried_once(make_service: Callable[..., Service], small_postgres: Postgres) -> None:
+    database = small_postgres.new_database()
+    with (
+        contextlib.closing(connect(database.owner_url)) as owner,
+        pooled(small_postgres.service_url, database.service_url, query_wait_timeout="1") as url,
+    ):
+        owner.run("ALTER ROLE payments_service CONNECTION LIMIT 0")
+        assert what_it_hears(url) == 'too many connections for role "payments_service"'
+    with (
+        contextlib.closing(connect(database.owner_url)) as owner,
+        pooled(small_postgres.service_url, database.service_url, query_wait_timeout="1") as url,
+    ):
+        owner.run("ALTER ROLE payments_service CONNECTION LIMIT 20")
+        with contextlib.closing(connect(url)) as before:
+            [[pid]] = before.run("SELECT pg_backend_pid()") or []
+        owner.run("ALTER ROLE payments_service CONNECTION LIMIT 0")
+        owner.run("SELECT pg_terminate_backend(:pid, 5000)", pid=pid)
+        what_it_hears(
+            url
+        )  # The pooler knows the server's greeting, so it lets the client in and finds out at the first statement.
+        assert re.match(r"server login has been failing, .*", what_it_hears(url))
+        Caller(url, make_service).hears_that_no_connection_is_free()
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_pooler_that_lets_a_statement_wait_too_long_is_tried_once(
+    make_service: Callable[..., Service], postgres: Postgres, database: Database
+) -> None:
+    with (
+        pooled(postgres.service_url, database.service_url, query_timeout="1") as url,
+        contextlib.closing(connect(servers.with_database(url, "pgbouncer"))) as console,
+    ):
+        console.run("PAUSE")
+        assert what_it_hears(url) == "query_timeout"
+        Caller(url, make_service).hears_that_no_connection_is_free()
 
 
 def test_until_the_role_has_a_login_relay_and_reconcile_work_with_the_urls_own(

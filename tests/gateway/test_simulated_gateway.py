@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from payments.domain.declines import DECLINE_MESSAGES
-from payments.gateway.port import Approved, Declined, GatewayRequest, Reply, Unknown
-from payments.gateway.simulated import DECLINE_CODES, SCENARIO_TOKENS, SLOW_S, SimulatedGateway
+from payments.gateway.port import ActionRequired, Approved, Declined, GatewayRequest, Pending, Reply, Unknown
+from payments.gateway.simulated import SimulatedGateway
+from payments.gateway.simulated_scenarios import DECLINE_CODES, SCENARIO_TOKENS, SLOW_S
 
 KEYS = [f"pay-{number}" for number in range(10_000)]
 
@@ -20,8 +23,11 @@ def gateway(**changes: Any) -> SimulatedGateway:
 
 def request(key: str = "pay-1", token: str | None = "tok_ok", **changes: Any) -> GatewayRequest:
     fields: dict[str, Any] = {
+        "kind": "process",
         "key": key,
         "attempt": 1,
+        "payment_id": UUID(int=1),
+        "order_id": "order-1",
         "amount_minor": 1999,
         "currency": "USD",
         "payment_method": "credit_card",
@@ -74,7 +80,7 @@ def test_a_rate_of_0_or_1_has_no_exception(rate: float, kind: type[Reply]) -> No
 
 def test_ids_are_distinct_and_come_with_declines_too() -> None:
     answers = [gateway(success_rate=0.5).charge(request(key, None)) for key in KEYS]
-    ids = [(answer.transaction_id, answer.payment_intent_id) for answer in answers if not isinstance(answer, Unknown)]
+    ids = [(answer.transaction_id, answer.payment_intent_id) for answer in answers if isinstance(answer, Approved | Declined)]
     assert len(set(ids)) == len({txn for txn, _ in ids}) == len({pi for _, pi in ids}) == len(KEYS)
     assert all(str(txn).startswith("txn_") and str(pi).startswith("pi_") for txn, pi in ids)
 
@@ -89,6 +95,15 @@ CHARGES: list[tuple[str, type[Reply] | str, type[Reply] | str]] = [
     ("tok_refund_declined", Approved, Approved),
     ("tok_refund_timeout", Approved, Approved),
     ("tok_slow", Approved, Approved),
+    ("tok_429", Unknown, Approved),
+    ("tok_pending", Pending, Approved),
+    ("tok_refund_pending", Approved, Approved),
+    ("tok_500_remembered", Unknown, Unknown),
+    ("tok_key_refused", Unknown, Unknown),
+    ("tok_wrong_amount", Approved, Approved),
+    ("tok_requires_action", ActionRequired, ActionRequired),
+    ("tok_action_then_captured", ActionRequired, Approved),
+    ("tok_action_then_declined", ActionRequired, "card_declined"),
 ]
 
 
@@ -129,6 +144,8 @@ FOLLOW_UPS: list[tuple[str, str, type[Reply] | str, type[Reply] | str]] = [
     ("refund", "tok_refund_declined", "card_declined", "card_declined"),
     ("refund", "tok_refund_timeout", Unknown, Approved),
     ("refund", "tok_timeout_then_captured", Approved, Approved),
+    ("refund", "tok_refund_pending", Pending, Approved),
+    ("refund", "tok_pending", Approved, Approved),
 ]
 
 
@@ -141,7 +158,39 @@ def test_what_follows_a_charge_has_its_own_scenarios(
     assert is_(call(request("cap-1", token, **ids)), first)
     reply = call(request("cap-1", token, attempt=2, **ids))
     assert is_(reply, later)
+    assert isinstance(reply, Approved | Declined)
     assert (reply.transaction_id, reply.payment_intent_id) == ("txn_1", "pi_1"), "the reply names the charge's transaction"
+
+
+FOUND: dict[str, type[Reply] | str] = {
+    "tok_ok": Approved,
+    "tok_card_declined": "card_declined",
+    "tok_timeout_then_captured": Approved,
+    "tok_timeout_then_declined": "card_declined",
+    "tok_pending": Approved,
+    "tok_500_remembered": Approved,
+    "tok_key_refused": "processing_error",
+    "tok_429": Approved,
+}
+
+
+@pytest.mark.parametrize("token", FOUND)
+def test_a_question_says_what_the_call_came_to(token: str) -> None:
+    asked = request(token=token)
+    reply = gateway(success_rate=0.0).find(asked)
+    assert is_(reply, FOUND[token])
+    if isinstance(charged := gateway(success_rate=0.0).charge(replace(asked, attempt=2)), Approved | Declined):
+        assert reply == charged
+
+
+def test_scenarios_say_what_a_person_or_reconcile_needs() -> None:
+    assert gateway().charge(request(token="tok_429")) == Unknown("too many requests", wait_s=2.0)
+    spent = [gateway().charge(request(token=token)) for token in ("tok_500_remembered", "tok_key_refused")]
+    assert all(isinstance(reply, Unknown) and reply.key_is_spent for reply in spent)
+    wrong, right = (gateway().charge(request(token=token)) for token in ("tok_wrong_amount", "tok_ok"))
+    assert isinstance(wrong, Approved)
+    assert isinstance(right, Approved)
+    assert (right.amount_minor, wrong.amount_minor) == (1999, 2000)
 
 
 def test_a_manual_charge_is_authorized_although_its_capture_will_be_declined() -> None:
@@ -200,3 +249,23 @@ def test_the_raw_reply_names_the_action() -> None:
 
 def test_the_payment_token_is_not_shown_by_repr() -> None:
     assert "tok_secret" not in repr(request(token="tok_secret"))
+
+
+def test_nobody_is_there_to_act_off_session() -> None:
+    """Neither the call nor the question what became of it waits for a customer."""
+    simulated = gateway()
+    for token in ("tok_requires_action", "tok_action_then_captured", "tok_action_then_declined"):
+        asked = request(token=token, off_session=True)
+        for reply in (simulated.charge(asked), simulated.find(asked)):
+            assert isinstance(reply, Declined)
+            assert reply.decline_code in ("authentication_required", "card_declined"), token
+
+
+def test_a_customer_who_has_to_act_is_found_to_wait_until_a_scenario_says_what_was_done() -> None:
+    simulated = gateway()
+    waits = simulated.find(request(token="tok_requires_action"))
+    assert isinstance(waits, ActionRequired)
+    assert waits.next_action.client_secret is not None
+    assert waits.next_action.client_secret not in repr(waits)
+    assert isinstance(simulated.find(request(token="tok_action_then_captured")), Approved)
+    assert is_(simulated.find(request(token="tok_action_then_declined")), "card_declined")

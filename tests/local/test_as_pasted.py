@@ -91,7 +91,7 @@ def test_each_request_of_a_page_gets_the_status_that_the_page_says(page: str, se
 
 def test_what_the_order_service_does_is_heard_by_the_notification_service(service: Run, clone: Path, tmp_path: Path) -> None:
     (listening,) = blocks(ROOT / "docs/integration/consumer.md", "sh")
-    (ordering,) = blocks(ROOT / "docs/integration/order-service.md", "sh")
+    ordering, _ = blocks(ROOT / "docs/integration/order-service.md", "sh")
     consumer = pasted(listening, service, clone, heard := tmp_path / "heard.txt")
     try:
         shell = pasted(ordering, service, clone, tmp_path / "said.txt")

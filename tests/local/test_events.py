@@ -11,6 +11,7 @@ from typing import Any
 from kafka import KafkaProducer
 
 from local import events
+from payments.domain.changes import EVENT_TYPES
 from tests.cases import case
 from tests.foreign_records import EVENTS, FOREIGN, PAYMENT, REFUSAL, SENDABLE, UNKNOWN_CURRENCY, headers, value
 from tests.servers import Broker
@@ -49,6 +50,15 @@ def test_an_old_order_cannot_reorder_its_line() -> None:
     event = events._event(SimpleNamespace(value=json.dumps(payment).encode(), headers=headers()))
     assert event is not None
     assert "o\\u202e1\\u200b" in event.line()
+
+
+def test_the_columns_of_all_types_are_in_line() -> None:
+    places = set()
+    for type_ in EVENT_TYPES.values():
+        event = events._event(SimpleNamespace(value=json.dumps(PAYMENT).encode(), headers=headers(type=type_)))
+        assert event is not None
+        places.add(event.line().index(str(PAYMENT["payment_id"]), len("00:00:00  ") + len(type_)))
+    assert len(places) == 1
 
 
 def test_a_refusal_is_shown_with_its_order_and_code_and_without_an_amount() -> None:

@@ -137,6 +137,25 @@ def test_a_request_becomes_an_event_in_payload_format_2(ask: Ask, functions: Fun
     assert context["timeEpoch"] > 1_700_000_000_000
 
 
+@pytest.mark.parametrize(
+    ("host", "name", "prefix", "port"),
+    [
+        ("127.0.0.1:8001", "127.0.0.1", "127", "8001"),
+        ("localhost", "localhost", "localhost", "80"),
+        ("[::1]:8001", "[::1]", "[::1]", "8001"),
+        ("[::1]", "[::1]", "[::1]", "80"),
+    ],
+)
+def test_the_event_has_the_name_and_the_port_of_the_host(
+    host: str, name: str, prefix: str, port: str, ask: Ask, functions: Functions
+) -> None:
+    ask("GET", "/payment/1", headers=[("Host", host)])
+    [event] = functions.events
+    assert event["headers"]["host"] == host
+    assert event["headers"]["x-forwarded-port"] == port
+    assert (event["requestContext"]["domainName"], event["requestContext"]["domainPrefix"]) == (name, prefix)
+
+
 def test_what_a_request_has_not_the_event_has_not(ask: Ask, functions: Functions) -> None:
     ask("GET", "/payment/1")
     assert not functions.events[0].keys() & {"body", "cookies", "queryStringParameters"}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from model.check import MODEL, ToolMissing, Verdict, tools, verify
-from model.mutants import MUTANTS, DoesNotApply, Mutant
+from model.check import MODELS, MUTANTS, ToolMissing, Verdict, tools, verify
+from model.mutants import DoesNotApply, Mutant
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "protocol.md"
-MODEL_TEXT = MODEL.read_text()
+TEXTS = {scene: path.read_text() for scene, path in MODELS.items()}
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
 
 
@@ -27,21 +27,29 @@ def what_is_missing() -> str:
 needs_spin = pytest.mark.skipif(what_is_missing() != "", reason=what_is_missing())
 
 
-SCENES = [("ORDER", "invariants", 2, "-O2"), ("REFUNDS", "invariants", 2, "-O2"), ("ORDER", "progress", 1, "-O0")]
-DEFECT = BY_NAME["refund_guarded_in_python"]
+SCENES = [
+    ("ORDER", "invariants", 2, "-O2"),
+    ("REFUNDS", "invariants", 2, "-O2"),
+    ("ORDER", "progress", 1, "-O0"),
+    ("CUSTOMER", "invariants", 0, "-O0"),
+    ("LAPSE", "invariants", 1, "-O0"),
+]
+DEFECTS = [BY_NAME["refund_guarded_in_python"], BY_NAME["failed_before_the_cancel"]]
 
 
 @pytest.fixture(scope="module")
 def verdicts() -> Iterator[dict[str, Future[Verdict]]]:
-    """Return the verdict on each scene and on the defect, by name. The searches run at the same time, each in its own process."""
-    with ThreadPoolExecutor(len(SCENES) + 1) as pool:
+    """Return the verdict on each scene and defect, by name. The searches run at the same time, each in its own process."""
+    with ThreadPoolExecutor(len(SCENES) + len(DEFECTS)) as pool:
         scenes = {
-            f"{scene} {search}": pool.submit(verify, MODEL_TEXT, scene, search, sends, attempts=2, optimization=optimization)
-            for scene, search, sends, optimization in SCENES
+            f"{scene} {search}": pool.submit(verify, TEXTS[scene], scene, search, bound, attempts=2, optimization=optimization)
+            for scene, search, bound, optimization in SCENES
         }
-        defective = DEFECT.applied_to(MODEL_TEXT)
-        defect = pool.submit(verify, defective, DEFECT.scene, DEFECT.search, DEFECT.sends, optimization="-O0")
-        yield scenes | {DEFECT.name: defect}
+        defects = {
+            one.name: pool.submit(verify, one.applied_to(TEXTS[one.scene]), one.scene, one.search, one.bound, optimization="-O0")
+            for one in DEFECTS
+        }
+        yield scenes | defects
 
 
 @pytest.mark.server
@@ -55,20 +63,22 @@ def test_every_run_of_two_workers_keeps_the_invariants(scene: str, verdicts: dic
 
 @pytest.mark.server
 @needs_spin
-def test_a_defect_breaks_an_invariant(verdicts: dict[str, Future[Verdict]]) -> None:
-    verdict = verdicts[DEFECT.name].result()
-    assert verdict.broken == DEFECT.breaks
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_a_defect_breaks_an_invariant(defect: Mutant, verdicts: dict[str, Future[Verdict]]) -> None:
+    verdict = verdicts[defect.name].result()
+    assert verdict.broken == defect.breaks
     assert len(verdict.run) > 10
 
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_every_mutant_still_applies(name: str) -> None:
-    assert BY_NAME[name].applied_to(MODEL_TEXT) != MODEL_TEXT
+    text = TEXTS[BY_NAME[name].scene]
+    assert BY_NAME[name].applied_to(text) != text
 
 
 def test_a_mutant_of_a_line_that_is_gone_is_refused() -> None:
     with pytest.raises(DoesNotApply):
-        Mutant(name="m", scene="ORDER", what="", changes=(("no such line", ""),), breaks=None).applied_to(MODEL_TEXT)
+        Mutant(name="m", scene="ORDER", what="", changes=(("no such line", ""),), breaks=None).applied_to(TEXTS["ORDER"])
 
 
 def test_the_page_names_code_that_is_there() -> None:

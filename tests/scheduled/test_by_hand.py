@@ -44,12 +44,15 @@ def lost(shop: Shop, database: Database) -> str:
 
 def make_older(database: Database, operation_id: str, age_s: int) -> None:
     with contextlib.closing(connect(database.owner_url)) as connection:
-        older = f"created_at = created_at - interval '{age_s} seconds'"
+        older = ", ".join(f"{name} = {name} - interval '{age_s} seconds'" for name in ("created_at", "key_ends_at"))
         connection.run(f"UPDATE operations SET {older} WHERE operation_id = :id", id=operation_id)
 
 
 DAY_S = 25 * 3600
-"""Reconcile has given up an operation of this age."""
+"""Reconcile only asks the gateway about an operation of this age."""
+
+SHORT = (30.0,)
+"""A schedule whose last moment comes long before the gateway's key ends."""
 
 
 OUTCOMES: dict[str, tuple[dict[str, str], PaymentStatus]] = {
@@ -111,6 +114,16 @@ def test_what_says_too_little_is_refused_and_changes_nothing(shop: Shop, databas
     assert reply_of(database, operation_id) == before
 
 
+@pytest.mark.parametrize("name", ["transaction_id", "payment_intent_id"])
+def test_an_id_that_another_payment_has_is_refused_with_a_reason(shop: Shop, database: Database, name: str) -> None:
+    paid = shop.captured()
+    operation_id = lost(shop, database)
+    make_older(database, operation_id, DAY_S)
+    found = {"operation_id": operation_id, **KIM, "outcome": "succeeded", **IDS, name: getattr(paid, name)}
+    with pytest.raises(NotSettled, match="belongs to another payment"):
+        settle_by_hand(shop.service, found)
+
+
 @pytest.mark.parametrize("found", ["019c139e-4c00-7a41-9b0f-2d6c31e0a7f1", [], None, {"operation_id": "no id"}])
 def test_what_is_no_object_or_names_no_operation_is_refused_with_a_reason(shop: Shop, found: Any) -> None:
     with pytest.raises(NotSettled, match="operation_id must be the UUID"):
@@ -126,8 +139,9 @@ def test_an_operation_that_reconcile_still_tries_is_left_to_it(shop: Shop, datab
 def test_the_last_attempt_is_waited_for_although_its_moment_has_passed(
     lone_shop: Shop, lone_database: Database, lone_books: Books
 ) -> None:
+    lone_shop = lone_shop.with_(retry_schedule_s=SHORT)
     operation_id = lost(lone_shop, lone_database)
-    make_older(lone_database, operation_id, 72_030)
+    make_older(lone_database, operation_id, 31)
     found = {"operation_id": operation_id, **KIM, **NEVER_SEEN}
     lone_books.make_due()
     with pytest.raises(NotSettled, match="still calls"):
@@ -153,10 +167,11 @@ def test_a_look_before_the_last_attempt_does_not_free_an_order_that_the_attempt_
         charged.add(request.key)
         return lose_reply(action, request)
 
+    lone_shop = lone_shop.with_(retry_schedule_s=SHORT)
     lone_shop.gateway.answer = lose_reply  # the request itself is lost, so a person who looks now finds nothing
     payment = lone_shop.process(order_id="o").payment
     operation_id = operation_of(lone_database, payment.payment_id, "process")
-    make_older(lone_database, operation_id, 72_030)
+    make_older(lone_database, operation_id, 31)
     lone_books.make_due()
     lone_shop.gateway.answer = charge_and_lose_the_reply
     assert lone_shop.reconcile().exhausted == 1

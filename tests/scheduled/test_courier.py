@@ -15,12 +15,14 @@ import standardwebhooks
 
 from payments.broker.kafka import message_of
 from payments.commands.service import Deadline
+from payments.domain.errors import ServiceUnavailable
 from payments.domain.ids import uuid7
 from payments.scheduled.courier import (
     LAST_S,
     LEASE_S,
     OF_ONE_OWNER,
     OF_ONE_WEBHOOK,
+    OF_SLOW_ONES,
     RUN_RESERVE_S,
     SIDE_BY_SIDE,
     Couriered,
@@ -227,36 +229,214 @@ def test_a_slow_receiver_delays_nobody_else(lone_shop: Shop, lone_books: Books) 
     assert most == OF_ONE_WEBHOOK < SIDE_BY_SIDE
 
 
-def test_an_owner_whose_ten_receivers_are_slow_delays_no_other_owner(lone_shop: Shop, lone_books: Books) -> None:
-    """They would take 80 places, and answer when the other owner has all of its events, or never."""
-    for number in range(webhooks.MOST):
-        registered(lone_shop, f"https://slow.example.com/{number}")
-    for _ in range(2 * OF_ONE_WEBHOOK):
-        lone_shop.captured()
-    slow, quick, began, all_quick = list[str](), list[str](), threading.Event(), threading.Event()
-    other = replace(lone_shop.elsewhere(), owner="another-shop")
-    registered(other, "https://quick.example.com/")
+class TookS:
+    """A clock on which a sending takes as long as `send` says, in its own thread."""
 
-    def send(url: str, headers: Headers, body: bytes) -> int:
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+
+    def __call__(self) -> float:
+        return float(getattr(self._of_thread, "now_s", 0.0))
+
+    def add(self, seconds: float) -> None:
+        self._of_thread.now_s = self() + seconds
+
+
+def until(all_came: threading.Event) -> Deadline:
+    """Time is short from then on."""
+
+    class Clock(Deadline):
+        def remaining_s(self) -> float:
+            return LAST_S + 1 if all_came.is_set() else 1_000.0
+
+    return Clock(0)
+
+
+@dataclass
+class Crowd:
+    """Receivers that hang, and an owner whose one receiver answers at once. Who hangs is held until the healthy owner has all of
+    its events. Where that never comes, the attempt fails."""
+
+    shop: Shop
+    healthy: Shop
+    events: int = 4 * OF_ONE_WEBHOOK
+    came: list[str] = field(default_factory=list)
+    hanging: list[str] = field(default_factory=list)
+    clock: TookS = field(default_factory=TookS)
+    all_came: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, url: str, headers: Headers, body: bytes) -> int | str:
         if "slow" in url:
-            slow.append(url)
-            if len(slow) == OF_ONE_OWNER:
-                began.set()
-            return 200 if all_quick.wait(20) else 500
-        quick.append(url)
-        if len(quick) == 2 * OF_ONE_WEBHOOK:
-            all_quick.set()
+            with self.lock:
+                self.hanging.append(url)
+            held = not self.all_came.wait(30)
+            self.clock.add(TIMEOUT_S)
+            return "timed out" if held else 200
+        with self.lock:
+            self.came.append(headers["webhook-id"])
+            if len(self.came) == self.events:
+                self.all_came.set()
         return 200
 
-    with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(courier, lone_shop.service, send, Deadline.in_s(60), None)
-        assert began.wait(20)
-        for _ in range(2 * OF_ONE_WEBHOOK):
-            other.captured()
-        assert all_quick.wait(15)
-        assert done.result().failed == 0
-    other.close()
-    assert len(quick) == 2 * OF_ONE_WEBHOOK
+
+@pytest.fixture
+def crowd(lone_shop: Shop, lone_books: Books) -> Crowd:
+    healthy = replace(lone_shop.elsewhere(), owner="healthy-shop")
+    registered(healthy, "https://quick.example.com/")
+    lone_books.query("UPDATE webhooks SET slow_until = now()")
+    return Crowd(lone_shop, healthy)
+
+
+def owe(books: Books, payments: list[UUID], urls: str) -> None:
+    """Owe all webhooks at such addresses the first event of the payments."""
+    books.query(
+        "INSERT INTO webhook_deliveries (webhook_id, payment_id, sequence, created_at, next_attempt_at)"
+        " SELECT webhook_id, payment_id, 1, now(), now() FROM webhooks, payments WHERE url LIKE :urls AND payment_id = ANY (:ids)"
+        " ON CONFLICT DO NOTHING",
+        urls=urls,
+        ids=payments,
+    )
+
+
+def slow_owners(books: Books, count: int, until: str) -> None:
+    """Register ten webhooks of each, which count as slow until then."""
+    books.query(
+        "INSERT INTO webhooks (webhook_id, owner, url, secret, created_at, next_attempt_at, slow_until)"
+        " SELECT gen_random_uuid(), 'slow-' || o, 'https://slow.example.com/' || n, 'whsec_', now(), now(), :until::timestamptz"
+        " FROM generate_series(1, :owners) o, generate_series(1, 10) n",
+        owners=count,
+        until=until,
+    )
+
+
+@pytest.mark.parametrize("slow_until", ["infinity", "2999-01-01"], ids=["new", "slow"])
+def test_forty_owners_whose_ten_receivers_hang_delay_no_healthy_one(slow_until: str, crowd: Crowd, lone_books: Books) -> None:
+    """They would take 3,200 places. While they hang, the healthy owner's events go out."""
+    slow_owners(lone_books, 40, slow_until)
+    payments = [crowd.healthy.captured().payment_id for _ in range(crowd.events)]
+    owe(lone_books, payments[:OF_ONE_WEBHOOK], "%slow%")
+    done = courier(crowd.shop.service, crowd.send, until(crowd.all_came), None, crowd.clock)
+    assert len(crowd.came) == crowd.events
+    assert done.failed == 0, "nobody was given up on before the healthy owner had everything"
+    assert 0 < len(crowd.hanging) <= OF_SLOW_ONES
+    assert OF_SLOW_ONES < SIDE_BY_SIDE
+
+
+def test_receivers_that_begin_to_hang_are_slow_from_their_first_time_out_on(crowd: Crowd, lone_books: Books) -> None:
+    """All were quick until now. In a first run all their attempts time out; in the next one they have the slow ones' places."""
+    slow_owners(lone_books, 20, "-infinity")
+    payments = [crowd.healthy.captured().payment_id for _ in range(crowd.events)]
+    owe(lone_books, payments, "%slow%")
+
+    def times_out(url: str, headers: Headers, body: bytes) -> int | str:
+        crowd.clock.add(TIMEOUT_S if "slow" in url else 0.1)
+        return "timed out" if "slow" in url else 200
+
+    courier(crowd.shop.service, times_out, Deadline.in_s(60), None, crowd.clock)
+    [[quick]] = lone_books.query("SELECT count(*) FROM webhooks WHERE url LIKE '%slow%' AND slow_until <= now()")
+    assert quick == 0
+    make_due(lone_books)
+    for _ in payments:
+        crowd.healthy.captured()
+    assert courier(crowd.shop.service, crowd.send, until(crowd.all_came), None, crowd.clock).failed == 0
+    assert 0 < len(crowd.hanging) <= OF_SLOW_ONES
+
+
+def test_a_receiver_that_answers_200_after_nine_seconds_is_slow_without_failing(crowd: Crowd, lone_books: Books) -> None:
+    webhook_id = registered(crowd.shop, "https://slow.example.com/")
+    lone_books.query("UPDATE webhooks SET slow_until = now()")
+    crowd.all_came.set()
+    crowd.shop.captured()
+    is_slow = "SELECT slow_until - now() BETWEEN interval '9 min' AND interval '11 min' FROM webhooks WHERE webhook_id = :id"
+    assert lone_books.query(is_slow, id=webhook_id) == [[False]]
+    assert courier(crowd.shop.service, crowd.send, Deadline.in_s(60), None, crowd.clock) == Couriered(delivered=1)
+    assert lone_books.query(is_slow, id=webhook_id) == [[True]]
+    assert state(lone_books, webhook_id)["failing_since"] is None
+    crowd.shop.captured()
+    [one], _ = webhooks.claim(crowd.shop.service.db, 8, 8, 8, 8, LEASE_S)
+    assert one.is_slow
+    assert webhooks.claim(crowd.shop.service.db, 8, 0, 8, 8, LEASE_S) == ([], False)
+
+
+def test_one_that_hangs_is_still_slow_at_its_next_attempt_and_one_that_answers_500_at_once_is_quick(
+    crowd: Crowd, lone_books: Books
+) -> None:
+    webhook_id = registered(crowd.shop)
+    lone_books.query("UPDATE webhooks SET slow_until = now(), failing_since = now() - interval '5 hours'")
+    for answer, took_s in ((500, 0.1), ("timed out", TIMEOUT_S)):
+        crowd.shop.captured()
+
+        def send(url: str, headers: Headers, body: bytes, answer: int | str = answer, took_s: float = took_s) -> int | str:
+            crowd.clock.add(took_s)
+            return answer
+
+        make_due(lone_books)
+        assert courier(crowd.shop.service, send, Deadline.in_s(60), None, crowd.clock).failed == 1
+        is_slow = "SELECT slow_until > next_attempt_at, next_attempt_at > now() FROM webhooks WHERE webhook_id = :id"
+        assert lone_books.query(is_slow, id=webhook_id) == [[answer == "timed out", True]]
+
+
+def test_a_webhook_with_an_attempt_that_hangs_right_now_gets_no_more_of_the_quick_ones_places(
+    crowd: Crowd, lone_books: Books
+) -> None:
+    webhook_id, db = registered(crowd.shop), crowd.shop.service.db
+    lone_books.query("UPDATE webhooks SET slow_until = now()")
+    crowd.shop.captured()
+    [one], _ = webhooks.claim(db, 8, 0, 8, 8, LEASE_S)
+    assert not one.is_slow
+    crowd.shop.captured()
+    lone_books.query("UPDATE webhook_deliveries SET lease_until = lease_until - make_interval(secs => :s) WHERE attempt = 1",
+                     s=webhooks.SLOW_S)  # fmt: skip
+    assert webhooks.claim(db, 8, 0, 8, 8, LEASE_S) == ([], False)
+    [two], _ = webhooks.claim(db, 8, 1, 8, 8, LEASE_S)
+    assert (two.webhook_id, two.is_slow) == (webhook_id, True)
+
+
+def test_an_owner_whose_webhooks_begin_to_hang_one_after_the_other_gets_no_further_places(
+    crowd: Crowd, lone_books: Books
+) -> None:
+    """All were quick until now, and none has timed out yet. So they count with his quick ones, also those that hang."""
+    payments, claimed = [crowd.healthy.captured().payment_id for _ in range(OF_ONE_WEBHOOK)], list[UUID]()
+    lone_books.query("DELETE FROM webhook_deliveries")
+    for number in range(2 * OF_ONE_OWNER // OF_ONE_WEBHOOK):
+        registered(crowd.shop, f"https://slow.example.com/{number}")
+        lone_books.query("UPDATE webhooks SET slow_until = now()")
+        owe(lone_books, payments, f"%slow%/{number}")
+        found, _ = webhooks.claim(crowd.shop.service.db, SIDE_BY_SIDE, OF_SLOW_ONES, OF_ONE_WEBHOOK, OF_ONE_OWNER, LEASE_S)
+        claimed += [one.webhook_id for one in found]
+        lone_books.query("UPDATE webhook_deliveries SET lease_until = lease_until - make_interval(secs => :s)", s=webhooks.SLOW_S)
+    assert len(claimed) == OF_ONE_OWNER
+
+
+def test_a_new_webhook_is_quick_ten_minutes_after_its_first_success(
+    lone_shop: Shop, lone_books: Books, receivers: Receivers
+) -> None:
+    """So nobody gets a quick one's places by registering again and again."""
+    webhook_id = registered(lone_shop)
+    lone_shop.captured()
+    receivers.answer = lambda url, headers: 500
+    run(lone_shop, receivers)
+    lone_books.query("UPDATE webhooks SET failing_since = NULL")
+    assert lone_books.query("SELECT slow_until = 'infinity' FROM webhooks") == [[True]]
+    receivers.answer = lambda url, headers: 204
+    make_due(lone_books)
+    run(lone_shop, receivers)
+    until = "SELECT EXTRACT(EPOCH FROM slow_until - now())::float8 FROM webhooks WHERE webhook_id = :id"
+    [[left_s]] = lone_books.query(until, id=webhook_id)
+    assert webhooks.SLOW_FOR_S - 60 < left_s <= webhooks.SLOW_FOR_S
+    lone_shop.captured()
+    run(lone_shop, receivers)
+    assert lone_books.query(until, id=webhook_id)[0][0] < left_s, "a later success does not begin it anew"
+
+
+def test_the_slow_webhooks_of_an_owner_take_no_places_of_his_quick_one(crowd: Crowd, lone_books: Books) -> None:
+    for number in range(webhooks.MOST - 1):
+        registered(crowd.healthy, f"https://slow.example.com/{number}")
+    for _ in range(crowd.events):
+        crowd.healthy.captured()
+    assert courier(crowd.shop.service, crowd.send, until(crowd.all_came), None, crowd.clock).failed == 0
+    assert len(crowd.hanging) == OF_ONE_OWNER
 
 
 def test_a_dead_receiver_costs_one_attempt_in_a_while(lone_shop: Shop, lone_books: Books, receivers: Receivers) -> None:
@@ -378,12 +558,11 @@ def test_an_event_that_is_asked_for_while_it_is_on_its_way_is_not_sent_twice_at_
     def answer(url: str, headers: Headers) -> int:
         if not receivers.came:
             assert webhooks.deliver_again(other.service.db, other.owner, webhook_id, event_id) == 1
-            assert webhooks.claim(other.service.db, 1, 1 + OF_ONE_WEBHOOK, SIDE_BY_SIDE, LEASE_S) == []
+            assert webhooks.claim(other.service.db, 1, 1, 1 + OF_ONE_WEBHOOK, SIDE_BY_SIDE, LEASE_S) == ([], False)
         return 204
 
     receivers.answer = answer
     assert run(lone_shop, receivers) == Couriered(delivered=1)
-    other.close()
 
 
 def test_a_receiver_that_was_away_for_two_days_gets_everything(lone_shop: Shop, lone_books: Books, receivers: Receivers) -> None:
@@ -563,8 +742,6 @@ def test_two_runs_at_once_send_each_event_once(lone_shop: Shop, lone_books: Book
     shops = [lone_shop.elsewhere() for _ in range(3)]
     with ThreadPoolExecutor(3) as threads:
         done = list(threads.map(lambda shop: run(shop, receivers), shops))
-    for shop in shops:
-        shop.close()
     assert sum(each.delivered for each in done) == len(receivers.came) == 120
     assert len({(url, headers["webhook-id"]) for url, headers, _ in receivers.came}) == 120
 
@@ -577,7 +754,6 @@ def test_a_run_works_through_a_pooler(
         lone_shop.refund(lone_shop.captured().transaction_id, amount=100)
     pooled = lone_shop.elsewhere(pgbouncer.url(lone_database.service_url))
     assert run(pooled, receivers) == Couriered(delivered=10)
-    pooled.close()
 
 
 # Time
@@ -659,9 +835,9 @@ def test_a_run_waits_for_new_events_while_there_is_a_webhook(lone_shop: Shop, lo
 
 
 def test_what_is_older_than_a_month_is_deleted(lone_shop: Shop, lone_books: Books, receivers: Receivers) -> None:
-    webhook_id = registered(lone_shop)
+    registered(lone_shop)
     lone_shop.captured()
-    webhooks.delete(lone_shop.service.db, lone_shop.owner, webhook_id)
+    lone_books.query("UPDATE webhooks SET disabled_at = now()")
     run(lone_shop, receivers)
     assert len(deliveries(lone_books)) == 1
     age(lone_books, hours=24 * webhooks.KEEP_DAYS + 1)
@@ -670,6 +846,43 @@ def test_what_is_older_than_a_month_is_deleted(lone_shop: Shop, lone_books: Book
     run(lone_shop, receivers)
     assert deliveries(lone_books) == []
     assert receivers.came == []
+
+
+def test_what_waits_for_deleted_webhooks_is_deleted_in_batches(lone_shop: Shop, lone_books: Books, receivers: Receivers) -> None:
+    """What was owed by a settle that did not see the deletion yet."""
+    kept = registered(lone_shop)
+    lone_books.query("UPDATE webhooks SET disabled_at = now()")
+    gone = [uuid7() for _ in range(5)]
+    lone_books.query(
+        "INSERT INTO webhook_deliveries (webhook_id, payment_id, sequence, created_at, next_attempt_at, lease_until)"
+        " SELECT webhook_id, gen_random_uuid(), 1, now(), now(), now()"
+        " FROM unnest(:ids::uuid[]) webhook_id, generate_series(1, :n)",
+        ids=[kept, *gone],
+        n=webhooks.PRUNED // 2 + 1,
+    )
+    assert webhooks.prune(lone_shop.service.db), "there is more"
+    assert lone_books.query("SELECT count(*) FROM webhook_deliveries") == [[6 * (webhooks.PRUNED // 2 + 1) - webhooks.PRUNED]]
+    assert run(lone_shop, receivers) == Couriered()
+    assert {row["webhook_id"] for row in deliveries(lone_books)} == {kept}
+    assert len(deliveries(lone_books)) == webhooks.PRUNED // 2 + 1
+
+
+def test_a_webhook_goes_with_all_that_waits_for_it(lone_shop: Shop, lone_books: Books) -> None:
+    """Who registers, asks for a range and deletes, again and again, leaves nothing to the courier. A request stops after a while,
+    and the next one goes on."""
+    webhook_id, kept = registered(lone_shop), registered(lone_shop, "https://kept.example.com/")
+    owe = (
+        "INSERT INTO webhook_deliveries (webhook_id, payment_id, sequence, created_at, next_attempt_at)"
+        " SELECT webhook_id, gen_random_uuid(), 1, now(), now() FROM webhooks, generate_series(1, :n)"
+    )
+    lone_books.query(owe, n=2 * webhooks.DELETED + 1)
+    assert not webhooks.delete(lone_shop.service.db, "somebody-else", webhook_id)
+    with pytest.raises(ServiceUnavailable):
+        webhooks.delete(lone_shop.service.db, lone_shop.owner, webhook_id, most=2)
+    assert webhooks.delete(lone_shop.service.db, lone_shop.owner, webhook_id)
+    assert not webhooks.delete(lone_shop.service.db, lone_shop.owner, webhook_id)
+    assert {row["webhook_id"] for row in deliveries(lone_books)} == {kept}
+    assert len(deliveries(lone_books)) == 2 * webhooks.DELETED + 1
 
 
 # Over a real connection

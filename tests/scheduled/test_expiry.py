@@ -9,7 +9,7 @@ import pytest
 from local.servers import connect
 from payments.domain.operation import Outcome
 from payments.domain.payment import PaymentStatus
-from payments.scheduled.reconcile import EXPIRY_REASON, Reconciled
+from payments.scheduled.reconcile import EXPIRY_REASON, SIDE_BY_SIDE, Reconciled
 from payments.store.connection import Statement
 from tests.fakes import approve, decline, lose_reply
 from tests.shop import Books, Shop
@@ -53,6 +53,17 @@ def test_authorizations_of_every_owner_run_out(lone_shop: Shop, lone_books: Book
     assert lone_books.query("SELECT count(*) FROM operations o JOIN payments p USING (payment_id) WHERE o.owner <> p.owner") == [
         [0]
     ]
+
+
+def test_authorizations_of_another_gateway_are_in_nobodys_way(lone_shop: Shop, lone_books: Books) -> None:
+    """After a change of the gateway the old one's stay as they are. They run out first, and there may be many."""
+    others = [lone_shop.authorized() for _ in range(SIDE_BY_SIDE // 2)]
+    ours = lone_shop.authorized()
+    lone_books.query("UPDATE payments SET gateway = 'other' WHERE payment_id <> :id", id=ours.payment_id)
+    for payment in (*others, ours):
+        run_out(lone_books, payment.payment_id)
+    assert lone_shop.reconcile() == Reconciled(expired=1)
+    assert lone_books.payment(ours.payment_id)["status"] == "VOIDED"
 
 
 @pytest.mark.parametrize("command", ["capture", "void"])
@@ -119,7 +130,6 @@ def test_one_that_cannot_be_voided_does_not_keep_the_others_waiting(lone_shop: S
         somebody.run("BEGIN")
         somebody.run("SELECT 1 FROM payments WHERE payment_id = :id FOR UPDATE", id=locked.payment_id)
         assert impatient.reconcile().expired == 1
-    impatient.close()
     assert lone_books.payment(other.payment_id)["status"] == "VOIDED"
     assert lone_shop.reconcile().expired == 1, "the locked one is voided when it is free"
 

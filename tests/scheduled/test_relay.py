@@ -25,8 +25,9 @@ from payments.commands.phases import publish
 from payments.commands.service import Deadline
 from payments.commands.settle import PUBLISH_LEASE_S
 from payments.domain.errors import InternalError
-from payments.domain.events import Event, rfc3339
+from payments.domain.events import Event
 from payments.domain.ids import uuid7
+from payments.domain.times import rfc3339
 from payments.scheduled.relay import BATCH, LEASE_S, RUN_RESERVE_S, Relayed, replay
 from payments.store import backlog, outbox
 from payments.store.connection import Bound, Database, Row
@@ -45,7 +46,7 @@ def with_events(shop: Shop, books: Books, *, payments: int, events: int, publish
     [[noon]] = books.query("SELECT date_trunc('day', now()) - interval '12 hours'")
     books.query(
         "INSERT INTO payments SELECT (json_populate_record(p, json_build_object('payment_id', gen_random_uuid(), 'order_id', n,"
-        " 'status', 'PENDING', 'captured_minor', 0, 'transaction_id', NULL))).*"
+        " 'status', 'PENDING', 'captured_minor', 0, 'transaction_id', NULL, 'payment_intent_id', NULL))).*"
         f" FROM payments p, generate_series(1, {payments}) n WHERE payment_id = '{payment.payment_id}'"
     )
     books.query(
@@ -353,8 +354,6 @@ def test_relays_at_the_same_time_send_each_event_once_and_in_order(lone_shop: Sh
     assert set(Counter(sent).values()) == {1}
     for payment_id in payment_ids:
         assert [sequence for one, sequence in sent if one == payment_id] == [1, 2, 3, 4]
-    for worker in workers:
-        worker.close()
 
 
 def test_a_mark_that_is_lost_sends_the_event_again_with_the_same_id(lone_shop: Shop, lone_books: Books) -> None:

@@ -39,8 +39,8 @@ FILL = f"""
 ALTER TABLE payments DISABLE TRIGGER USER;
 INSERT INTO payments (payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, capture_method,
                       captured_minor, transaction_id, payment_intent_id, created_at, updated_at, version)
-SELECT gen_random_uuid(), 'shop', 'order-' || n, 'CAPTURED', 'made up', 1, 'USD', 'paypal', 'automatic', 1, 'txn_' || n, 'pi',
-       now(), now(), 3
+SELECT gen_random_uuid(), 'shop', 'order-' || n, 'CAPTURED', 'made up', 1, 'USD', 'paypal', 'automatic', 1, 'txn_' || n,
+       'pi_' || n, now(), now(), 3
 FROM generate_series(1, {WAITING}) n;
 INSERT INTO operations (operation_id, owner, kind, payment_id, amount_minor, request_hash, gateway_key, attempt, lease_until,
                         outcome, settled_at, created_at)
@@ -55,7 +55,7 @@ ALTER TABLE operations SET (autovacuum_enabled = false);
 ALTER TABLE outbox SET (autovacuum_enabled = false);
 INSERT INTO payments (payment_id, owner, order_id, status, status_reason, amount_minor, currency, payment_method, capture_method,
                       transaction_id, payment_intent_id, created_at, updated_at, capture_before, version)
-SELECT gen_random_uuid(), 'shop', 'held-' || n, 'AUTHORIZED', 'made up', 1, 'USD', 'paypal', 'manual', 'held_' || n, 'pi',
+SELECT gen_random_uuid(), 'shop', 'held-' || n, 'AUTHORIZED', 'made up', 1, 'USD', 'paypal', 'manual', 'held_' || n, 'held_' || n,
        now(), now(), now() - n * interval '1 second', 3
 FROM generate_series(1, {WAITING}) n;
 INSERT INTO operations (operation_id, owner, kind, payment_id, amount_minor, request_hash, gateway_key, attempt, lease_until,
@@ -103,9 +103,13 @@ def rows_read(connection: Connection, statement: Bound) -> int:
     """Run the statement, take it back, and return how many rows its scans have read."""
     connection.run("BEGIN")
     try:
-        answer = connection.execute_unnamed(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.values).rows[0][0]
+        return rows_read_within(connection, statement)
     finally:
         connection.run("ROLLBACK")
+
+
+def rows_read_within(connection: Connection, statement: Bound) -> int:
+    answer = connection.execute_unnamed(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.values).rows[0][0]
     return sum(map(_read, _nodes((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"])))
 
 
@@ -134,31 +138,47 @@ def statements(connection: Connection) -> dict[str, tuple[Bound, int]]:
     settle = {
         "operation_id": operation_id, "attempt": 1, "outcome": "succeeded", "reply": {}, "refund_id": None, "refund_status": None,
         "refund_decline_code": None, "event_id": uuid7(), "type": "payment.refunded", "data": {}, "traceparent": None,
-        "publish_lease_s": 6.0, "version_before": 3,
+        "publish_lease_s": 6.0, "version_before": 3, "gateway_refund_id": None,
     }  # fmt: skip
     webhook_id = UUID(int=1)
-    late = webhooks.Delivery(webhook_id, payment_id, 1, 0, "", "", None, None)
-    after = payment(PaymentStatus.CAPTURED, payment_id=payment_id, captured_minor=1, transaction_id=str(payment_id), version=4)
+    late = webhooks.Delivery(webhook_id, payment_id, 1, 0, "", "", None, False, None)
+    sent = {"webhook_ids": [webhook_id], "payment_ids": [payment_id], "sequences": [1]}
+    after = payment(
+        PaymentStatus.CAPTURED,
+        payment_id=payment_id,
+        captured_minor=1,
+        transaction_id=str(payment_id),
+        version=4,
+        payment_intent_id=str(payment_id),
+    )
     return {
         "relay, claim": (backlog.CLAIM_UNPUBLISHED(limit=LIMIT, lease_s=15.0, from_time=backlog.EPOCH, followers=50), 2 * LIMIT),
         "relay, mark": (outbox.MARK_PUBLISHED(ids=events), LIMIT),
         "settle": (settlement.SETTLE(after, **settle, event_sequence=3), 1),
         "settle, give back": (
-            settlement.GIVE_BACK(operation_id=operation_id, attempt=1, recorded={}, schedule_s=[30.0]), 1,
+            due.GIVE_BACK(
+                operation_id=operation_id, attempt=1, recorded={}, schedule_s=[30.0], wait_s=None, key_is_spent=False
+            ), 1,
         ),
-        "reconcile, claim": (due.CLAIM_DUE(limit=LIMIT, lease_s=16.0, key_lifetime_s=82800), LIMIT),
-        "reconcile, is given up": (due.GIVEN_UP(operation_id=operation_id, key_lifetime_s=82800), 1),
+        "reconcile, claim": (due.CLAIM_DUE(limit=LIMIT, lease_s=16.0), LIMIT),
+        "by hand, may be settled": (due.MAY_BE_SETTLED(operation_id=operation_id), 1),
         "why not": (lookups.STANDING["payment_id"](owner="shop", id=payment_id), 1),
-        "webhooks, claim": (webhooks.CLAIM(limit=LIMIT, at_once=LIMIT // 2, of_owner=LIMIT, lease_s=30.0), LIMIT + WEBHOOKS),
-        "webhooks, enable": (webhooks.ENABLE(webhook_id=webhook_id, owner="shop"), 5000),
-        "webhooks, delivered": (webhooks.DELIVERED(webhook_ids=[webhook_id], payment_ids=[payment_id], sequences=[1]), WEBHOOKS),
-        "webhooks, failed": (webhooks.FAILED(late, error="timed out", is_gone=False, is_lost=False), WEBHOOKS),
+        "webhooks, put off": (webhooks.PUT_OFF(), 2 * webhooks.LOOKED_AT + WEBHOOKS),
+        "webhooks, claim": (
+            webhooks.CLAIM(limit=LIMIT, slow=LIMIT, at_once=LIMIT // 2, of_owner=LIMIT, lease_s=30.0), LIMIT + WEBHOOKS,
+        ),
+        "webhooks, make due": (webhooks.MAKE_DUE(webhook_id=webhook_id, owner="shop"), 5000),
+        "webhooks, delivered": (webhooks.DELIVERED(**sent, attempts=[0], slow_ids=[webhook_id]), WEBHOOKS),
+        "webhooks, next": (webhooks.NEXT(**sent), 1),
+        "webhooks, failed": (
+            webhooks.FAILED(late, error="timed out", is_gone=False, is_lost=False, is_slow=True, is_again=False), WEBHOOKS,
+        ),
         "webhooks, again": (webhooks.AGAIN(webhook_id=webhook_id, owner="shop", event_id=events[0]), WEBHOOKS),
         "webhooks, range": (
             webhooks.RANGE_AGAIN(webhook_id=webhook_id, owner="shop", from_time=backlog.EPOCH, to_time=NEVER, most=LIMIT), LIMIT,
         ),
-        "webhooks, prune": (webhooks.PRUNE(keep_days=30), 1),
-        "expiry": (due.RUN_OUT(limit=LIMIT, but=[]), LIMIT),
+        "webhooks, prune": (webhooks.PRUNE(keep_days=30), WEBHOOKS),
+        "expiry": (due.RUN_OUT(gateway="simulated", limit=LIMIT, but=[]), LIMIT),
     }  # fmt: skip
 
 
@@ -167,8 +187,40 @@ def test_each_statement_reads_few_rows_for_each_that_it_acts_on(after_an_outage:
     assert {name: found for name, found in read.items() if found[0] > FEW * found[1]} == {}
 
 
+@pytest.mark.parametrize("is_put_off", [False, True])
+def test_a_claim_reads_little_of_what_waits_behind_heads_that_wait(is_put_off: bool, after_an_outage: Connection) -> None:
+    """The first event of each of 20,000 payments failed, and waits for its next attempt. The second ones are due, or put off."""
+    after_an_outage.run("BEGIN")
+    try:
+        waits = "UPDATE webhook_deliveries SET next_attempt_at = now() + interval '1 hour'"
+        after_an_outage.run(f"{waits} WHERE sequence = 1 OR :both", both=is_put_off)
+        read = [
+            rows_read_within(after_an_outage, each)
+            for each in (webhooks.PUT_OFF(), webhooks.CLAIM(limit=64, slow=32, at_once=8, of_owner=16, lease_s=30.0))
+        ]
+    finally:
+        after_an_outage.run("ROLLBACK")
+    few = 0 if is_put_off else 2 * webhooks.LOOKED_AT
+    assert max(read) <= FEW * (few + WEBHOOKS)
+
+
+def test_what_is_put_off_is_due_no_longer(after_an_outage: Connection) -> None:
+    """Claims put off 128 each, until none is left that is behind another."""
+    due = "SELECT count(*) FROM webhook_deliveries WHERE next_attempt_at <= now()"
+    put_off = webhooks.PUT_OFF()
+    after_an_outage.run("BEGIN")
+    try:
+        after_an_outage.run("UPDATE webhook_deliveries SET next_attempt_at = now() + interval '1 hour' WHERE sequence = 1")
+        [[before]] = after_an_outage.run(due)
+        for _ in range(3):
+            assert len(after_an_outage.execute_unnamed(put_off.sql, put_off.values).rows) == 2 * webhooks.LOOKED_AT
+        assert after_an_outage.run(due) == [[before - 6 * webhooks.LOOKED_AT]]
+    finally:
+        after_an_outage.run("ROLLBACK")
+
+
 def test_what_counts_a_queue_counts_to_a_limit(after_an_outage: Connection) -> None:
-    limits = {"lag": (backlog.LAG(), backlog.LAG_LIMIT), "unknown": (due.UNKNOWN_OUTCOMES(key_lifetime_s=82800), due.COUNT_LIMIT)}
+    limits = {"lag": (backlog.LAG(), backlog.LAG_LIMIT), "unknown": (due.UNKNOWN_OUTCOMES(), due.COUNT_LIMIT)}
     for name, (statement, limit) in limits.items():
         assert rows_read(after_an_outage, statement) <= 3 * limit, name
 

@@ -14,7 +14,7 @@ from tests.store.test_schema import insert, operation_row
 
 ORPHANS = " UNION ALL ".join(
     f"SELECT '{table}' FROM {table} LEFT JOIN payments USING (payment_id) WHERE payments.payment_id IS NULL"
-    for table in ("payment_status_history", "operations", "refunds")
+    for table in ("payment_status_history", "operations", "refunds", "disputes")
 )
 
 

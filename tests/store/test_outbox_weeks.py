@@ -284,4 +284,6 @@ def test_the_settings_of_autovacuum_are_those_of_the_decision(chain: tuple[Shop,
         "refunds": ["autovacuum_freeze_min_age=1000000"],
         # docs/adr/031-webhooks.md: each row changes and goes within seconds.
         "webhook_deliveries": ["autovacuum_vacuum_scale_factor=0.02", "autovacuum_vacuum_insert_threshold=-1"],
+        # docs/adr/035-events-from-the-gateway.md: each row changes twice within seconds.
+        "gateway_events": ["autovacuum_vacuum_scale_factor=0.02", "autovacuum_vacuum_insert_threshold=-1"],
     }

@@ -10,9 +10,10 @@ import pytest
 from contract import plans
 from local.servers import connect
 from migrations.apply import migrate
+from payments.domain.changes import ProcessingStarted
 from payments.domain.ids import uuid7
 from payments.domain.operation import Draft
-from payments.domain.payment import ProcessingStarted, apply
+from payments.domain.payment import apply
 from payments.store import claims, connection
 from payments.store.claims import Claimed
 from payments.store.connection import Statement
@@ -51,6 +52,8 @@ def claimed(database: servers.Database, db: connection.Database) -> list[list[ob
         gateway_key=f"pay-{pending.payment_id}",
         created_at=NOON,
         lease_s=30.0,
+        gateway="simulated",
+        key_lifetime_s=82800,
     )
     claim = claims.claim_process(db, draft, pending, apply(pending, ProcessingStarted(), NOON))
     assert isinstance(claim, Claimed)

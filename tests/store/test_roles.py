@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from itertools import product
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -157,16 +158,29 @@ FULL = [
     "client connections exceeded (max_db_client_connections)",
     "client connections exceeded (max_user_client_connections)",
     "query_wait_timeout",
+    "query_timeout",
+    "client_login_timeout (server down)",
+    "server login has been failing, try again later (server_login_retry)",
+    "server login has been failing, cached error: connect timeout (server_login_retry)",
+    "sorry, too many clients already",
+    'too many connections for role "payments_service"',
+    "remaining connection slots are reserved for roles with the SUPERUSER attribute",
     "Timed-out waiting to acquire database connection",
+    "The maximum number of client connections to the proxy exceeded 1000.",
+    "Rate of connection to proxy exceeded 100.",
+    "The IAM authentication failed because of too many competing requests.",
 ]
 BROKEN = ["server closed the connection unexpectedly", "server conn crashed?", "client_idle_timeout", "pooler is shutting down"]
+BROKEN += ["server shutting down", "query timeout", "idle transaction timeout", 'database "payments" is disabled']
 
 
-@pytest.mark.parametrize("message", [*FULL, *BROKEN])
-@pytest.mark.parametrize("state", ["08P01", "08000", "XX000"])
+GERMAN = "tut mir leid, schon zu viele Verbindungen"
+
+
+@pytest.mark.parametrize(("message", "state"), [*product([*FULL, *BROKEN], ["08P01", "08000", "XX000"]), (GERMAN, "53300")])
 def test_what_a_pooler_says_when_it_is_full_is_tried_once(database: servers.Database, message: str, state: str) -> None:
     """A broken connection (08) is worth a second try, and a full pooler is not, whatever SQLSTATE it gives."""
-    tries = 0
+    tries, is_full = 0, message in FULL or state == "53300"
 
     class Counted(Database):
         def _flush(self, statements: object) -> list[list[list[object]]]:
@@ -181,8 +195,8 @@ def test_what_a_pooler_says_when_it_is_full_is_tried_once(database: servers.Data
         db.run(Bound(says, ()))
     assert bool(NO_CONNECTION_FREE.search(message)) == (message in FULL)
     assert tries == (2 if message in BROKEN and state[:2] == "08" else 1)
-    assert isinstance(raised.value, ServiceUnavailable) == (message in FULL or state[:2] == "08")
-    if message in FULL:
+    assert isinstance(raised.value, ServiceUnavailable) == (is_full or state[:2] == "08")
+    if is_full:
         with pytest.raises(ServiceUnavailable):
             who(db)  # It hears at once what the first one waited for.
     now_s += RETRY_AFTER_S

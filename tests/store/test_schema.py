@@ -13,19 +13,22 @@ import pg8000.native
 import pytest
 from pg8000.exceptions import DatabaseError
 
+from payments.domain.changes import ProcessingStarted
+from payments.domain.dispute import Dispute, DisputeOutcome
 from payments.domain.events import Event
 from payments.domain.ids import uuid7
 from payments.domain.operation import Operation, Outcome
-from payments.domain.payment import TRANSITIONS, Payment, PaymentStatus, ProcessingStarted, apply
+from payments.domain.payment import TRANSITIONS, Payment, PaymentStatus, apply
 from payments.domain.refund import Refund, RefundStatus
 from tests.cases import case
-from tests.domain.examples import MONEY, NOON, payment, refund, row_values
+from tests.domain.examples import MONEY, NOON, dispute, payment, refund, row_values
 
 S = PaymentStatus
 
 WAY_TO: dict[PaymentStatus, list[PaymentStatus]] = {
     S.PENDING: [],
     S.PROCESSING: [S.PROCESSING],
+    S.REQUIRES_ACTION: [S.PROCESSING, S.REQUIRES_ACTION],
     S.AUTHORIZED: [S.PROCESSING, S.AUTHORIZED],
     S.CAPTURED: [S.PROCESSING, S.CAPTURED],
     S.PARTIALLY_REFUNDED: [S.PROCESSING, S.CAPTURED, S.PARTIALLY_REFUNDED],
@@ -201,24 +204,50 @@ CHECKS: list[tuple[str, str, dict[str, Any]]] = [
     ("payments", "payments_money_says_what_status_says", {"status": "REFUNDED"}),
     ("payments", "payments_gateway_ids_present", {"status": "CAPTURED", "captured_minor": 10, "transaction_id": None}),
     ("payments", "payments_gateway_ids_present", {"status": "AUTHORIZED", "payment_intent_id": None}),
-    ("payments", "payments_gateway_ids_present", {"status": "VOIDED", "transaction_id": None}),
+    ("payments", "payments_gateway_ids_present", {"status": "VOIDED", "payment_intent_id": None}),
+    ("payments", "payments_gateway_ids_present", {"status": "REQUIRES_ACTION", "payment_intent_id": None}),
     ("refunds", "refunds_status_known", {"status": "DONE"}),
     ("refunds", "refunds_amount_in_range", {"amount_minor": 0}),
     ("refunds", "refunds_amount_in_range", {"amount_minor": 10**12}),
+    ("disputes", "disputes_amount_in_range", {"amount_minor": -1}),
+    ("disputes", "disputes_amount_in_range", {"amount_minor": 10**12}),
+    ("disputes", "disputes_currency_known", {"currency": "usd"}),
+    ("disputes", "disputes_outcome_known", {"outcome": "drawn"}),
+    ("gateway_events", "gateway_events_door_known", {"door": "window"}),
+    ("gateway_events", "gateway_events_outcome_known", {"outcome": "lost", "handled_at": NOON, "next_attempt_at": None}),
+    ("gateway_events", "gateway_events_handled_with_outcome", {"outcome": "settled"}),
+    ("gateway_events", "gateway_events_handled_with_outcome", {"next_attempt_at": None}),
     ("operations", "operations_kind_is_a_name", {"kind": "Pay out"}),
     ("operations", "operations_outcome_known", {"outcome": "unknown", "settled_at": NOON}),
     ("operations", "operations_settled_when_known", {"outcome": "succeeded"}),
     ("operations", "operations_settled_when_known", {"settled_at": NOON}),
-    ("operations", "operations_process_has_the_payments_key", {"gateway_key": f"pay-{uuid7()}"}),
+    ("operations", "operations_process_has_the_payments_key", {"gateway_key": "pay-of-another-payment"}),
     ("operations", "operations_refund_has_refund", {"kind": "refund", "gateway_key": "ref-1"}),
-    ("operations", "operations_refund_has_refund", {"refund_id": uuid7()}),
+    ("operations", "operations_refund_has_refund", {"refund_id": UUID(int=1)}),
 ]  # fmt: skip
 
 
 def row_of(table: str) -> dict[str, Any]:
     rows = {
-        "payments": row_values(payment(payment_id=uuid7(), transaction_id=f"txn_{uuid7()}", payment_intent_id="pi_1")),
+        "payments": row_values(
+            payment(
+                payment_id=uuid7(),
+                order_id=f"order-{uuid7()}",
+                transaction_id=f"txn_{uuid7()}",
+                payment_intent_id=f"pi_{uuid7()}",
+            )
+        ),
         "refunds": row_values(refund(refund_id=uuid7())),
+        "gateway_events": {
+            "gateway": "simulated",
+            "event_id": f"evt_{uuid7()}",
+            "type": "refund.failed",
+            "created_at": NOON,
+            "received_at": NOON,
+            "door": "pull",
+            "next_attempt_at": NOON,
+        },
+        "disputes": row_values(dispute(dispute_id=uuid7(), gateway_dispute_id=f"dp_{uuid7()}")) | {"gateway": "simulated"},
         "operations": operation_row(),
     }
     return dict(rows[table])
@@ -260,6 +289,22 @@ def test_a_transaction_belongs_to_one_payment(owner: pg8000.native.Connection) -
     assert refused_by(error) == ("23505", "payments_one_of_transaction")
 
 
+def test_an_intent_of_a_gateway_belongs_to_one_payment(owner: pg8000.native.Connection) -> None:
+    owner.run("UPDATE payments SET gateway = 'stripe' WHERE payment_id = :id", id=pay(owner, payment_intent_id="pi_1"))
+    pay(owner, payment_intent_id="pi_1")
+    with pytest.raises(DatabaseError) as error:
+        pay(owner, payment_intent_id="pi_1")
+    assert refused_by(error) == ("23505", "payments_one_per_intent")
+
+
+def test_a_gateways_refund_is_one_of_ours(owner: pg8000.native.Connection) -> None:
+    payment_id = pay(owner)
+    insert(owner, "refunds", row_values(refund(refund_id=uuid7(), payment_id=payment_id)) | {"gateway_refund_id": "re_1"})
+    with pytest.raises(DatabaseError) as error:
+        insert(owner, "refunds", row_values(refund(refund_id=uuid7(), payment_id=payment_id)) | {"gateway_refund_id": "re_1"})
+    assert refused_by(error) == ("23505", "refunds_one_per_gateway_refund")
+
+
 SETTLED = {"outcome": "declined", "settled_at": NOON}
 KEYED = {"kind": "capture", "idempotency_key": "k"} | SETTLED
 # Both operations are of one payment.
@@ -272,12 +317,12 @@ UNIQUE: list[tuple[str | None, dict[str, Any], dict[str, Any]]] = [
     (None, KEYED | {"idempotency_key": None}, KEYED | {"idempotency_key": None}),
     ("operations_gateway_key_unique", {}, {}),
     ("operations_gateway_key_unique", SETTLED, {}),
-    ("operations_one_in_flight_but_refunds", {"kind": "capture"}, {"kind": "capture"}),
-    ("operations_one_in_flight_but_refunds", {"kind": "capture"}, {"kind": "void"}),
-    ("operations_one_in_flight_but_refunds", {"kind": "void"}, {"kind": "void"}),
-    ("operations_one_in_flight_but_refunds", {"kind": "void"}, {"kind": "of_tomorrow"}),
+    ("operations_one_in_flight_after_process", {"kind": "capture"}, {"kind": "capture"}),
+    ("operations_one_in_flight_after_process", {"kind": "capture"}, {"kind": "void"}),
+    ("operations_one_in_flight_after_process", {"kind": "void"}, {"kind": "void"}),
+    ("operations_one_in_flight_after_process", {"kind": "void"}, {"kind": "of_tomorrow"}),
     (None, {"kind": "capture"} | SETTLED, {"kind": "capture"}),
-    ("operations_one_in_flight_but_refunds", {}, {"kind": "capture"}),
+    (None, {}, {"kind": "void"}),
     (None, SETTLED, {"kind": "capture"}),
     (None, {"kind": "refund", "refund_id": uuid7()}, {"kind": "refund", "refund_id": uuid7()}),
 ]  # fmt: skip
@@ -307,16 +352,27 @@ def test_a_sequence_number_is_given_to_one_event(owner: pg8000.native.Connection
     assert refused_by(error) == ("23505", "outbox_one_event_per_sequence")
 
 
+def test_a_gateways_dispute_is_recorded_once(owner: pg8000.native.Connection) -> None:
+    one = row_of("disputes")
+    insert(owner, "disputes", one)
+    insert(owner, "disputes", one | {"dispute_id": uuid7(), "gateway": "another"})
+    with pytest.raises(DatabaseError) as error:
+        insert(owner, "disputes", one | {"dispute_id": uuid7(), "payment_id": uuid7()})
+    assert refused_by(error) == ("23505", "disputes_one_per_gateway_dispute")
+
+
 ONLY_IN_THE_TABLE = {
-    "payments": set[str](),
-    "refunds": set[str](),
-    "operations": {"lease_until", "next_attempt_at", "settled_at"},
+    "payments": {"gateway"},
+    "refunds": {"gateway_refund_id"},
+    "disputes": {"gateway"},
+    "operations": {"lease_until", "next_attempt_at", "settled_at", "key_ends_at", "attempted_at", "parameters", "origin"},
     "outbox": {"lease_until", "published_at"},
 }
 
 
 @pytest.mark.parametrize(
-    ("table", "record"), [("payments", Payment), ("refunds", Refund), ("operations", Operation), ("outbox", Event)]
+    ("table", "record"),
+    [("payments", Payment), ("refunds", Refund), ("disputes", Dispute), ("operations", Operation), ("outbox", Event)],
 )
 def test_a_dataclass_is_its_table_column_for_column(owner: pg8000.native.Connection, table: str, record: type[Any]) -> None:
     columns = owner.run(
@@ -336,6 +392,7 @@ def test_a_dataclass_is_its_table_column_for_column(owner: pg8000.native.Connect
     [
         ("payments_status_known", set(PaymentStatus)),
         ("refunds_status_known", set(RefundStatus)),
+        ("disputes_outcome_known", set(DisputeOutcome)),
         ("operations_outcome_known", set(Outcome) - {Outcome.UNKNOWN}),
     ],
 )

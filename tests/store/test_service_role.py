@@ -14,7 +14,7 @@ from local.servers import connect
 from tests.cases import case
 from tests.servers import Database, Postgres
 
-TABLES = ("payments", "refunds", "operations", "payment_status_history", "outbox")
+TABLES = ("payments", "refunds", "operations", "payment_status_history", "outbox", "disputes")
 
 FORBIDDEN = [
     *(f"DELETE FROM {table}" for table in TABLES if table != "outbox"),
@@ -36,6 +36,9 @@ FORBIDDEN = [
     "UPDATE operations SET gateway_key = 'another'",
     "UPDATE operations SET idempotency_key = 'another'",
     "UPDATE operations SET amount_minor = 1",
+    "UPDATE disputes SET payment_id = gen_random_uuid()",
+    "UPDATE disputes SET owner = 'me'",
+    "UPDATE disputes SET gateway_dispute_id = 'another'",
     "UPDATE outbox SET data = '{}'",
     "UPDATE outbox SET event_id = gen_random_uuid()",
     "UPDATE outbox SET sequence = 0",

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from payments.domain.changes import Captured, Failed, ProcessingStarted
 from payments.domain.events import Event, event_for
 from payments.domain.ids import uuid7
 from payments.domain.operation import Draft, Operation, Outcome
-from payments.domain.payment import Captured, Failed, Payment, PaymentStatus, ProcessingStarted, apply
+from payments.domain.payment import Payment, PaymentStatus, apply
 from payments.store.claims import Claimed, claim_process
 from payments.store.connection import Database, Statement
-from payments.store.settlement import give_back, settle
+from payments.store.due import give_back
+from payments.store.settlement import settle
 from tests.domain.examples import NOON, payment
 
 LATER = NOON + timedelta(seconds=1)
@@ -34,6 +36,8 @@ def claimed(db: Database) -> tuple[Operation, Payment]:
         gateway_key=f"pay-{payment_id}",
         created_at=NOON,
         lease_s=60,
+        gateway="simulated",
+        key_lifetime_s=82800,
     )
     written = claim_process(db, draft, pending, processing)
     assert isinstance(written, Claimed)
@@ -51,7 +55,7 @@ def rows(db: Database, operation: Operation) -> list[Any]:
 
 
 def capture(db: Database, operation: Operation, before: Payment) -> tuple[bool, Event | None]:
-    change = Captured(1999, f"txn_{before.payment_id}", "pi_1")
+    change = Captured(1999, f"txn_{before.payment_id}", f"pi_{before.payment_id}")
     after = apply(before, change, LATER)
     event = event_for(change, after, None, uuid7(), None)
     done = replace(operation, outcome=Outcome.SUCCEEDED, reply={"result": "approved"})
@@ -77,7 +81,7 @@ def test_a_settle_writes_all_and_a_second_one_nothing(db: Database, claimed: tup
     assert written[0][0][3] == PaymentStatus.CAPTURED
     assert [len(table) for table in written] == [1, 1, 1, 3]
     assert not captured(db, operation, before)
-    after = apply(before, Captured(1999, f"txn_{before.payment_id}", "pi_1"), LATER)
+    after = apply(before, Captured(1999, f"txn_{before.payment_id}", f"pi_{before.payment_id}"), LATER)
     assert not declined(db, operation, after)
     assert rows(db, operation) == written
 

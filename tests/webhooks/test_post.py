@@ -59,9 +59,9 @@ def test_a_webhook_arrives_over_tls_at_the_checked_address(authority: Authority,
 
 def test_an_address_that_is_not_public_is_not_connected_to(authority: Authority, receiver: Receiver) -> None:
     """The name led to a public address when it was registered, and leads to us now."""
-    assert Post(resolve=receiver.resolve)(URL, {}, BODY) == "its address is not public"
-    assert Post()("http://localhost:1/", {}, BODY) == "its address is not public"
-    assert Post(resolve=receiver.resolve)("http\u017f://shop.example.com/", {}, BODY) == "its address is not public"
+    assert Post(resolve=receiver.resolve)(URL, {}, BODY) == "its name leads to no public address"
+    assert Post()("http://localhost:1/", {}, BODY) == "its name leads to no public address"
+    assert Post(resolve=receiver.resolve)("http\u017f://shop.example.com/", {}, BODY) == "its name leads to no public address"
     assert (receiver.received, receiver.broken) == ([], [])
 
 
@@ -169,7 +169,7 @@ def test_a_closed_port_and_an_unknown_name_are_told_apart(authority: Authority) 
     def unknown(host: str, port: int) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME)
 
-    assert Post(resolve=unknown)(URL, {}, BODY) == "its name is not found"
+    assert Post(resolve=unknown)(URL, {}, BODY) == "its name leads to no public address"
 
 
 def test_of_several_addresses_the_next_one_is_tried(authority: Authority, receiver: Receiver) -> None:
@@ -183,7 +183,7 @@ def test_a_local_run_sends_without_tls_to_this_machine(tmp_path: Path) -> None:
     with receiving() as receiver:
         assert Post(is_local=True)(receiver.url, {"webhook-id": "1"}, BODY) == 204
         assert receiver.received[0].headers["host"] == f"localhost:{receiver.port}"
-        assert Post()(receiver.url, {"webhook-id": "1"}, BODY) == "its address is not public"
+        assert Post()(receiver.url, {"webhook-id": "1"}, BODY) == "its name leads to no public address"
         assert len(receiver.received) == 1
 
 

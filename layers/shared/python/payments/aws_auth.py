@@ -1,4 +1,4 @@
-"""Logins on AWS: tokens for RDS and MSK, which we sign here, and passwords from Secrets Manager.
+"""Logins on AWS: tokens for RDS and MSK, which we sign here, and passwords and keys from Secrets Manager.
 
 A token is a presigned URL (Signature Version 4). Signing needs the standard library alone; importing boto3 would cost every cold
 start 200 ms. Each connection gets a new token or reads the secret again, so neither is ever stale, and a rotation needs no

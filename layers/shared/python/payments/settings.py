@@ -5,13 +5,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from payments.direct_owner import direct_owner_in
+from payments.settings_error import SettingsError
+
+if TYPE_CHECKING:
+    from payments.stripe_settings import StripeSettings
 
 GATEWAY_KEY_LIFETIME_S = 23 * 3600
-"""Gateways remember an idempotency key for 24 h. After that, the same request would be a second charge. So reconcile never calls
-the gateway for an older operation, however long it was kept from its work; it counts the operation as exhausted."""
+"""For so long we call a gateway that remembers an idempotency key for 24 h with that key. After that, the same request could be a
+second charge. An operation that was written before migration 051 has no other end."""
 
-IAM = "iam/"
-"""The owners of IAM's principals begin with this, and no others."""
+DAY_S = 86400
 
 STACK = os.environ.get("POWERTOOLS_SERVICE_NAME") or "payments"
 """The dimension `service` of every metric: the stack's name, so that the alarms of two stacks watch their own."""
@@ -23,10 +29,6 @@ TEN_YEARS_S = 315_360_000
 """No wait and no window here is as long. A larger number is a mistake of the unit."""
 
 
-class SettingsError(ValueError):
-    """An environment variable is missing or wrong. The message names it and says what it must hold."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     database_url: str
@@ -35,6 +37,8 @@ class Settings:
     kafka_bootstrap_servers: tuple[str, ...]
     kafka_auth: str
     kafka_topic: str
+    stripe: "StripeSettings | None"
+    """None stands for the simulated gateway."""
     gateway_success_rate: float
     gateway_delay_ms: tuple[int, int]
     gateway_seed: str
@@ -42,6 +46,9 @@ class Settings:
     direct_owner: str
     retry_schedule_s: tuple[float, ...]
     capture_window: timedelta
+    action_window: timedelta
+    simulated_gateway_url: str
+    """Where a local run has the simulated gateway's pages. template.yaml never sets it."""
     webhooks_local: bool
     """Whether a webhook may go to this machine, as in a local run. template.yaml never sets it."""
 
@@ -53,16 +60,15 @@ def _number(name: str, text: str, most: int) -> float:
     raise SettingsError(f"{name} must hold numbers from 0 to {most}, and {text!r} is none")
 
 
-def direct_owner_in(environment: Mapping[str, str] = os.environ) -> tuple[str, bool]:
-    """Return the owner of direct invocations, as stored, and whether it is also the subject of a token (`jwt/SUBJECT`).
-
-    Raises SettingsError.
-    """
-    named = environment.get("DIRECT_OWNER") or "order-service"
-    owner = named.removeprefix("jwt/")
-    if not owner or owner.startswith(IAM):
-        raise SettingsError(f"DIRECT_OWNER must be a name that does not begin with {IAM}, or jwt/ and the subject of a token")
-    return owner, owner != named
+def _schedule_s(text: str) -> tuple[float, ...]:
+    """Return rising moments in seconds. A last part such as 30d goes on from the second day with each day up to that one."""
+    moments, _, last = text.rpartition(",")
+    days = int(last[:-1]) if last[:-1].isdecimal() and last.endswith("d") else 0
+    schedule_s = [_number("RETRY_SCHEDULE_S", part, TEN_YEARS_S) for part in (moments if days else text).split(",")]
+    schedule_s += [day * DAY_S for day in range(2, min(days, 3650) + 1)]
+    if schedule_s != sorted(set(schedule_s)):
+        raise SettingsError("RETRY_SCHEDULE_S must be rising moments in seconds, and perhaps a last part such as 30d")
+    return tuple(schedule_s)
 
 
 def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -86,14 +92,19 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         return [_number(name, part, TEN_YEARS_S) for part in (environment.get(name) or default).split(separator)]
 
     delay_ms = [int(number) for number in numbers("GATEWAY_DELAY_MS", "50-200", "-")]
-    schedule_s = tuple(numbers("RETRY_SCHEDULE_S", "30,120,600,3600,21600,72000", ","))
-    if list(schedule_s) != sorted(set(schedule_s)) or schedule_s[-1] > GATEWAY_KEY_LIFETIME_S:
-        raise SettingsError(f"RETRY_SCHEDULE_S must be rising moments in seconds, the last at most {GATEWAY_KEY_LIFETIME_S}")
+    schedule_s = _schedule_s(environment.get("RETRY_SCHEDULE_S") or "30,120,600,3600,21600,72000,30d")
     brokers = tuple(server.strip() for server in required("KAFKA_BOOTSTRAP_SERVERS").split(","))
     if not all(brokers):
         raise SettingsError("KAFKA_BOOTSTRAP_SERVERS must be host:port, divided by commas")
     if not 1 <= len(delay_ms) <= 2 or delay_ms[0] > delay_ms[-1]:
         raise SettingsError("GATEWAY_DELAY_MS must be a range of milliseconds such as 50-200")
+    stripe = None
+    if (gateway := environment.get("GATEWAY") or "simulated") == "stripe":
+        from payments.stripe_settings import stripe_settings_from
+
+        stripe = stripe_settings_from(environment)
+    elif gateway != "simulated":
+        raise SettingsError("GATEWAY must be simulated or stripe")
     return Settings(
         database_url=required("DATABASE_URL"),
         database_auth=auth("DATABASE_AUTH", "url"),
@@ -101,6 +112,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         kafka_bootstrap_servers=brokers,
         kafka_auth=auth("KAFKA_AUTH", "none"),
         kafka_topic=environment.get("KAFKA_TOPIC") or "payments",
+        stripe=stripe,
         gateway_success_rate=number("GATEWAY_SUCCESS_RATE", "0.95", 1),
         gateway_delay_ms=(delay_ms[0], delay_ms[-1]),
         gateway_seed=environment.get("GATEWAY_SEED") or "payments",
@@ -108,5 +120,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         direct_owner=direct_owner_in(environment)[0],
         retry_schedule_s=schedule_s,
         capture_window=timedelta(seconds=number("CAPTURE_WINDOW_S", "604800", TEN_YEARS_S)),
+        action_window=timedelta(seconds=number("ACTION_WINDOW_S", "3600", TEN_YEARS_S)),
+        simulated_gateway_url=environment.get("SIMULATED_GATEWAY_URL") or "",
         webhooks_local=environment.get("WEBHOOKS_LOCAL") == "On",
     )

@@ -16,7 +16,8 @@ from aws_lambda_powertools.logging.types import LogRecord
 
 from payments.domain.card_data import REMOVED, contains_card_number, digits_of, redact
 from payments.domain.errors import Fault, InternalError, PaymentsError
-from payments.settings import STACK, SettingsError
+from payments.settings import STACK
+from payments.settings_error import SettingsError
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -96,7 +97,7 @@ def instrumented(handler: Handler) -> Handler:
             logger.exception("unexpected error")
             raise InvocationFailed(InternalError.code) from None
         finally:
-            _write_metrics()
+            write_metrics()
 
     # An event holds bearer and payment tokens. `log_event=False` overrides POWERTOOLS_LOGGER_LOG_EVENT.
     return cast(Handler, logger.inject_lambda_context(with_ids, log_event=False, clear_state=True))
@@ -106,14 +107,15 @@ def count(name: str, number: float = 1, unit: str = "Count", **dimensions: str) 
     """Add a metric to those of this invocation, by default one occurrence, under dimensions of its own."""
     members = {"service": STACK, **dimensions, name: number}
     if name in _document or any(_document.get(each, value) != value for each, value in members.items()):
-        _write_metrics()  # A document has one value for a name.
+        write_metrics()  # A document has one value for a name.
     told = _document.setdefault("_aws", {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": []})
     metric = {"Name": name, "Unit": unit}
     told["CloudWatchMetrics"].append({"Namespace": "Payments", "Dimensions": [["service", *dimensions]], "Metrics": [metric]})
     _document.update(members)
 
 
-def _write_metrics() -> None:
+def write_metrics() -> None:
+    """Write the metrics since the last line. Whoever counts after an answer has to: the next invocation may be far."""
     if _document:
         sys.stdout.write(json.dumps(_document) + "\n")
         _document.clear()

@@ -7,8 +7,9 @@ from payments import telemetry
 from payments.commands.command import Result, state_of
 from payments.domain import errors
 from payments.domain.declines import ADVICE_CODES, public_decline_code, public_decline_message
-from payments.domain.events import payment_body, refund_body
+from payments.domain.events import payment_body
 from payments.domain.operation import Outcome
+from payments.domain.refund import refund_body
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -19,11 +20,14 @@ _ERRORS: dict[int, tuple[type[errors.PaymentsError], ...]] = {
     404: (errors.PaymentNotFound, errors.RefundNotFound, errors.WebhookNotFound),
     409: (
         *(errors.OrderAlreadyPaid, errors.OrderInProgress, errors.PaymentStateConflict, errors.IdempotencyKeyInUse),
-        errors.WebhookConflict,
+        *(errors.PaymentDisputed, errors.WebhookConflict),
     ),
     413: (errors.BodyTooLarge,),
     415: (errors.UnsupportedMediaType,),
-    422: (errors.InvalidRequest, errors.CardDataNotAccepted, errors.AmountTooLarge, errors.IdempotencyKeyReused),
+    422: (
+        *(errors.InvalidRequest, errors.CardDataNotAccepted, errors.NotSupportedByGateway, errors.AmountTooLarge),
+        errors.IdempotencyKeyReused,
+    ),
     500: (errors.InternalError,),
     503: (errors.ServiceUnavailable,),
 }
@@ -45,9 +49,12 @@ def reply_to(result: Result, request_id: str) -> Reply:
         code, title = f"{result.command.noun}_declined", f"The {result.command.noun} was declined"
         detail = public_decline_message(result.decline_code, result.decline_message) or title
         decline_code = public_decline_code(result.decline_code)
+        # A code that the caller does not see has advice of ours, because the gateway's own would tell what it is.
+        theirs = result.advice_code if decline_code == result.decline_code else None
+        advice_code = theirs or ADVICE_CODES.get(decline_code or "")
         payment, refund_id = result.payment, str(result.refund.refund_id) if result.refund else None
         extra = state_of(payment) | {"transaction_id": payment.transaction_id, "payment_intent_id": payment.payment_intent_id}
-        extra |= {"refund_id": refund_id, "decline_code": decline_code, "advice_code": ADVICE_CODES.get(decline_code or "")}
+        extra |= {"refund_id": refund_id, "decline_code": decline_code, "advice_code": advice_code}
         # A key keeps its decline: only another request, or another key, is another try.
         return Reply(402, problem(402, code, title, detail, request_id, retryable=False, **extra), headers)
     status = 202 if result.outcome is Outcome.UNKNOWN else result.command.success_status
@@ -59,7 +66,8 @@ def reply_to(result: Result, request_id: str) -> Reply:
 
 def record(result: Result) -> None:
     """Count the result by kind and outcome, and log it. A replay moved nothing and has a count of its own."""
-    kind, outcome = result.command.kind, "replayed" if result.replayed else result.outcome.value
+    kind = result.command.kind
+    outcome = "replayed" if result.replayed else "pending" if result.is_pending else result.outcome.value
     telemetry.count("Operations", kind=kind, outcome=outcome)
     if outcome == Outcome.DECLINED and result.decline_code:
         telemetry.count("Declines", kind=kind, decline_code=result.decline_code)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from payments import telemetry
+from payments.direct_owner import IAM, direct_owner_in
 from payments.domain.errors import Forbidden, Unauthenticated
 from payments.domain.scopes import Scope
-from payments.settings import IAM, direct_owner_in
 
 API_GATEWAYS_ALIAS = "live"
 """The AutoPublishAlias of template.yaml. API Gateway invokes it, and nobody else may."""

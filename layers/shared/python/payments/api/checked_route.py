@@ -13,6 +13,7 @@ from payments import telemetry
 from payments.api.answers import PROBLEM_TYPE, Reply, reply_to_error
 from payments.api.bodies import check_idempotency_key, invalid_request, parse
 from payments.api.callers import Caller, caller_of
+from payments.commands.service import Deadline
 from payments.domain.card_data import refuse_card_data
 from payments.domain.errors import Fault, InternalError, InvalidRequest, PaymentsError, UnsupportedMediaType
 from payments.domain.scopes import Scope
@@ -69,6 +70,10 @@ def response_of(reply: Reply) -> Response:
 
 def request_id(request: Request) -> str:
     return str(request.scope["aws.event"]["requestContext"]["requestId"])
+
+
+def deadline_of(request: Request) -> Deadline:
+    return Deadline.of(request.scope["aws.context"])
 
 
 def caller_with(request: Request, scope: Scope) -> Caller:

@@ -34,7 +34,7 @@ def invoke(event: Any, context: Any, service: Service, owner: str, function: str
     try:
         command, request, key, traceparent = _read(event, function)
         known = (command.kind, key, request.digest)
-        deadline = Deadline.in_s(context.get_remaining_time_in_millis() / 1000)
+        deadline = Deadline.of(context)
         refusal_id = _event_id(owner, known)
         call = Call(owner=owner, deadline=deadline, idempotency_key=key, traceparent=traceparent, refusal_id=refusal_id)
         result = perform(command, request, call, service)

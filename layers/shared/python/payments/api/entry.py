@@ -19,9 +19,15 @@ def command_handler(function: str, service: Callable[[], Service], direct_owner:
     @cache
     def http() -> Handler:
         # 280 ms, which a direct invocation does not pay
-        from payments.api.routes import ApiGatewayHandler, app_of, commands_router
+        from payments.api.api_gateway import ApiGatewayHandler
+        from payments.api.routes import app_of, commands_router
 
-        return ApiGatewayHandler(app_of(commands_router(service, served_by(function).values())))
+        routers = [commands_router(service, served_by(function).values())]
+        if function == "process":
+            from payments.api.customer_routes import sync_router
+
+            routers.append(sync_router(service))
+        return ApiGatewayHandler(app_of(*routers))
 
     @instrumented
     def handle(event: Any, context: Any) -> Any:

@@ -17,13 +17,15 @@ from payments.api.callers import Caller
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, response_of
 from payments.api.health import deep_checks
 from payments.broker.kafka import KafkaPublisher
-from payments.commands.fields import PAYMENT_NAMES, PaymentMethod, Text64, rule
+from payments.commands.fields import PaymentMethod, Text64, rule
 from payments.commands.service import Service
-from payments.domain.events import payment_body, refund_body, rfc3339
+from payments.domain.dispute import dispute_body
+from payments.domain.events import payment_body
 from payments.domain.money import MAX_AMOUNT_MINOR
-from payments.domain.payment import Payment, PaymentStatus
-from payments.domain.refund import Refund
+from payments.domain.payment import PAYMENT_NAMES, PaymentStatus
+from payments.domain.refund import refund_body
 from payments.domain.scopes import Scope
+from payments.domain.times import rfc3339
 from payments.store.lookups import ListFilter
 
 
@@ -84,8 +86,10 @@ def _page(data: list[dict[str, Any]], next_cursor: str | None) -> Response:
 def lookups_router(service: Callable[[], Service]) -> APIRouter:
     router = APIRouter(prefix=PREFIX, route_class=CheckedRoute)
 
-    def body(caller: Caller, payment: Payment, refunds: list[Refund], has_more: bool) -> dict[str, Any]:
-        return payment_body(payment, refunds=refunds, confidential=caller.sees_all) | {"has_more_refunds": has_more}
+    def body(caller: Caller, found: lookups.Found) -> dict[str, Any]:
+        shown = payment_body(found.payment, refunds=found.refunds, confidential=caller.sees_all)
+        shown |= {"has_more_refunds": found.has_more_refunds, "disputes": [dispute_body(one) for one in found.disputes]}
+        return shown | {"has_more_disputes": found.has_more_disputes}
 
     @router.get("/transaction/{transaction_id:anything}", operation_id="get_transaction")
     @router.get("/order/{order_id:anything}", operation_id="get_order")
@@ -93,7 +97,7 @@ def lookups_router(service: Callable[[], Service]) -> APIRouter:
     async def found(request: Request) -> Response:
         caller = caller_with(request, Scope.READ)
         [name] = [name for name in PAYMENT_NAMES if name in request.path_params]
-        return response_of(Reply(200, body(caller, *lookups.find(service(), caller, name, request.path_params[name]))))
+        return response_of(Reply(200, body(caller, lookups.find(service(), caller, name, request.path_params[name]))))
 
     @router.get("/refund/{refund_id}", operation_id="get_refund")
     async def refund(request: Request, refund_id: str) -> Response:
@@ -118,7 +122,7 @@ def lookups_router(service: Callable[[], Service]) -> APIRouter:
         caller = caller_with(request, Scope.READ)
         which = ListFilter(**query.model_dump(exclude={"limit", "cursor"}))
         page = lookups.list_payments(service(), caller, which, query.cursor, query.limit)
-        return _page([body(caller, *found) for found in page.data], page.next_cursor)
+        return _page([body(caller, found) for found in page.data], page.next_cursor)
 
     return router
 

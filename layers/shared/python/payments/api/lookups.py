@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from payments.api.callers import Caller
 from payments.commands.service import Service
+from payments.domain.dispute import Dispute
 from payments.domain.errors import InvalidRequest, PaymentNotFound, RefundNotFound
 from payments.domain.payment import Payment, PaymentName
 from payments.domain.refund import Refund
@@ -20,32 +21,40 @@ from payments.store.lookups import ListFilter
 
 MAX_ID_CHARACTERS = 255
 
-REFUNDS_SHOWN, REFUNDS_LISTED = 20, 5
-"""A payment comes with so many of its newest refunds; in a list with fewer, so that a page stays below the 6 MB that Lambda
-returns. A payment's texts come from a body of 16 KB, and Lambda's JSON of our JSON at most doubles them: 35 KB. A refund with
-its reason of 500 characters takes 2.5 KB. So 100 payments take 4.8 MB."""
+SHOWN, LISTED = 20, 5
+"""A payment comes with so many of its newest refunds, and of its newest disputes; in a list with fewer, so that a page stays
+below the 6 MB that Lambda returns. A payment's texts come from a body of 16 KB, and Lambda's JSON of our JSON at most doubles
+them: 35 KB. A refund with its reason of 500 characters takes 2.5 KB. So 100 payments take 4.8 MB. Five
+disputes of each, with the longest words that we take, make it 5.7 MB."""
 
 START = datetime.fromtimestamp(0, UTC), UUID(int=0)
 VERSIONS = range(2**31)
 
-Found = tuple[Payment, list[Refund], bool]
-"""A payment, its newest refunds (oldest first), and whether it has older ones."""
+
+class Found(NamedTuple):
+    """A payment, its newest refunds and disputes (oldest first), and whether it has older ones."""
+
+    payment: Payment
+    refunds: list[Refund]
+    has_more_refunds: bool
+    disputes: list[Dispute]
+    has_more_disputes: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Payments with their refunds (Found), refunds or status changes. `next_cursor` is None on the last page."""
+    """Payments with their refunds and disputes (Found), refunds or status changes. `next_cursor` is None on the last page."""
 
     data: list[Any]
     next_cursor: str | None
 
 
 def find(service: Service, caller: Caller, name: PaymentName, value: str) -> Found:
-    """Return a payment with its newest refunds. An order's payment is its live one, else its latest.
+    """Return a payment with its newest refunds and disputes. An order's payment is its live one, else its latest.
 
     Raises PaymentNotFound, also for a value that no payment can have.
     """
-    return _with_refunds(service, [_payment(service, caller, name, value)], REFUNDS_SHOWN)[0]
+    return _with_newest(service, [_payment(service, caller, name, value)], SHOWN)[0]
 
 
 def _payment(service: Service, caller: Caller, name: PaymentName, value: str) -> Payment:
@@ -56,12 +65,12 @@ def _payment(service: Service, caller: Caller, name: PaymentName, value: str) ->
     return payment
 
 
-def _with_refunds(service: Service, payments: list[Payment], shown: int) -> list[Found]:
-    # Only a captured payment can have refunds, so the others save the statement.
+def _with_newest(service: Service, payments: list[Payment], shown: int) -> list[Found]:
+    # Only a captured payment can have refunds and disputes, so the others save the statements.
     captured = [payment.payment_id for payment in payments if payment.captured_minor]
-    refunds = store.newest_refunds(service.db, captured, shown + 1)
-    found = [(payment, refunds.get(payment.payment_id, [])) for payment in payments]
-    return [(payment, newest[-shown:], len(newest) > shown) for payment, newest in found]
+    refunds, disputes = store.newest(service.db, captured, shown + 1)
+    found = [(one, refunds.get(one.payment_id, []), disputes.get(one.payment_id, [])) for one in payments]
+    return [Found(one, back[-shown:], len(back) > shown, theirs[-shown:], len(theirs) > shown) for one, back, theirs in found]
 
 
 def refund(service: Service, caller: Caller, refund_id: str) -> Refund:
@@ -95,13 +104,14 @@ def list_payments(service: Service, caller: Caller, which: ListFilter, cursor: s
 
     Raises InvalidRequest for a cursor that no page has given out.
     """
-    which = replace(which, after=_position(cursor, _place))
+    after_time, after_id = _position(cursor, _place) or (None, None)
+    which = replace(which, after_time=after_time, after_id=after_id)
     if any(text is not None and _searched("order_id", text) is None for text in (which.order_id, which.customer_id)):
         return Page([], None)
     rows, gave_up_at = store.list_payments(service.db, _visible(caller), which, limit + 1)
     page = _page(rows, limit, _place_of)
     next_cursor = page.next_cursor or (_cursor(_place_of(gave_up_at)) if gave_up_at else None)
-    return Page(_with_refunds(service, page.data, REFUNDS_LISTED), next_cursor)
+    return Page(_with_newest(service, page.data, LISTED), next_cursor)
 
 
 def _visible(caller: Caller) -> str | None:

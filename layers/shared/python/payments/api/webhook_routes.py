@@ -18,24 +18,24 @@ from payments.api.look_up_routes import Moment
 from payments.commands import fields
 from payments.commands.fields import Text500, rule
 from payments.commands.service import Service
+from payments.domain.changes import EVENT_TYPES
 from payments.domain.errors import InvalidRequest, WebhookConflict, WebhookNotFound
-from payments.domain.events import rfc3339
-from payments.domain.payment import EVENT_TYPES
 from payments.domain.scopes import Scope
+from payments.domain.times import rfc3339
 from payments.store import webhooks
 from payments.store.webhooks import Webhook
 from payments.webhooks.signature import new_secret
-from payments.webhooks.target import Resolve, TargetRefused, addresses_of, resolve, target_of
+from payments.webhooks.target import NOT_PUBLIC, Resolve, TargetRefused, addresses_of, resolve, target_of
 
 OVERLAP = timedelta(hours=24)
 """So long two secrets sign after a rotation: a working day in which the receiver gets the new one."""
 
 RANGE = 5000
-"""A redelivery looks at so many events of all owners at once, which takes some hundredths of a second."""
+"""A redelivery looks at so many events of an owner at once, which takes a tenth of a second or two."""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=True)]
 # Refusals of direct invocations are no payment's, and are told on the topic alone.
-TYPES = sorted(EVENT_TYPES.values())
+TYPES = sorted(set(EVENT_TYPES.values()))
 IsType = AfterValidator(rule(TYPES.__contains__, "event_type", f"must be one of {', '.join(TYPES)}"))
 EventType = Annotated[str, Field(strict=True, json_schema_extra={"enum": list(TYPES)}), IsType]
 EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=len(TYPES))]
@@ -61,6 +61,8 @@ class RedeliverRequest(fields.Request):
     def _one_or_range(self) -> Self:
         if [self.event_id is None, self.from_ is None, self.to is None] not in ([False, True, True], [True, False, False]):
             raise PydanticCustomError("one_or_range", "must have either event_id, or from and to")
+        if self.from_ and self.to and self.from_ > self.to:
+            raise PydanticCustomError("range", "from must not be after to")
         return self
 
 
@@ -87,7 +89,7 @@ def webhooks_router(service: Callable[[], Service], is_local: Callable[[], bool]
         try:
             addresses_of(target_of(body.url, is_local()), resolve)
         except (TargetRefused, OSError) as error:
-            why = str(error) if isinstance(error, TargetRefused) else "has a host's name that is not found"
+            why = str(error) if isinstance(error, TargetRefused) else NOT_PUBLIC
             raise InvalidRequest("Events cannot be sent there.", ("body.url", why)) from None
         webhook_id, secret = service().new_id(), new_secret()
         found = webhooks.create(service().db, owner, webhook_id, secret, **body.model_dump())

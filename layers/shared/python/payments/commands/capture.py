@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
-from payments.commands.command import OnPayment
-from payments.commands.fields import Amount, PaymentRequest
+from payments.commands.fields import Amount
+from payments.commands.on_payment import OnPayment, PaymentRequest
 from payments.commands.service import Service
+from payments.domain.changes import Captured, CaptureFailed, Ended
 from payments.domain.operation import Draft
-from payments.domain.payment import Captured, CaptureFailed, Ended, PaymentStatus
+from payments.domain.payment import PaymentStatus
 from payments.domain.scopes import Scope
 from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
-from payments.store import claims
+from payments.store import claims_on_payment
 from payments.store.claims import Claim, Claimed
 
 
@@ -34,7 +35,7 @@ class Capture(OnPayment[CaptureRequest]):
     noun = "capture"
 
     def claim(self, request: CaptureRequest, draft: Draft, service: Service) -> Claim:
-        return claims.claim_on_authorization(service.db, replace(draft, amount_minor=request.amount), *request.payment)
+        return claims_on_payment.claim_on_authorization(service.db, replace(draft, amount_minor=request.amount), *request.payment)
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.capture(request)

@@ -7,6 +7,7 @@ from payments.commands.command import AnyRequest, Command, Result, result_of
 from payments.commands.service import Call, Service
 from payments.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused, ServiceUnavailable
 from payments.domain.operation import Draft
+from payments.domain.payment import PaymentStatus
 from payments.store import claims
 from payments.store.claims import Claimed
 from payments.store.connection import RETRY_AFTER_S
@@ -18,7 +19,7 @@ LEASE_MARGIN_S = 2.0
 def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service: Service) -> Claimed | Result:
     """Write the command's operation. Returns the result of the first request instead when the idempotency key was used before.
 
-    Raises IdempotencyKeyReused, IdempotencyKeyInUse, ServiceUnavailable, and the command's own refusals.
+    Raises NotSupportedByGateway, IdempotencyKeyReused, IdempotencyKeyInUse, ServiceUnavailable, and the command's own refusals.
     """
     operation_id = service.new_id()
     draft = Draft(
@@ -32,7 +33,13 @@ def claim(command: Command[AnyRequest], request: AnyRequest, call: Call, service
         created_at=service.clock(),
         lease_s=max(call.deadline.remaining_s(), 0) + LEASE_MARGIN_S,
         refusal_id=call.refusal_id,
+        gateway=service.gateway.name,
+        key_lifetime_s=service.gateway.key_lifetime_s(command.kind),
     )
+    if unsupported := command.unsupported(request, call, service):
+        if earlier := _earlier_result(command, draft, service):
+            return earlier
+        raise unsupported
     claimed = command.claim(request, draft, service)
     if isinstance(claimed, Claimed):
         return claimed
@@ -62,7 +69,12 @@ def _earlier_result(command: Command[Any], draft: Draft, service: Service) -> Re
     state, lease_left_s = found
     if state.operation.request_hash != draft.request_hash:
         raise IdempotencyKeyReused("This Idempotency-Key belongs to another request; use a new one.")
-    if state.operation.outcome is None and lease_left_s > 0:
-        detail = "The first request with this Idempotency-Key is still running; try again in a moment."
+    # A payment that waits for its customer was answered. A worker that has it for a moment only asks the gateway.
+    waits = command.kind == "process" and state.payment.status is PaymentStatus.REQUIRES_ACTION
+    if state.operation.outcome is None and lease_left_s > 0 and not waits:
+        goes_on = (
+            "is still running" if state.operation.attempt == 1 else "has no outcome yet, and we are asking the gateway for it"
+        )
+        detail = f"The first request with this Idempotency-Key {goes_on}; try again in a moment."
         raise IdempotencyKeyInUse(detail, retry_after_s=min(math.ceil(lease_left_s), 5))
     return result_of(command, state, replayed=True)

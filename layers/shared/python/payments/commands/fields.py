@@ -2,19 +2,16 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
-from uuid import UUID
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from payments.domain.currencies import MINOR_UNIT_DIGITS
-from payments.domain.errors import PaymentNotFound
 from payments.domain.money import MAX_AMOUNT_MINOR
-from payments.domain.payment import PaymentName
+from payments.domain.return_url import is_return_url
 from payments.domain.text import is_in_order, is_plain, is_unmistakable
 
 MAX_METADATA_PAIRS = 20
@@ -35,6 +32,7 @@ Plain = AfterValidator(rule(is_plain, "plain_text", "must hold no control charac
 InOrder = AfterValidator(rule(is_in_order, "in_order", "must hold no characters that reorder the text (U+202A to U+202E)"))
 NEW_ID_RULE = "must be in normal form NFC, without invisible characters and without white space at either end"
 CURRENCY_RULE = "must be an ISO 4217 currency code in capitals that has a minor unit, such as USD"
+RETURN_URL_RULE = "must be an address that begins with https://, or http://localhost, in ASCII and without a user name"
 AMOUNT_RULE = "must be a JSON integer from 1 to 999999999999 in the currency's minor unit, such as 1999 for 19.99 USD"
 
 
@@ -49,6 +47,8 @@ Metadata = Annotated[dict[Text40, MetadataValue], Field(max_length=MAX_METADATA_
 IsAmount = BeforeValidator(rule(lambda value: type(value) is int and 1 <= value <= MAX_AMOUNT_MINOR, "amount", AMOUNT_RULE))
 IsCurrency = AfterValidator(rule(MINOR_UNIT_DIGITS.__contains__, "currency", CURRENCY_RULE))
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999]), IsAmount]
+IsReturnUrl = AfterValidator(rule(is_return_url, "return_url", RETURN_URL_RULE))
+ReturnUrl = Annotated[str, StringConstraints(min_length=1, max_length=1000, strict=True), Plain, IsReturnUrl]
 PaymentMethod = Literal["credit_card", "debit_card", "paypal", "stripe"]
 Currency = Annotated[str, Field(min_length=3, max_length=3, examples=["USD"]), IsCurrency]
 
@@ -62,36 +62,11 @@ class Request(BaseModel):
     def digest(self) -> str:
         """A digest of the fields with their defaults. Equal requests have equal digests; an empty field counts as absent.
 
-        It is of the request as it was at the first look; nothing changes a request.
+        It is of the request as it was at the first look; nothing changes a request. So a member that is new, and false by
+        default, leaves the digests of the old requests as they are.
         """
-        return digest({name: value for name, value in self.model_dump(mode="json").items() if value not in (None, {})})
+        return digest({name: value for name, value in self.model_dump(mode="json").items() if value not in (None, {}, False)})
 
 
 def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-PAYMENT_NAMES: tuple[PaymentName, ...] = ("transaction_id", "payment_id", "order_id")
-
-
-class PaymentRequest(Request):
-    """A request that names an existing payment by exactly one of three ids. An order stands for its live payment."""
-
-    transaction_id: Text255 | None = None
-    payment_id: Annotated[Text255, AfterValidator(str.lower)] | None = None
-    order_id: Text255 | None = None
-
-    @model_validator(mode="after")
-    def _one_name(self) -> Self:
-        if sum(getattr(self, name) is not None for name in PAYMENT_NAMES) != 1:
-            raise PydanticCustomError("one_name", "must name the payment by exactly one of transaction_id, payment_id, order_id")
-        return self
-
-    @property
-    def payment(self) -> tuple[PaymentName, UUID | str]:
-        """The name by which the request calls the payment, and its value. Raises PaymentNotFound when no payment can have it."""
-        if self.payment_id is None:
-            return ("order_id", self.order_id) if self.order_id is not None else ("transaction_id", str(self.transaction_id))
-        if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", self.payment_id):
-            raise PaymentNotFound("You have no payment with this payment_id.")
-        return "payment_id", UUID(self.payment_id)

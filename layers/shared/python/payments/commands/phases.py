@@ -1,17 +1,20 @@
 """How every command moves money: claim, charge, settle, publish, mark."""
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from payments.commands import customer
 from payments.commands.claim import claim
 from payments.commands.command import AnyRequest, Command, Result
 from payments.commands.service import Call, Deadline, Service
-from payments.commands.settle import ids, settle
+from payments.commands.settle import settle
+from payments.commands.unknown import ids
 from payments.domain.errors import Refused
 from payments.domain.events import Event
-from payments.gateway.port import GatewayRequest, Reply, Unknown
+from payments.gateway.port import ActionRequired, Alarm, Approved, GatewayRequest, Reply, Unknown
 from payments.store import outbox
 from payments.store.claims import Claimed
 
@@ -68,14 +71,43 @@ def move_money(command: Command[AnyRequest], request: AnyRequest, call: Call, se
 
 
 def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: Deadline) -> Reply:
-    """Call the gateway once. Too little time and an adapter that raises are Unknown, like a time-out."""
-    operation, payment = claimed.operation, claimed.payment
+    """Call the gateway once, or ask it about the call before. Too little time and an adapter that raises are Unknown, like a
+    time-out, and so is an approval of another amount than ours.
+
+    We ask once the gateway has named what it began (Pending), and where its key may no longer be used.
+    """
+    operation, gateway = claimed.operation, service.gateway
+    if claimed.gateway not in (None, gateway.name):
+        return Unknown(f"the gateway {claimed.gateway} has the payment, and is not the one that we use now")
     timeout_s = min(GATEWAY_TIMEOUT_S, deadline.remaining_s() - SETTLE_RESERVE_S)
     if timeout_s <= 0:
         return Unknown("too little time was left to call the gateway")
-    request = GatewayRequest(
+    request = request_of(claimed, timeout_s)
+    asked_s = time.monotonic()
+    try:
+        only_ask = request.gateway_id is not None or not claimed.key_lives
+        reply = gateway.find(request) if only_ask else command.send(gateway, request)
+        if isinstance(reply, ActionRequired):
+            reply = customer.present(
+                reply, claimed, request, service, asked_s, is_told_again=not only_ask and operation.attempt > 1
+            )
+    except Exception:
+        logger.exception("the gateway adapter raised", extra=ids(operation))
+        return Unknown("the gateway adapter raised")
+    if isinstance(reply, Approved) and (reply.amount_minor, reply.currency) != (request.amount_minor, request.currency):
+        return Unknown(f"amount_mismatch: {reply.amount_minor} {reply.currency} moved", alarm=Alarm.AMOUNT_MISMATCH)
+    return reply
+
+
+def request_of(claimed: Claimed, timeout_s: float) -> GatewayRequest:
+    """Return the gateway call of the operation. Each attempt asks the same."""
+    operation, payment = claimed.operation, claimed.payment
+    return GatewayRequest(
+        kind=operation.kind,
         key=operation.gateway_key,
         attempt=operation.attempt,
+        payment_id=payment.payment_id,
+        order_id=payment.order_id,
         amount_minor=operation.amount_minor,
         currency=payment.currency,
         payment_method=payment.payment_method,
@@ -84,12 +116,10 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
         capture=payment.capture_method == "automatic",
         transaction_id=payment.transaction_id,
         payment_intent_id=payment.payment_intent_id,
+        gateway_id=(operation.reply or {}).get("gateway_id"),
+        asked_at=claimed.asked_at,
+        **claimed.parameters or {},
     )
-    try:
-        return command.send(service.gateway, request)
-    except Exception:
-        logger.exception("the gateway adapter raised", extra=ids(operation))
-        return Unknown("the gateway adapter raised")
 
 
 def publish(events: Sequence[Event], service: Service) -> set[UUID]:
@@ -99,6 +129,11 @@ def publish(events: Sequence[Event], service: Service) -> set[UUID]:
     except Exception:
         logger.exception("the relay will send the events", extra={"event_ids": [str(event.event_id) for event in events]})
         return set()
+
+
+def tell(event: Event | None, service: Service) -> None:
+    """Publish and mark an event, if there is one to publish now. Does not raise: the relay sends what is left."""
+    mark(publish([event] if event else [], service), service)
 
 
 def mark(event_ids: set[UUID], service: Service) -> None:

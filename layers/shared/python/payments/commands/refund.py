@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
-from payments.commands.command import OnPayment
-from payments.commands.fields import Amount, PaymentRequest, Text500
+from payments.commands.command import state_of
+from payments.commands.fields import Amount, Text500
+from payments.commands.on_payment import OnPayment, PaymentRequest
 from payments.commands.service import Service
+from payments.domain.changes import Ended, RefundFailed, RefundSucceeded
+from payments.domain.errors import PaymentDisputed
 from payments.domain.operation import Draft
-from payments.domain.payment import REFUNDABLE, Ended, Payment, RefundFailed, RefundSucceeded
+from payments.domain.payment import REFUNDABLE, Payment
 from payments.domain.scopes import Scope
 from payments.gateway.port import Approved, Declined, Gateway, GatewayRequest, Reply
-from payments.store import claims
+from payments.store import claims_on_payment, disputes
 from payments.store.claims import Claim, Claimed
 
 
@@ -39,10 +42,16 @@ class Refund(OnPayment[RefundRequest]):
         draft = replace(
             draft, refund_id=refund_id, gateway_key=f"ref-{refund_id}", amount_minor=request.amount, reason=request.reason
         )
-        return claims.claim_refund(service.db, draft, *request.payment)
+        return claims_on_payment.claim_refund(service.db, draft, *request.payment)
 
     def limit_minor(self, payment: Payment) -> int:
         return payment.refundable_minor
+
+    def barred(self, payment: Payment, service: Service) -> Exception | None:
+        if not disputes.bars_refunds(service.db, payment.payment_id):
+            return None
+        detail = "The customer disputes this payment at the bank, and the gateway takes no refund of it."
+        return PaymentDisputed(detail, extra=state_of(payment))
 
     def send(self, gateway: Gateway, request: GatewayRequest) -> Reply:
         return gateway.refund(request)

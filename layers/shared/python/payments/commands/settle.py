@@ -6,16 +6,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from payments.commands import customer
 from payments.commands.command import Command, Result, result_of
 from payments.commands.service import Service
+from payments.commands.unknown import give_back, ids
+from payments.domain.declines import OVERTAKEN
 from payments.domain.errors import Fault
 from payments.domain.events import Event, event_for
-from payments.domain.operation import Operation, Outcome
-from payments.domain.payment import apply
+from payments.domain.operation import Outcome
+from payments.domain.payment import PaymentStatus, apply
 from payments.domain.refund import RefundStatus
-from payments.gateway.port import Approved, Declined, Reply, Unknown
+from payments.gateway.port import ActionRequired, Alarm, Approved, Declined, Pending, Reply, Unknown
 from payments.store import claims, settlement
 from payments.store.claims import Claimed
+from payments.store.connection import UniqueViolation
 
 logger = logging.getLogger(__name__)
 
@@ -43,20 +47,24 @@ def settle(command: Command[Any], claimed: Claimed, reply: Reply, service: Servi
     The operation is written already, and reconcile will finish it. So the caller gets the outcome `unknown`.
     """
     try:
-        if not isinstance(reply, Unknown):
-            return write_outcome(command, claimed, reply, service)
+        if isinstance(reply, Approved | Declined):
+            try:
+                return write_outcome(command, claimed, reply, service)
+            except UniqueViolation:
+                reply = Unknown("the gateway gave this payment the id of another", alarm=Alarm.AMOUNT_MISMATCH)
+        if isinstance(reply, ActionRequired):
+            claimed, event = customer.waits(claimed, reply, service, PUBLISH_LEASE_S)
+            return Settled(customer.told(result_of(command, claimed), claimed.operation, reply), event)
         give_back(claimed.operation, reply, service)
     except Fault:
         logger.exception("the outcome could not be written; reconcile will settle", extra=ids(claimed.operation))
-    return Settled(result_of(command, claimed))
+    return Settled(replace(result_of(command, claimed), is_pending=isinstance(reply, Pending)))
 
 
-def give_back(operation: Operation, reply: Unknown, service: Service) -> None:
-    """End the lease. The schedule says when reconcile tries again; after its last moment a person has to look."""
-    recorded = {"result": "unknown", "reason": reply.reason}
-    given_up = settlement.give_back(service.db, operation, service.retry_schedule_s, recorded)
-    log = logger.error if given_up else logger.warning
-    log("the outcome is unknown: %s", reply.reason, extra=ids(operation) | {"given_up": given_up})
+def pause(tries: int) -> None:
+    """Wait before another try of a change that lost to another one, so that the two do not collide again."""
+    if tries:
+        time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # nosec B311 - no secret
 
 
 def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Declined, service: Service) -> Settled:
@@ -65,10 +73,11 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
     Raises Fault.
     """
     outcome = Outcome.SUCCEEDED if isinstance(reply, Approved) else Outcome.DECLINED
-    recorded = {"result": "approved" if isinstance(reply, Approved) else "declined", **vars(reply)}
+    # An approval's amount is the operation's, and its `capture_before` is in the payment.
+    told = {name: value for name, value in vars(reply).items() if name not in ("amount_minor", "currency", "capture_before")}
+    recorded = {"result": "approved" if isinstance(reply, Approved) else "declined", **told}
     for tries in range(SETTLE_TRIES):
-        if tries:
-            time.sleep(random.uniform(0, SETTLE_PAUSE_S * tries))  # noqa: S311  # nosec B311 - no secret
+        pause(tries)
         operation, before, refund = claimed.operation, claimed.payment, claimed.refund
         change = command.approved(reply, claimed, service) if isinstance(reply, Approved) else command.declined(reply, claimed)
         after = apply(before, change, service.clock())
@@ -77,7 +86,11 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
             refund = replace(refund, status=status, decline_code=recorded.get("decline_code"), updated_at=after.updated_at)
         event = event_for(change, after, refund, service.new_id(), operation.traceparent)
         state = Claimed(replace(operation, outcome=outcome, reply=recorded), after, refund)
-        done, next_event = settlement.settle(service.db, claimed, state, event, PUBLISH_LEASE_S)
+        ending = [*customer.ending(operation)] if before.status is PaymentStatus.REQUIRES_ACTION else []
+        if operation.kind != "process" and recorded.get("decline_code") in OVERTAKEN:
+            # Nobody else may tell us what happened there. Reconcile's next run looks at the payment.
+            ending.append(settlement.LOOK_AFTER(gateway=service.gateway.name, operation_id=operation.operation_id))
+        done, next_event = settlement.settle(service.db, claimed, state, event, PUBLISH_LEASE_S, *ending)
         if done:
             return Settled(result_of(command, state), next_event)
         seen = claims.state_of(service.db, operation.operation_id)
@@ -87,8 +100,3 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
         claimed = seen
     logger.warning("the payment kept changing; reconcile will settle", extra=ids(claimed.operation))
     return Settled(result_of(command, claimed))
-
-
-def ids(operation: Operation) -> dict[str, Any]:
-    """Return what a log line needs to name the operation."""
-    return {name: getattr(operation, name) for name in ("payment_id", "operation_id", "kind", "attempt")}

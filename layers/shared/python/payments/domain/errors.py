@@ -13,12 +13,14 @@ PaymentsError
 │   ├── OrderAlreadyPaid          another payment of the order is authorized, captured or refunded
 │   ├── OrderInProgress           another payment of the order is being processed
 │   ├── PaymentStateConflict      the payment's status does not allow the command, or another command holds the payment
-│   ├── IdempotencyKeyInUse       the first request with this key is still running
+│   ├── PaymentDisputed           the customer disputes the payment, and the gateway refuses refunds of it
+│   ├── IdempotencyKeyInUse       the first request with this key is being worked on
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
 │   ├── MembersRefused            some members of the request are wrong, and `errors` names them
 │   │   ├── InvalidRequest        a field is missing, unknown or has the wrong type or value
-│   │   └── CardDataNotAccepted   something looks like a card number or a security code
+│   │   ├── CardDataNotAccepted   something looks like a card number or a security code
+│   │   └── NotSupportedByGateway the gateway has no such payment method, currency or amount, or another one took the payment
 │   ├── AmountTooLarge            more than is authorized, or more than is left to refund
 │   └── IdempotencyKeyReused      the key was used for another request
 └── Fault                         our servers or our code failed; the caller may try again, unless `retryable` is false
@@ -105,8 +107,12 @@ class PaymentStateConflict(Refused):
     code, title = "payment_state_conflict", "The payment's status does not allow this"
 
 
+class PaymentDisputed(Refused):
+    code, title = "payment_disputed", "The payment is disputed"
+
+
 class IdempotencyKeyInUse(Refused):
-    code, title = "idempotency_key_in_use", "The first request with this Idempotency-Key is still running"
+    code, title = "idempotency_key_in_use", "The Idempotency-Key is in use"
     retryable = True
 
 
@@ -121,8 +127,8 @@ class UnsupportedMediaType(Refused):
 class MembersRefused(Refused):
     """Some members are wrong. `wrong` holds pairs of location and message, and never the input."""
 
-    def __init__(self, detail: str, *wrong: tuple[str, str]) -> None:
-        super().__init__(detail, extra={"errors": [{"location": location, "message": message} for location, message in wrong]})
+    def __init__(self, detail: str, *wrong: tuple[str, str], extra: Mapping[str, object] = {}) -> None:
+        super().__init__(detail, extra={**extra, "errors": [{"location": place, "message": why} for place, why in wrong]})
 
 
 class InvalidRequest(MembersRefused):
@@ -131,6 +137,13 @@ class InvalidRequest(MembersRefused):
 
 class CardDataNotAccepted(MembersRefused):
     code, title = "card_data_not_accepted", "Card data is not accepted"
+
+
+class NotSupportedByGateway(MembersRefused):
+    code, title = "not_supported_by_gateway", "The gateway does not support this"
+
+    def __init__(self, member: str, why: str, extra: Mapping[str, object] = {}) -> None:
+        super().__init__("The gateway cannot take this.", (f"body.{member}", why), extra=extra)
 
 
 class AmountTooLarge(Refused):

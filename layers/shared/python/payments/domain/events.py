@@ -3,13 +3,15 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from payments.domain.changes import EVENT_TYPES, Told
 from payments.domain.declines import public_decline_code, public_decline_message
-from payments.domain.payment import EVENT_TYPES, Ended, Payment
-from payments.domain.refund import Refund
+from payments.domain.payment import Payment
+from payments.domain.refund import Refund, refund_body
+from payments.domain.times import rfc3339
 
 SOURCE = "urn:payments:service"
 
@@ -29,9 +31,11 @@ class Event:
     traceparent: str | None
 
 
-def event_for(change: Ended, after: Payment, refund: Refund | None, event_id: UUID, traceparent: str | None) -> Event:
-    """Return the event of a change, with the payment as it is after the change."""
-    body = payment_body(after) | ({"refund": refund_body(refund)} if refund else {})
+def event_for(
+    change: Told, after: Payment, refund: Refund | None, event_id: UUID, traceparent: str | None, **members: dict[str, Any]
+) -> Event:
+    """Return the event of a change, with the payment as it is after the change, and the members that tell more of it."""
+    body = payment_body(after) | ({"refund": refund_body(refund)} if refund else {}) | members
     data = json.dumps(body, ensure_ascii=False)
     return Event(event_id, after.payment_id, after.event_sequence, EVENT_TYPES[type(change)], data, after.updated_at, traceparent)
 
@@ -92,23 +96,3 @@ def payment_body(payment: Payment, *, refunds: Sequence[Refund] | None = None, c
     if refunds is not None:
         body["refunds"] = [refund_body(refund, confidential=confidential) for refund in refunds]
     return body
-
-
-def refund_body(refund: Refund, *, confidential: bool = False) -> dict[str, Any]:
-    return {
-        "refund_id": str(refund.refund_id),
-        "payment_id": str(refund.payment_id),
-        "transaction_id": refund.transaction_id,
-        "amount": refund.amount_minor,
-        "currency": refund.currency,
-        "status": refund.status.value,
-        "reason": refund.reason,
-        "decline_code": refund.decline_code if confidential else public_decline_code(refund.decline_code),
-        "created_at": rfc3339(refund.created_at),
-        "updated_at": rfc3339(refund.updated_at),
-    }
-
-
-def rfc3339(at: datetime | None) -> str | None:
-    """Return UTC with microseconds, such as 2026-01-31T12:00:00.000000Z. The width is fixed, so text sorts as time does."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if at else None

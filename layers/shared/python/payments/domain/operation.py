@@ -1,5 +1,6 @@
 """An operation: one command that moves money, as the `operations` table keeps it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -38,12 +39,16 @@ class _Asked:
 class Draft(_Asked):
     """An operation before its claim, which finds the payment. `amount_minor` None stands for all that the payment allows.
 
-    `lease_s` says for how many seconds the worker that claims the operation may act on it alone. If there is an event
-    `refusal_id`, the same request was refused before, and that stands.
+    `lease_s` says for how many seconds the worker that claims the operation may act on it alone, and `key_lifetime_s` for how
+    many the gateway remembers its key. `parameters` is what the gateway is asked besides the payment's columns. If there is an
+    event `refusal_id`, the same request was refused before, and that stands.
     """
 
     amount_minor: int | None = None
     lease_s: float
+    gateway: str
+    key_lifetime_s: float
+    parameters: Mapping[str, Any] | None = None
     refusal_id: UUID | None = None
 
 

@@ -4,15 +4,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
+from payments.domain.changes import (
+    ActionNeeded,
+    Authorized,
+    Captured,
+    CaptureFailed,
+    Change,
+    DisputeClosed,
+    Disputed,
+    Failed,
+    ProcessingStarted,
+    RefundFailed,
+    RefundReserved,
+    RefundReversed,
+    RefundSucceeded,
+    Told,
+    Voided,
+    VoidFailed,
+)
 from payments.domain.declines import public_decline_code
 
 
 class PaymentStatus(StrEnum):
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
+    REQUIRES_ACTION = "REQUIRES_ACTION"
     AUTHORIZED = "AUTHORIZED"
     CAPTURED = "CAPTURED"
     PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
@@ -24,15 +43,18 @@ class PaymentStatus(StrEnum):
 S = PaymentStatus
 TRANSITIONS: Mapping[PaymentStatus, frozenset[PaymentStatus]] = {
     S.PENDING: frozenset({S.PROCESSING}),
-    S.PROCESSING: frozenset({S.AUTHORIZED, S.CAPTURED, S.FAILED}),
+    S.PROCESSING: frozenset({S.REQUIRES_ACTION, S.AUTHORIZED, S.CAPTURED, S.FAILED}),
+    S.REQUIRES_ACTION: frozenset({S.AUTHORIZED, S.CAPTURED, S.FAILED, S.VOIDED}),
     S.AUTHORIZED: frozenset({S.CAPTURED, S.VOIDED}),
     S.CAPTURED: frozenset({S.PARTIALLY_REFUNDED, S.REFUNDED}),
-    S.PARTIALLY_REFUNDED: frozenset({S.PARTIALLY_REFUNDED, S.REFUNDED}),
-    S.REFUNDED: frozenset(),
+    S.PARTIALLY_REFUNDED: frozenset({S.PARTIALLY_REFUNDED, S.REFUNDED, S.CAPTURED}),
+    S.REFUNDED: frozenset({S.PARTIALLY_REFUNDED, S.CAPTURED}),
     S.FAILED: frozenset(),
     S.VOIDED: frozenset(),
 }
-"""Which status may follow which. The database's trigger holds the same table, and the README's diagram is drawn from it."""
+"""Which status may follow which. The database's trigger holds the same table, and the README's diagram is drawn from it.
+
+The one way back is of a refund that the gateway took for done, and that failed days later."""
 
 REFUNDABLE = frozenset({S.CAPTURED, S.PARTIALLY_REFUNDED})
 """A payment can be refunded in these statuses, by at most `Payment.refundable_minor`."""
@@ -40,6 +62,8 @@ REFUNDABLE = frozenset({S.CAPTURED, S.PARTIALLY_REFUNDED})
 
 PaymentName = Literal["transaction_id", "payment_id", "order_id"]
 """What names a payment for its owner. An order names its live payment, else its latest."""
+
+PAYMENT_NAMES: tuple[PaymentName, ...] = get_args(PaymentName)
 
 
 class IllegalTransition(Exception):
@@ -88,96 +112,6 @@ class Payment:
         return self.captured_minor - self.refunded_minor - self.refund_reserved_minor
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessingStarted:
-    """The claim is written; the gateway will be called next."""
-
-
-# Authorized, Captured and Failed name their fields as the payment does: `apply` copies them with `vars`, so they have no slots.
-
-
-@dataclass(frozen=True)
-class Authorized:
-    transaction_id: str
-    payment_intent_id: str
-    capture_before: datetime
-
-
-@dataclass(frozen=True)
-class Captured:
-    """The gateway took the money, at once or from an authorization. It releases the rest of an authorization."""
-
-    captured_minor: int
-    transaction_id: str
-    payment_intent_id: str
-
-
-@dataclass(frozen=True)
-class Failed:
-    decline_code: str
-    error_message: str
-    transaction_id: str | None
-    payment_intent_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Voided:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RefundReserved:
-    """A refund claimed this amount, before the gateway is called. CLAIM_REFUND in store/claims.py writes the same change."""
-
-    amount_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefundSucceeded:
-    amount_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefundFailed:
-    """The gateway declined the refund, so its amount is no longer reserved."""
-
-    amount_minor: int
-    decline_code: str
-
-
-# The last two leave the payment AUTHORIZED. It shows why, until a later capture or void succeeds.
-
-
-@dataclass(frozen=True)
-class CaptureFailed:
-    decline_code: str
-    error_message: str
-
-
-@dataclass(frozen=True)
-class VoidFailed:
-    decline_code: str
-    error_message: str
-
-
-Ended = Authorized | Captured | Failed | Voided | RefundSucceeded | RefundFailed | CaptureFailed | VoidFailed
-"""The changes of a settle. Each is an outcome that somebody waits for, so each has its event and its entry in the history."""
-
-Change = ProcessingStarted | RefundReserved | Ended
-"""The first two are the changes of a claim, which nobody waits for."""
-
-EVENT_TYPES: Mapping[type[Ended], str] = {
-    Authorized: "payment.authorized",
-    Captured: "payment.successful",
-    Failed: "payment.failed",
-    Voided: "payment.voided",
-    RefundSucceeded: "payment.refunded",
-    RefundFailed: "payment.refund_failed",
-    CaptureFailed: "payment.capture_failed",
-    VoidFailed: "payment.void_failed",
-}
-"""A test fails when one is missing."""
-
 NOT_DECLINED = {"decline_code": None, "error_message": None}
 
 
@@ -188,15 +122,19 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
     match change:
         case ProcessingStarted():
             changes = _move(payment, S.PROCESSING, "processing started")
+        case ActionNeeded(payment_intent_id, transaction_id):
+            changes = _move(payment, S.REQUIRES_ACTION, "waiting for the customer")
+            changes |= {"payment_intent_id": payment_intent_id, "transaction_id": transaction_id}
         case Authorized():
-            changes = _move(payment, S.AUTHORIZED, "authorized by the gateway", authorized_at=at, **vars(change))
+            changes = _move(payment, S.AUTHORIZED, "authorized by the gateway", authorized_at=at, **vars(change), **NOT_DECLINED)
         case Captured():
             taken = vars(change) | NOT_DECLINED
             changes = _move(payment, S.CAPTURED, "captured by the gateway", captured_at=at, capture_before=None, **taken)
         case Failed():
             changes = _move(payment, S.FAILED, _declined("", change.decline_code), failed_at=at, **vars(change))
-        case Voided(reason):
-            changes = _move(payment, S.VOIDED, reason, voided_at=at, capture_before=None, **NOT_DECLINED)
+        case Voided(reason, code):
+            changes = _move(payment, S.VOIDED, reason, voided_at=at, capture_before=None, decline_code=code)
+            changes |= {"error_message": code and reason}
         case RefundReserved(amount_minor):
             if not 1 <= amount_minor <= payment.refundable_minor:
                 raise IllegalTransition(f"{amount_minor} is not between 1 and the refundable {payment.refundable_minor}")
@@ -209,12 +147,20 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
         case RefundFailed(amount_minor, decline_code):
             changes = {"status_reason": _declined("refund ", decline_code)}
             changes |= {"refund_reserved_minor": payment.refund_reserved_minor - amount_minor}
+        case RefundReversed(amount_minor, decline_code):
+            refunded_minor = payment.refunded_minor - amount_minor
+            to = S.PARTIALLY_REFUNDED if refunded_minor else S.CAPTURED
+            changes = _move(payment, to, f"refund failed: {public_decline_code(decline_code)}", refunded_minor=refunded_minor)
         case CaptureFailed() | VoidFailed():
-            if payment.status is not S.AUTHORIZED:
+            if payment.status not in (S.AUTHORIZED, S.REQUIRES_ACTION):
                 raise IllegalTransition(f"a payment that is {payment.status} has no authorization to capture or void")
             what = "capture " if isinstance(change, CaptureFailed) else "void "
             changes = {"status_reason": _declined(what, change.decline_code), **vars(change)}
-    sequence = payment.event_sequence + isinstance(change, Ended)
+        case Disputed(reason) | DisputeClosed(reason):
+            if not payment.captured_minor:
+                raise IllegalTransition(f"a payment that is {payment.status} has no captured money to dispute")
+            changes = {"status_reason": reason}
+    sequence = payment.event_sequence + isinstance(change, Told)
     return replace(payment, **changes, updated_at=at, version=payment.version + 1, event_sequence=sequence)
 
 

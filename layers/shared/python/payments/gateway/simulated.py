@@ -1,26 +1,24 @@
-"""A gateway without a network. It stands where Stripe or PayPal will.
+"""A gateway without a network, for trying things out and for tests. `payments/gateway/stripe.py` is a real one.
 
 It keeps no state and draws no random numbers. Outcome, delay and ids are an HMAC of (seed, key), so the same key gets the same
 answer in every process, as a real gateway's idempotency promises. A lost reply also depends on the attempt, because a second call
 may get through where the first did not.
 
-Scenario tokens override the rates: `tok_ok`, `tok_<decline code>` for each decline, `tok_timeout_then_captured`,
-`tok_timeout_then_declined`, `tok_capture_declined`, `tok_void_declined`, `tok_refund_declined`, `tok_refund_timeout`, `tok_slow`.
+Scenario tokens override the rates (simulated_scenarios.py).
 """
 
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from payments.domain.declines import DECLINE_MESSAGES
-from payments.gateway.port import Approved, Declined, GatewayRequest, Reply, Unknown
-
-DECLINE_CODES = tuple(code for code in DECLINE_MESSAGES if code != "generic_decline")
-
-SLOW_S = 3.0
-"""`tok_slow`: long enough to watch a request in flight from a second terminal, shorter than all our time-outs."""
+from payments.domain.declines import KNOWN_DECLINES
+from payments.gateway import simulated_scenarios as scenarios
+from payments.gateway.port import Approved, Declined, GatewayRequest, Hint, Reply, Seen, Unknown
+from payments.gateway.simulated_scenarios import DECLINE_CODES, RAW, SCENARIO_TOKENS
+from payments.settings import GATEWAY_KEY_LIFETIME_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,55 +30,75 @@ class SimulatedGateway:
     seed: str = "payments"
     lost_reply_rate: float = 0.0
     sleep: Callable[[float], None] = lambda delay_s: time.sleep(delay_s) if delay_s else None
+    name: ClassVar[str] = "simulated"
+
+    def key_lifetime_s(self, kind: str) -> float:  # noqa: ARG002
+        """It knows its keys for ever, but the functions do as with most gateways."""
+        return GATEWAY_KEY_LIFETIME_S
+
+    def refuses(self, *_: object, **__: object) -> tuple[str, str] | None:
+        """It takes everything."""
 
     def charge(self, request: GatewayRequest) -> Reply:
-        token = request.payment_token
-        declined = token == "tok_timeout_then_declined" or (token == "tok_capture_declined" and request.capture)
-        decline = "card_declined" if declined else self._decline(request)
-        lost = token in ("tok_timeout_then_captured", "tok_timeout_then_declined")
-        return self._answer(request, "charge", decline, lost)
+        return self._call(request, "charge")
 
     def capture(self, request: GatewayRequest) -> Reply:
-        return self._on_charge(request, "capture")
+        return self._call(request, "capture")
 
     def void(self, request: GatewayRequest) -> Reply:
-        return self._on_charge(request, "void")
+        return self._call(request, "void")
 
     def refund(self, request: GatewayRequest) -> Reply:
-        return self._on_charge(request, "refund", lost=request.payment_token == "tok_refund_timeout")
+        return self._call(request, "refund")
 
-    def _on_charge(self, request: GatewayRequest, action: str, *, lost: bool = False) -> Reply:
-        """Answer a call on an earlier charge, which a scenario token alone declines."""
-        decline = "card_declined" if request.payment_token == f"tok_{action}_declined" else None
-        return self._answer(request, action, decline, lost)
+    def find(self, request: GatewayRequest) -> Reply:
+        """Return what a call with the key comes to. It keeps no state, so it cannot tell whether there was one."""
+        action = "charge" if request.kind == "process" else request.kind
+        if request.payment_token == scenarios.WAITS and (waits := scenarios.unfinished(request, action, self._hex)):
+            return waits
+        return self.outcome(request, action)
 
-    def _decline(self, request: GatewayRequest) -> str | None:
-        token = request.payment_token or ""
-        if token in SCENARIO_TOKENS:
-            code = token.removeprefix("tok_")
-            return code if code in DECLINE_CODES else None
-        if self._fraction("outcome", request.key) < self.success_rate:
-            return None
-        return DECLINE_CODES[int(self._fraction("decline", request.key) * len(DECLINE_CODES))]
+    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:  # noqa: ARG002
+        """It keeps no state, so nobody can have done anything to a payment."""
+        return None
 
-    def _answer(self, request: GatewayRequest, action: str, decline: str | None, lost: bool) -> Reply:
+    def undelivered(self, *_: object) -> Iterable[Hint]:
+        return ()
+
+    def _call(self, request: GatewayRequest, action: str) -> Reply:
         lowest, highest = self.delay_ms
         delay_s = (lowest + (highest - lowest) * self._fraction("delay", request.key)) / 1000
         if request.payment_token == "tok_slow" and action == "charge":
-            delay_s = SLOW_S
+            delay_s = scenarios.SLOW_S
         if delay_s > request.timeout_s:
             self.sleep(request.timeout_s)
             return Unknown(f"no answer within {request.timeout_s:.1f} s")
         self.sleep(delay_s)
-        attempt = f"{request.key}#{request.attempt}"
-        if (lost and request.attempt == 1) or self._fraction("lost", attempt) < self.lost_reply_rate:
+        if self._fraction("lost", f"{request.key}#{request.attempt}") < self.lost_reply_rate:
             return Unknown("the reply was lost")
-        transaction_id = request.transaction_id or "txn_" + self._hex("transaction", request.key)
-        payment_intent_id = request.payment_intent_id or "pi_" + self._hex("intent", request.key)
-        raw = {"gateway": "simulated", "action": action, "id": "sim_" + self._hex(action, request.key)}
+        is_scenario = request.payment_token in SCENARIO_TOKENS
+        return (is_scenario and scenarios.unfinished(request, action, self._hex)) or self.outcome(request, action)
+
+    def outcome(self, request: GatewayRequest, action: str) -> Approved | Declined:
+        """Return what the call comes to in the end."""
+        decline = self._decline(request, action)
+        transaction_id = request.transaction_id or ("" if action == "void" else "txn_" + self._hex("transaction", request.key))
+        ids = transaction_id, request.payment_intent_id or "pi_" + self._hex("intent", request.key)
+        raw = RAW | {"action": action, "id": "sim_" + self._hex(action, request.key)}
         if decline is None:
-            return Approved(transaction_id, payment_intent_id, raw | {"result": "approved"})
-        return Declined(decline, DECLINE_MESSAGES[decline], transaction_id, payment_intent_id, raw | {"result": "declined"})
+            amount_minor = request.amount_minor + (action == "charge" and request.payment_token == "tok_wrong_amount")
+            refund_id = "re_" + self._hex("refund", request.key) if action == "refund" else None
+            return Approved(*ids, amount_minor, request.currency, raw | {"result": "approved"}, refund_id=refund_id)
+        return Declined(decline, KNOWN_DECLINES[decline], *ids, raw | {"result": "declined"})
+
+    def _decline(self, request: GatewayRequest, action: str) -> str | None:
+        if action != "charge":  # A scenario token alone declines a call on an earlier charge.
+            return "card_declined" if request.payment_token == f"tok_{action}_declined" else None
+        if request.payment_token in SCENARIO_TOKENS:
+            return scenarios.decline_of(request)
+        if self._fraction("outcome", request.key) < self.success_rate:
+            return None
+        return DECLINE_CODES[int(self._fraction("decline", request.key) * len(DECLINE_CODES))]
 
     def _hex(self, purpose: str, key: str) -> str:
         return hmac.digest(self.seed.encode(), f"{purpose}:{key}".encode(), hashlib.sha256).hex()[:24]
@@ -88,8 +106,3 @@ class SimulatedGateway:
     def _fraction(self, purpose: str, key: str) -> float:
         """Return a number in [0, 1) that depends on the seed, the purpose and the key alone."""
         return int(self._hex(purpose, key)[:13], 16) / 16**13
-
-
-_OF_CHARGES = ("ok", "slow", "timeout_then_captured", "timeout_then_declined", *DECLINE_CODES)
-_OF_LATER_CALLS = ("capture_declined", "void_declined", "refund_declined", "refund_timeout")
-SCENARIO_TOKENS = frozenset(f"tok_{name}" for name in _OF_CHARGES + _OF_LATER_CALLS)

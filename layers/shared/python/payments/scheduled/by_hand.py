@@ -8,11 +8,12 @@ from payments.commands.catalog import COMMANDS
 from payments.commands.command import Result, result_of
 from payments.commands.service import Service
 from payments.commands.settle import write_outcome
-from payments.domain.declines import DECLINE_MESSAGES
-from payments.domain.operation import Outcome
+from payments.domain.declines import KNOWN_DECLINES
+from payments.domain.operation import Operation, Outcome
 from payments.domain.payment import Payment
 from payments.gateway.port import Approved, Declined
 from payments.store import claims, due
+from payments.store.connection import UniqueViolation
 
 
 class NotSettled(Exception):
@@ -34,12 +35,15 @@ def settle_by_hand(service: Service, found: Mapping[str, Any]) -> Result:
         raise NotSettled(f"this version of the service has no command {operation.kind}")
     if operation.outcome is not None:
         return result_of(command, state, replayed=True)
-    if not due.is_given_up(service.db, operation.operation_id):
+    if not due.may_be_settled(service.db, operation.operation_id):
         raise NotSettled("reconcile still calls the gateway for this operation")
     if found.get("attempt") != operation.attempt:
         # The next attempt may have moved money that the gateway had not seen when the person looked.
         raise NotSettled("attempt is not the last one: read it in the database again, and only then look the key up again")
-    return write_outcome(command, state, _reply(state.payment, found), service).result
+    try:
+        return write_outcome(command, state, _reply(operation, state.payment, found), service).result
+    except UniqueViolation:
+        raise NotSettled("transaction_id or payment_intent_id belongs to another payment") from None
 
 
 def _operation_id(found: Mapping[str, Any]) -> UUID:
@@ -49,17 +53,17 @@ def _operation_id(found: Mapping[str, Any]) -> UUID:
         raise NotSettled("operation_id must be the UUID of an operation") from None
 
 
-def _reply(payment: Payment, found: Mapping[str, Any]) -> Approved | Declined:
+def _reply(operation: Operation, payment: Payment, found: Mapping[str, Any]) -> Approved | Declined:
     transaction_id = payment.transaction_id or found.get("transaction_id")
     payment_intent_id = payment.payment_intent_id or found.get("payment_intent_id")
     if not found.get("by"):
         raise NotSettled("by must name the person who looked the outcome up")
     raw = {"by_hand": str(found["by"])}
     if found.get("outcome") == Outcome.SUCCEEDED:
-        if not transaction_id or not payment_intent_id:
+        if not payment_intent_id or not (transaction_id or operation.kind == "void"):
             raise NotSettled("transaction_id and payment_intent_id must be the gateway's")
-        return Approved(str(transaction_id), str(payment_intent_id), raw)
+        return Approved(str(transaction_id or ""), str(payment_intent_id), operation.amount_minor, payment.currency, raw)
     code = found.get("decline_code")
-    if found.get("outcome") != Outcome.DECLINED or code not in DECLINE_MESSAGES:
-        raise NotSettled(f"outcome must be succeeded, or declined with a decline_code of {', '.join(DECLINE_MESSAGES)}")
-    return Declined(code, DECLINE_MESSAGES[code], transaction_id, payment_intent_id, raw)
+    if found.get("outcome") != Outcome.DECLINED or code not in KNOWN_DECLINES:
+        raise NotSettled(f"outcome must be succeeded, or declined with a decline_code of {', '.join(KNOWN_DECLINES)}")
+    return Declined(code, KNOWN_DECLINES[code], transaction_id, payment_intent_id, raw)

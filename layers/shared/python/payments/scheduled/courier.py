@@ -18,12 +18,16 @@ logger = logging.getLogger(__name__)
 Send = Callable[[str, Mapping[str, str], bytes], int | str]
 """Sends headers and body to a URL, and returns the answer's status, or why there is none."""
 
-SIDE_BY_SIDE, OF_ONE_OWNER, OF_ONE_WEBHOOK = 64, 32, 8
-"""So many at once, so many to the webhooks of an owner and so many to one. An owner may have ten that hang, and leaves the others
-half of the places. It takes a second owner to take these."""
+Answer = tuple[int | str, float, bool]
+"""What `Send` returned, after how many seconds, and whether it is noted once more."""
+
+SIDE_BY_SIDE, OF_SLOW_ONES, OF_ONE_OWNER, OF_ONE_WEBHOOK = 128, 32, 16, 8
+"""So many at once: so many to all slow webhooks together, so many to the quick ones of an owner (and to his slow ones), and so
+many to one. However many are slow, three quarters of the places are for those that are not."""
 
 REFILL = SIDE_BY_SIDE // 4
-"""A claim waits for so many free places, because a claim of one costs as much as one of many."""
+"""A claim waits for so many free places, because a claim of one costs as much as one of many, or until none has become free for a
+while."""
 
 RUN_RESERVE_S = TIMEOUT_S + 5.0
 """A run with less time left sends no further ones."""
@@ -33,6 +37,10 @@ LAST_S = 2.0
 
 LEASE_S = 3 * TIMEOUT_S
 """Longer than a sending and the wait for its thread and for its note, so that no two send one at a time."""
+
+AGAIN_S = 0.2
+"""Another courier's claim holds a delivery for less. An end that could not be noted is noted once more, so much later. What is
+held then too keeps its lease, and is sent again."""
 
 POLL_S = 1.0
 """So often a run looks for new events, while there is a webhook that wants them."""
@@ -52,25 +60,44 @@ class Couriered:
     disabled: int = 0
 
 
-def courier(service: Service, send: Send, deadline: Deadline, poll_s: float | None = POLL_S) -> Couriered:
+def courier(
+    service: Service, send: Send, deadline: Deadline, poll_s: float | None = POLL_S, clock: Callable[[], float] = time.monotonic
+) -> Couriered:
     """Send what is due until time is short. With `poll_s` None, or without an enabled webhook, only until nothing is due."""
-    done, sending, threads = Couriered(), dict[Future[int | str], Delivery](), ThreadPoolExecutor(SIDE_BY_SIDE)
+    done, threads = Couriered(), ThreadPoolExecutor(SIDE_BY_SIDE)
+    sending, ended = dict[Future[Answer], Delivery](), set[Future[Answer]]()
     try:
         while deadline.remaining_s() > LAST_S:  # The resolver alone takes longer. What it holds is not sent after its time.
-            if deadline.remaining_s() > RUN_RESERVE_S and len(sending) <= SIDE_BY_SIDE - REFILL:
-                claimed = webhooks.claim(service.db, SIDE_BY_SIDE - len(sending), OF_ONE_WEBHOOK, OF_ONE_OWNER, LEASE_S)
-                sending |= {threads.submit(_attempt, one, send): one for one in claimed}
+            free, more = SIDE_BY_SIDE - len(sending), False
+            if deadline.remaining_s() > RUN_RESERVE_S and free >= (REFILL if ended else 1):
+                slow = OF_SLOW_ONES - sum(one.is_slow for one in sending.values())
+                claimed, more = webhooks.claim(service.db, free, slow, OF_ONE_WEBHOOK, OF_ONE_OWNER, LEASE_S)
+                sending |= {threads.submit(_timed, clock, one, send): one for one in claimed}
             if sending:
-                ended = wait(sending, poll_s or POLL_S, FIRST_COMPLETED).done
-                _note([(sending.pop(each), each.result()) for each in ended], service, done)
+                ended = wait(sending, 0 if more else poll_s or POLL_S, FIRST_COMPLETED).done
+                held = _note([(sending.pop(each), *each.result()) for each in ended], service, done)
+                sending |= {threads.submit(_once_more, answer): one for one, answer in held}
+            elif more:
+                continue
             elif poll_s is None or deadline.remaining_s() <= RUN_RESERVE_S or not webhooks.any_enabled(service.db):
                 break
             else:
                 time.sleep(poll_s)
-        webhooks.prune(service.db)
+        while webhooks.prune(service.db) and deadline.remaining_s() > LAST_S:
+            pass
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
     return done
+
+
+def _timed(clock: Callable[[], float], one: Delivery, send: Send) -> Answer:
+    begun_s = clock()
+    return _attempt(one, send), clock() - begun_s, False
+
+
+def _once_more(answer: int | str) -> Answer:
+    time.sleep(AGAIN_S)
+    return answer, 0.0, True
 
 
 def _attempt(one: Delivery, send: Send) -> int | str:
@@ -84,19 +111,27 @@ def _attempt(one: Delivery, send: Send) -> int | str:
         return "it could not be sent"
 
 
-def _note(ended: list[tuple[Delivery, int | str]], service: Service, done: Couriered) -> None:
-    """Write down how the deliveries went. The address is left out of the log, because it may hold a key of the receiver's."""
-    if arrived := [one for one, answer in ended if _is_success(answer)]:
-        webhooks.delivered(service.db, arrived)
-        done.delivered += len(arrived)
-    for one, answer in ended:
+def _note(
+    ended: list[tuple[Delivery, int | str, float, bool]], service: Service, done: Couriered
+) -> list[tuple[Delivery, int | str]]:
+    """Write down how the deliveries went, and return those to note once more, because somebody holds them. The address is left
+    out of the log, because it may hold a key of the receiver's."""
+    slow, held = {one.webhook_id for one, _, took_s, _ in ended if took_s > webhooks.SLOW_S}, list[Delivery]()
+    if arrived := [one for one, answer, _, _ in ended if _is_success(answer)]:
+        held += webhooks.delivered(service.db, arrived, slow)
+    for one, answer, _, is_again in ended:
         if _is_success(answer):
+            done.delivered += not is_again
             continue
         error = f"it answered {answer}" if isinstance(answer, int) else answer
-        given_up, disabled = webhooks.failed(service.db, one, error, is_gone=answer == GONE)
-        done.failed, done.given_up, done.disabled = done.failed + 1, done.given_up + given_up, done.disabled + disabled
+        how = {"is_gone": answer == GONE, "is_slow": one.webhook_id in slow, "is_again": is_again}
+        given_up, disabled, is_held = webhooks.failed(service.db, one, error, **how)
+        held += [one] * is_held
+        done.failed += not is_again
+        done.given_up, done.disabled = done.given_up + given_up, done.disabled + disabled
         ids = {"webhook_id": str(one.webhook_id), "payment_id": str(one.payment_id), "attempt": one.attempt}
         logger.info("not delivered: %s", error, extra=ids | {"given_up": given_up, "disabled": disabled})
+    return [(one, answer) for one, answer, _, is_again in ended if one in held and not is_again]
 
 
 def _is_success(answer: int | str) -> bool:

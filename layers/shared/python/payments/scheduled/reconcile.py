@@ -8,13 +8,14 @@ from payments.commands.catalog import COMMANDS
 from payments.commands.claim import LEASE_MARGIN_S, claim
 from payments.commands.phases import GATEWAY_TIMEOUT_S, PUBLISH_TIMEOUT_S, SETTLE_RESERVE_S, charge, mark, publish
 from payments.commands.service import Call, Deadline, Service
-from payments.commands.settle import ids, settle
+from payments.commands.settle import settle
+from payments.commands.unknown import ids
 from payments.commands.void import Void
 from payments.domain.errors import Refused
 from payments.domain.events import Event
 from payments.domain.operation import Outcome
 from payments.gateway.port import Reply
-from payments.store import due
+from payments.store import disputes, due
 from payments.store.claims import Claimed
 
 logger = logging.getLogger(__name__)
@@ -38,15 +39,20 @@ EXPIRY_REASON = "the authorization ran out"
 class Reconciled:
     """The counts of one run, and the state that it leaves.
 
-    The run settled `settled` operations, got no outcome for `unknown`, and voided `expired` authorizations. It leaves `exhausted`
-    operations that a person has to settle; the oldest operation without an outcome is `oldest_unknown_s` seconds old.
+    The run settled `settled` operations, got no outcome for `unknown`, heard that the gateway has not finished `pending`, and
+    voided `expired` authorizations. It leaves `exhausted` operations that a person has to settle. The oldest operation without an
+    outcome, pending ones aside, is `oldest_unknown_s` seconds old. `disputes_due_soon` disputes want evidence within three days,
+    the first one in `next_dispute_due_s` seconds.
     """
 
     settled: int = 0
     unknown: int = 0
+    pending: int = 0
     expired: int = 0
     exhausted: int = 0
     oldest_unknown_s: float = 0.0
+    disputes_due_soon: int = 0
+    next_dispute_due_s: float = 0.0
 
 
 def reconcile(service: Service, deadline: Deadline) -> Reconciled:
@@ -64,6 +70,7 @@ def reconcile(service: Service, deadline: Deadline) -> Reconciled:
             ended = wait(calls, return_when=FIRST_COMPLETED).done
             _finish([(calls.pop(call), call.result()) for call in ended], service, done)
     done.exhausted, done.oldest_unknown_s = due.unknown_outcomes(service.db)
+    done.disputes_due_soon, done.next_dispute_due_s = disputes.due_soon(service.db)
     return done
 
 
@@ -75,7 +82,7 @@ def _claim(service: Service, deadline: Deadline, limit: int, stuck: list[str]) -
     if deadline.remaining_s() <= ONE_OPERATION_S:
         return []
     void, voids = Void(), list[Claimed]()
-    for owner, transaction_id in due.authorizations_run_out(service.db, limit // 2, stuck):
+    for owner, transaction_id in due.authorizations_run_out(service.db, service.gateway.name, limit // 2, stuck):
         try:
             request = void.request(transaction_id=transaction_id, reason=EXPIRY_REASON)
             one = claim(void, request, Call(owner=owner, deadline=deadline), service)
@@ -92,10 +99,10 @@ def _finish(ended: list[tuple[Claimed, Reply]], service: Service, done: Reconcil
     """Settle the operations whose calls have ended, and publish their events together."""
     events: list[Event] = []
     for claimed, reply in ended:
-        outcome = Outcome.UNKNOWN
+        outcome, is_pending = Outcome.UNKNOWN, False
         try:
             settled = settle(COMMANDS[claimed.operation.kind], claimed, reply, service)
-            outcome = settled.result.outcome
+            outcome, is_pending = settled.result.outcome, settled.result.is_pending
             events += [settled.event] if settled.event else []
         except Exception:
             # The others must not wait for one that cannot be settled. Its lease makes it due again.
@@ -104,5 +111,6 @@ def _finish(ended: list[tuple[Claimed, Reply]], service: Service, done: Reconcil
             done.expired += outcome is Outcome.SUCCEEDED
         else:
             done.settled += outcome is not Outcome.UNKNOWN
-            done.unknown += outcome is Outcome.UNKNOWN
+            done.unknown += outcome is Outcome.UNKNOWN and not is_pending
+            done.pending += is_pending
     mark(publish(events, service), service)

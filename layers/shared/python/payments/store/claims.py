@@ -1,29 +1,41 @@
-"""Claims, the first phase of every command: write the operation and its lease, and lock the payment or reserve its amount."""
+"""Claims, the first phase of every command: write the operation and its lease. Here for a new payment; claims_on_payment.py has
+the others."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from payments.domain.errors import ServiceUnavailable
 from payments.domain.operation import Draft, Operation
-from payments.domain.payment import Payment, PaymentName
+from payments.domain.payment import Payment
 from payments.domain.refund import Refund
-from payments.store.connection import Bound, Database, Row, Statement, UniqueViolation
+from payments.store.connection import RETRY_AFTER_S, Bound, Database, Row, Statement, UniqueViolation
 from payments.store.rows import AGREED, OPERATION, PAYMENT, REFUND, columns, operation_of, payment_of, refund_of
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The operation is ours until its lease ends. The payment (and the refund) are as the claim left them."""
+    """The operation is ours until its lease ends. The payment (and the refund) are as the claim left them.
+
+    `parameters` is what the gateway is asked besides. Reconcile reads the rest: whether the gateway's key may still be used, the
+    moments at which it was (the first one too), and the gateway that took the payment.
+    """
 
     operation: Operation
     payment: Payment
     refund: Refund | None = None
+    key_lives: bool = True
+    asked_at: Sequence[datetime] = ()
+    gateway: str | None = None
+    parameters: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NotClaimed:
     """Nothing was written: the owner has no such payment, it does not allow the command, another operation of it is in flight,
-    the order has a live payment, or the key is used.
+    another gateway took it, the order has a live payment, or the key is used.
 
     `resent` says that the claim was sent twice, so its own first sending may be the reason; see Database.send.
     """
@@ -34,19 +46,23 @@ class NotClaimed:
 Claim = Claimed | NotClaimed
 
 
-def _insert_operation(amount_minor: str, source: str) -> str:
+def inserted_operation(amount_minor: str, source: str) -> str:
     """Return the SQL that writes a draft as the operation of the payment in `source`, for the amount in `amount_minor`."""
-    # The retry schedule, the lifetime of the gateway key and the end of an authorization count from `created_at`, and reconcile
-    # compares them with the server's clock. So the server's clock writes it, whatever the function's says.
+    # The retry schedule and the end of an authorization count from `created_at`, and reconcile compares them and the end of the
+    # gateway's key with the server's clock. So the server's clock writes these, whatever the function's says.
     return f"""
         INSERT INTO operations (operation_id, owner, kind, payment_id, refund_id, amount_minor, reason, idempotency_key,
-                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at)
+                                request_hash, gateway_key, attempt, traceparent, created_at, lease_until, next_attempt_at
+                                [[, key_ends_at, parameters]])
         SELECT :operation_id::uuid, :owner::text, :kind::text, payment_id, :refund_id::uuid, {amount_minor}, :reason::text,
                :idempotency_key::text, :request_hash::text, :gateway_key::text, 1, :traceparent::text,
                now(), now() + make_interval(secs => :lease_s),
-               now() + make_interval(secs => :lease_s)
+               now() + make_interval(secs => :lease_s) [[, now() + make_interval(secs => :key_lifetime_s), :parameters::jsonb]]
         FROM {source} RETURNING {columns(OPERATION)}"""
 
+
+SIMULATED = "simulated"
+"""The gateway of a payment whose row names none: of the times before migration 050, which says so too."""
 
 # A direct invocation that was refused for good is not carried out later, and the event that told the refusal says so.
 NOT_REFUSED = "NOT EXISTS (SELECT FROM outbox WHERE event_id = :refusal_id::uuid)"
@@ -55,9 +71,9 @@ NOT_REFUSED = "NOT EXISTS (SELECT FROM outbox WHERE event_id = :refusal_id::uuid
 BORN = [name for name in PAYMENT if name in AGREED | {"status", "status_reason", "updated_at", "version"}]
 CLAIM_PROCESS = Statement(f"""-- claim_process
     WITH payment AS (
-        INSERT INTO payments ({columns(BORN)}) SELECT {", ".join(f":{name}" for name in BORN)}
+        INSERT INTO payments ({columns(BORN)} [[, gateway]]) SELECT {", ".join(f":{name}" for name in BORN)} [[, :gateway::text]]
         WHERE {NOT_REFUSED} RETURNING payment_id
-    ), operation AS ({_insert_operation(":amount_minor", "payment")})
+    ), operation AS ({inserted_operation(":amount_minor", "payment")})
     SELECT created_at FROM operation
 """)
 
@@ -70,80 +86,20 @@ START_PROCESSING = Statement("""
 
 
 def claim_process(db: Database, draft: Draft, pending: Payment, processing: Payment) -> Claim:
-    """Write a new payment, PENDING and then PROCESSING, and its operation."""
+    """Write a new payment, PENDING and then PROCESSING, and its operation. Before migration 050 only the simulated gateway's."""
 
     def in_two() -> Sequence[Bound]:
+        # The row would be the simulated gateway's. This goes with the [[…]] of CLAIM_PROCESS.
+        if draft.gateway != SIMULATED or draft.parameters:
+            raise ServiceUnavailable("The database is not ready for this: invoke migrate.", retry_after_s=RETRY_AFTER_S)
         return CLAIM_PROCESS(pending, draft), START_PROCESSING(processing, draft)
 
     claim = replace(CLAIM_PROCESS(processing, draft), instead=in_two)
     asked = {name: getattr(draft, name) for name in OPERATION if hasattr(draft, name)}
     asked |= {"payment_id": processing.payment_id, "amount_minor": processing.amount_minor}
-    return _claim(db, claim, lambda row: Claimed(Operation(**asked | {"created_at": row[0]}), processing))
-
-
-WHICH: Mapping[PaymentName, str] = {
-    "transaction_id": "transaction_id = :id",
-    "payment_id": "payment_id = :id",
-    "order_id": "order_id = :id AND status NOT IN ('FAILED', 'VOIDED')",  # The order's live payment, of which there is one.
-}
-
-
-def by_name(sql: str, conditions: Mapping[PaymentName, str] = WHICH) -> Mapping[PaymentName, Statement]:
-    """Return the statement for each way to name the payment: `{name}` stands for the way, and `{which}` for its condition."""
-    return {name: Statement(sql.replace("{which}", which).replace("{name}", name)) for name, which in conditions.items()}
-
-
-# The statement locks the payment first, so it acts on the state that it has checked. The index
-# operations_one_in_flight_but_refunds refuses a second capture or void while one is in flight.
-_ALLOWED = f"payment WHERE status = 'AUTHORIZED' AND take_minor <= amount_minor AND {NOT_REFUSED}"
-CLAIM_ON_AUTHORIZATION = by_name(f"""-- claim_on_authorization_by_{{name}}
-    WITH payment AS (
-        SELECT {columns(PAYMENT)}, COALESCE(:amount_minor::bigint, amount_minor) AS take_minor
-        FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
-    ), operation AS ({_insert_operation("take_minor", _ALLOWED)})
-    SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "payment")}, {", ".join(["NULL"] * len(REFUND))}
-    FROM operation, payment
-""")
-
-
-def claim_on_authorization(db: Database, draft: Draft, name: PaymentName, value: object) -> Claim:
-    """Claim a capture or a void of an AUTHORIZED payment, of at most its amount. The payment itself stays as it is."""
-    return _claim(db, CLAIM_ON_AUTHORIZATION[name](draft, id=value))
-
-
-# One UPDATE checks and reserves the amount, so overlapping refunds never reserve more than was captured. `payment` locks the
-# newest version of the row. When the row has changed since the statement's snapshot, PostgreSQL computes `payment` anew, and the
-# UPDATE checks it again. So the database's clock stamps the refund after each one that was committed before on its payment, and
-# a page of refunds never leaves one behind that was added after it.
-CLAIM_REFUND = by_name(f"""-- claim_refund_by_{{name}}
-    WITH payment AS (
-        SELECT payment_id, COALESCE(:amount_minor::bigint, captured_minor - refunded_minor - refund_reserved_minor) AS take_minor,
-               clock_timestamp() AS taken_at
-        FROM payments WHERE owner = :owner AND {{which}} FOR UPDATE
-    ), reserved AS (
-        UPDATE payments
-        SET refund_reserved_minor = payments.refund_reserved_minor + payment.take_minor, version = payments.version + 1,
-            updated_at = GREATEST(payments.updated_at, payment.taken_at)
-        FROM payment
-        WHERE payments.payment_id = payment.payment_id AND payments.status IN ('CAPTURED', 'PARTIALLY_REFUNDED')
-          AND payment.take_minor > 0
-          AND payments.refunded_minor + payments.refund_reserved_minor + payment.take_minor <= payments.captured_minor
-          AND {NOT_REFUSED}
-        RETURNING payment.take_minor, payment.taken_at, {columns(PAYMENT, "payments")}
-    ), refund AS (
-        INSERT INTO refunds (refund_id, payment_id, owner, transaction_id, amount_minor, currency, status, reason,
-                             created_at, updated_at)
-        SELECT :refund_id::uuid, payment_id, owner, transaction_id, take_minor, currency, 'PENDING', :reason::text,
-               taken_at, taken_at FROM reserved RETURNING {columns(REFUND)}
-    ), operation AS ({_insert_operation("take_minor", "reserved")})
-    SELECT {columns(OPERATION, "operation")}, {columns(PAYMENT, "reserved")}, {columns(REFUND, "refund")}
-    FROM operation, reserved, refund
-""")
-
-
-def claim_refund(db: Database, draft: Draft, name: PaymentName, value: object) -> Claim:
-    """Claim a refund: reserve its amount on the payment and write the refund and its operation."""
-    return _claim(db, CLAIM_REFUND[name](draft, id=value))
+    return claim_by(
+        db, claim, lambda row: Claimed(Operation(**asked | {"created_at": row[0]}), processing, parameters=draft.parameters)
+    )
 
 
 # Of an operation without an outcome. It is written so that no index of such operations fits it: statistics of normal life take
@@ -151,9 +107,10 @@ def claim_refund(db: Database, draft: Draft, name: PaymentName, value: object) -
 IN_FLIGHT = "COALESCE(outcome, '') = ''"
 
 ALL_COLUMNS = f"{columns(OPERATION, 'operations')}, {columns(PAYMENT, 'payments')}, {columns(REFUND, 'refunds')}"
+COLUMN_COUNT = len(OPERATION) + len(PAYMENT) + len(REFUND)
 _OPERATION = slice(len(OPERATION))
 _PAYMENT = slice(len(OPERATION), len(OPERATION) + len(PAYMENT))
-_REFUND = slice(len(OPERATION) + len(PAYMENT), len(OPERATION) + len(PAYMENT) + len(REFUND))
+_REFUND = slice(len(OPERATION) + len(PAYMENT), COLUMN_COUNT)
 
 # One statement reads all three, so they are of one moment. Otherwise an operation without an outcome could stand beside a
 # payment that another worker has settled since.
@@ -185,7 +142,7 @@ def claimed_in(row: Row) -> Claimed:
     return Claimed(operation_of(row[_OPERATION]), payment_of(row[_PAYMENT]), refund_of(refund) if refund[0] else None)
 
 
-def _claim(db: Database, statement: Bound, claimed_in: Callable[[Row], Claimed] = claimed_in) -> Claim:
+def claim_by(db: Database, statement: Bound, claimed_in: Callable[[Row], Claimed] = claimed_in) -> Claim:
     """Run the statement, which returns the claim if it was possible."""
     try:
         rows, resent = db.send(statement)

@@ -73,12 +73,14 @@ class Statement:
     PostgreSQL plans a statement each time that it is sent, which takes as long as to carry ours out. It keeps the plans of a
     function. So one that begins with a comment is sent as the call of a function that holds its SQL and is named after the
     comment (migrations/always/plans.sql).
+
+    What stands in [[…]] needs the migrations of this release. A database that lacks them lacks the function too, and gets the
+    statement without it. The next release takes the brackets away: its functions will be missing where these columns are not.
     """
 
     def __init__(self, sql: str) -> None:
-        parameter = re.compile(r"(?<!:):([a-z_]+)")
-        self._names = dict.fromkeys(parameter.findall(sql))
-        self.sql = parameter.sub(lambda match: f"${[*self._names].index(match[1]) + 1}", sql)
+        self.sql, self._names = _numbered(re.sub(r"\[\[|\]\]", "", sql))
+        self._older_sql, self._older_names = _numbered(re.sub(r"\[\[.*?\]\]", "", sql, flags=re.DOTALL))
         name = re.match("-- ([a-z_]+)", sql)
         self.function = f"{name[1]}_{hashlib.sha256(self.sql.encode()).hexdigest()[:12]}" if name else ""
         places = ", ".join(f"${place + 1}" for place in range(len(self._names)))
@@ -94,17 +96,27 @@ class Statement:
                 values[name] = getattr(record, name)
         if values.keys() != self._names.keys():
             raise TypeError(f"parameters differ: {sorted(values.keys() ^ self._names.keys())}")
-        return Bound(self.sql, tuple([values[name] for name in self._names]), self._call)
+        called = tuple([values[name] for name in self._names])
+        older = tuple([values[name] for name in self._older_names]) if self._call else called
+        return Bound(self._older_sql, older, self._call, called)
+
+
+def _numbered(sql: str) -> tuple[str, dict[str, None]]:
+    """Return the SQL with `$1` and so on in the place of its parameters, and their names in this order."""
+    parameter = re.compile(r"(?<!:):([a-z_]+)")
+    names = dict.fromkeys(parameter.findall(sql))
+    return parameter.sub(lambda match: f"${[*names].index(match[1]) + 1}", sql), names
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A statement with its values. `call` is the SQL that calls its function, if it has one. A database without the function gets
-    `sql`, or else what `instead` returns."""
+    """A statement with its values. `call` is the SQL that calls its function with the values `called`, if it has one. A database
+    without the function gets `sql`, or else what `instead` returns."""
 
     sql: str
     values: tuple[object, ...]
     call: str = ""
+    called: tuple[object, ...] = ()
     instead: Callable[[], Sequence[Bound]] | None = None
 
 
@@ -128,7 +140,7 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
             with _socket_errors():
                 super().__init__(**options)
         except DatabaseError as error:
-            if _fields(error).get("C") == TOO_MANY_CONNECTIONS or _no_connection_free(error):
+            if _no_connection_free(error):
                 raise NoConnectionFree(*error.args) from None
             raise
         self._usock.settimeout(READ_TIMEOUT_S)
@@ -147,9 +159,8 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
         if not (calls := self.has_functions):
             statements = [one for statement in statements for one in (statement.instead() if statement.instead else [statement])]
         # All values are encoded before the first byte leaves, so that a defect of ours shows before anything is written.
-        messages = [
-            _extended_query((calls and one.call) or one.sql, make_params(self.py_types, one.values)) for one in statements
-        ]
+        sent = [(one.call, one.called) if calls and one.call else (one.sql, one.values) for one in statements]
+        messages = [_extended_query(sql, make_params(self.py_types, values)) for sql, values in sent]
         with _socket_errors():
             self._sock.write(b"".join(messages) + core.SYNC_MSG)
             self._sock.flush()
@@ -346,7 +357,7 @@ def _fields(error: Exception | None) -> Mapping[str, str]:
 
 
 def _no_connection_free(error: Exception | None) -> bool:
-    return bool(NO_CONNECTION_FREE.search(_fields(error).get("M", "")))
+    return bool(NO_CONNECTION_FREE.search(" ".join(_fields(error).get(code, "") for code in "CM")))
 
 
 SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
@@ -363,12 +374,11 @@ SQLSTATE_ERRORS: Mapping[str, type[ConnectionLost | ServiceUnavailable]] = {
 }
 """Our error for each SQLSTATE, or for its class (the first two characters). All others are InternalError."""
 
-NO_CONNECTION_FREE = re.compile("max_client_conn|max_[a-z_]+_connections|query_wait_timeout|Timed-out waiting to acquire")
-"""What PgBouncer and RDS Proxy say when they have no connection for us, under the SQLSTATE of a broken one (PgBouncer: 08P01).
-The statement reached no server, and a second try would only wait once more."""
-
-TOO_MANY_CONNECTIONS = "53300"
-"""The SQLSTATE that PostgreSQL refuses a login with, at the role's limit or at the server's."""
+_PGBOUNCER = "max_[a-z_]*conn|query_(wait_)?timeout|client_login_timeout|server login has been failing"
+NO_CONNECTION_FREE = re.compile(f"^53300|{_PGBOUNCER}|too many c|slots are reserved|Timed-out waiting|proxy exceeded")
+"""PostgreSQL's SQLSTATE at the role's limit or at the server's, and what PgBouncer and RDS Proxy say when they have no connection
+for us, under the SQLSTATE of a broken one (PgBouncer: 08P01). An old PgBouncer repeats PostgreSQL's words under it. The statement
+reached no server, and a second try would only wait once more. ADR 18 has the messages."""
 
 
 @contextmanager

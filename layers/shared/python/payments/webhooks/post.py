@@ -1,17 +1,16 @@
 """Sends one webhook. Everything together, from the name's look-up to the answer, takes at most TIMEOUT_S."""
 
 import http.client
-import io
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from payments import __version__
-from payments.webhooks.target import Resolve, Target, TargetRefused, addresses_of, is_public, resolve, target_of
+from payments.timed import TimedAnswer, connected, left_s
+from payments.webhooks.target import NOT_PUBLIC, Resolve, Target, TargetRefused, addresses_of, is_public, resolve, target_of
 
 TIMEOUT_S = 10.0
 """A receiver that stores the event and answers needs less than one. One that works on it first had better not."""
@@ -20,9 +19,9 @@ MOST_ANSWER_BYTES = 16 * 1024
 """Only the status counts. We read on to the answer's end, so that the server need not see its connection break."""
 
 FAILURES: Mapping[type[Exception], str] = {
-    TargetRefused: "its address is not public",
+    TargetRefused: f"its name {NOT_PUBLIC}",
     TimeoutError: "timed out",
-    socket.gaierror: "its name is not found",
+    socket.gaierror: f"its name {NOT_PUBLIC}",
     ssl.SSLCertVerificationError: "its certificate is not valid",
     ssl.SSLError: "TLS failed",
     ConnectionRefusedError: "the connection was refused",
@@ -30,32 +29,6 @@ FAILURES: Mapping[type[Exception], str] = {
     http.client.HTTPException: "the answer is not HTTP",
 }
 """What the owner and our log read of a failure: nothing that the receiver has said. The first fitting one counts."""
-
-
-class _Timed(io.RawIOBase):
-    """The answer's bytes until `ends_s`. Whoever drips bytes gains no time."""
-
-    def __init__(self, connection: socket.socket, ends_s: float) -> None:
-        self._connection, self._ends_s, self._left = connection, ends_s, MOST_ANSWER_BYTES
-
-    def makefile(self, *_: object) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(_left_s(self._ends_s))
-        count = self._connection.recv_into(memoryview(buffer)[: self._left])
-        self._left -= count
-        return count
-
-
-def _left_s(ends_s: float) -> float:
-    # The wall clock goes on while the function is frozen, so nothing is sent when it thaws after the lease.
-    if (left_s := ends_s - time.time()) <= 0:
-        raise TimeoutError
-    return left_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,23 +52,9 @@ class Post:
             return next(text for kind, text in FAILURES.items() if isinstance(error, kind))
 
     def _connection(self, target: Target, ends_s: float) -> socket.socket:
-        error = OSError()
-        for family, kind, protocol, _, address in addresses_of(target, self.resolve, self.admits):
-            connection = socket.socket(family, kind, protocol)
-            try:
-                connection.settimeout(_left_s(ends_s))
-                connection.connect(address)
-                if target.is_tls:  # The certificate is of the name, and the connection goes to the checked address.
-                    connection.settimeout(_left_s(ends_s))
-                    return self.tls.wrap_socket(connection, server_hostname=target.host)
-                return connection
-            except (ssl.SSLError, TimeoutError):
-                connection.close()
-                raise
-            except OSError as refused:
-                connection.close()
-                error = refused
-        raise error
+        # The certificate is of the name, and the connection goes to a checked address.
+        found = addresses_of(target, self.resolve, self.admits)
+        return connected(found, ends_s, self.tls if target.is_tls else None, target.host)
 
 
 def _exchange(connection: socket.socket, target: Target, headers: Mapping[str, str], body: bytes, ends_s: float) -> int:
@@ -105,9 +64,10 @@ def _exchange(connection: socket.socket, target: Target, headers: Mapping[str, s
     head = "".join(f"{name}: {value}\r\n" for name, value in (ours | dict(headers)).items())
     rest = memoryview(f"POST {target.path} HTTP/1.1\r\n{head}\r\n".encode() + body)
     while rest:
-        connection.settimeout(_left_s(ends_s))
+        connection.settimeout(left_s(ends_s))
         rest = rest[connection.send(rest) :]
-    response = http.client.HTTPResponse(_Timed(connection, ends_s), method="POST")  # type: ignore[arg-type]  # it reads its file
+    timed = TimedAnswer(connection, ends_s, MOST_ANSWER_BYTES)
+    response = http.client.HTTPResponse(timed, method="POST")  # type: ignore[arg-type]  # it reads its file
     response.begin()
     # The status has come, which is the answer. A chunk of a negative size is a ValueError.
     with suppress(OSError, http.client.HTTPException, ValueError):

@@ -21,6 +21,10 @@ TUNNELS = IPv6Network("2001::/23"), IPv6Network("2002::/16")
 """Addresses in which there is another one: Teredo, 6to4. Those of NAT64 and those of IPv4 in IPv6 are not in UNICAST."""
 
 
+NOT_PUBLIC = "leads to no public address"
+"""Also of a name that is not found: who could tell the two apart would learn which names our network has."""
+
+
 class TargetRefused(ValueError):
     """A webhook may not go there. The message says why, and does not repeat the address."""
 
@@ -62,5 +66,5 @@ def addresses_of(target: Target, resolve: Resolve = resolve, admits: Callable[[s
     """
     found = resolve(target.host, target.port)
     if target.is_tls and not all(admits(address[0]) for *_, address in found):
-        raise TargetRefused("leads to an address that is not public")
+        raise TargetRefused(NOT_PUBLIC)
     return found

@@ -1,0 +1,8 @@
+"""Times as callers and consumers read them."""
+
+from datetime import UTC, datetime
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """Return UTC with microseconds, such as 2026-01-31T12:00:00.000000Z. The width is fixed, so text sorts as time does."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if at else None
