@@ -1,28 +1,19 @@
-"""The simulated gateway's pages: where a person acts for the customer, and does at a payment what a gateway's dashboard does.
+"""What the simulated gateway knows of payments beside our books: customers who act, a dashboard's refunds, a bank's disputes.
 
-It keeps in memory what the simulated gateway tells it of (payments/gateway/simulated_bank.py). What a run has forgotten begins
-anew: a payment that waits, waits again. No deployment has these pages, and they are no part of the API.
+It keeps in memory what the simulated gateway tells it of (payments/gateway/simulated_bank.py), and what a person does at its
+pages (bank_pages.py). What a run has forgotten begins anew: a payment that waits, waits again. No deployment has it.
 """
 
-import html
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, quote
 
-from pydantic import ValidationError
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
-
-from local.bank_questions import Call, Look, Since
-from local.sites import GATEWAY_PAGES
+from local.bank_questions import Call
 from payments.domain.money import format_amount
 
 MOST_PAYMENTS = 10_000  # of about 1 kB each; the oldest go
-LISTED = 50
 EVIDENCE_TIME = timedelta(days=7)  # the time that Stripe gives for an answer to a dispute
 
 WHEN = {"approve": "waiting", "decline": "waiting", "lapse": "authorized"}
@@ -92,31 +83,17 @@ class Bank:
         self._clock = clock
         self._payments: dict[str, Payment] = {}
         self._events: list[tuple[datetime, dict[str, str]]] = []
-        self.routes = [
-            Route(GATEWAY_PAGES, self._list),
-            Route(f"{GATEWAY_PAGES}/payments/{{intent}}", self._page),
-            Route(f"{GATEWAY_PAGES}/payments/{{intent}}", self._press, methods=["POST"]),
-            Route(f"{GATEWAY_PAGES}/{{what:str}}", self._answer, methods=["POST"]),
-        ]
+
+    def payment(self, intent: str) -> Payment | None:
+        return self._payments.get(intent)
+
+    def payments(self) -> list[Payment]:
+        """All of them, the newest last."""
+        return list(self._payments.values())
 
     # What the functions ask.
 
-    async def _answer(self, request: Request) -> Response:
-        body = await request.body()
-        try:
-            match request.path_params["what"]:
-                case "call":
-                    return JSONResponse(self._called(Call.model_validate_json(body)))
-                case "look":
-                    return JSONResponse({"seen": self._seen(Look.model_validate_json(body).payment_intent_id)})
-                case "events":
-                    since = Since.model_validate_json(body).since
-                    return JSONResponse({"events": [event for at, event in self._events if at >= since]})
-        except ValidationError as error:
-            return JSONResponse({"message": str(error)}, 400)
-        return JSONResponse({"message": "Not Found"}, 404)
-
-    def _called(self, call: Call) -> dict[str, str | None]:
+    def called(self, call: Call) -> dict[str, str | None]:
         """Take a call of the gateway's down. Repeated, it changes nothing. Returns the payment's state, and why it is refused."""
         payment = self._payments.get(call.payment_intent_id)
         if call.kind == "process":
@@ -161,7 +138,7 @@ class Bank:
         payment.refunds[refund_id] = Refund(refund_id, call.key, call.amount_minor)
         return None
 
-    def _seen(self, intent: str) -> dict[str, Any] | None:
+    def seen(self, intent: str) -> dict[str, Any] | None:
         if (payment := self._payments.get(intent)) is None:
             return None
         states = {"waiting": "open", "declined": "canceled"}
@@ -174,6 +151,9 @@ class Bank:
             "disputes": [vars(dispute) for dispute in payment.disputes],
         }
 
+    def events_since(self, moment: datetime) -> list[dict[str, str]]:
+        return [event for at, event in self._events if at >= moment]
+
     # What a person does.
 
     def act(self, payment: Payment, action: str, amount: str = "", refund_id: str = "") -> None:
@@ -181,7 +161,7 @@ class Bank:
         if payment.state in AFTER.get(action, ()):
             return
         if payment.state != WHEN.get(action):
-            raise NotPossible(_STATES[payment.state])
+            raise NotPossible(STATES[payment.state])
         now, open_dispute = self._clock(), next((one for one in payment.disputes if one.outcome is None), None)
         match action:
             case "approve":
@@ -196,7 +176,7 @@ class Bank:
                 payment.state = "canceled"
                 self._note(payment, "payment_intent.canceled")
             case "refund":
-                if why := _not_refundable(payment):
+                if why := not_refundable(payment):
                     raise NotPossible(why)
                 if not (amount.isascii() and amount.isdecimal() and amount.strip("0")):
                     left = f"{payment.left_minor} is {format_amount(payment.left_minor, payment.currency)}"
@@ -216,7 +196,7 @@ class Bank:
             case "dispute":
                 if open_dispute:
                     return
-                if _not_refundable(payment):
+                if not_refundable(payment):
                     raise NotPossible("Nothing is left to dispute.")
                 made_at, due_by = now.isoformat(), (now + EVIDENCE_TIME).isoformat()
                 gateway_dispute_id = f"dp_{uuid.uuid4().hex[:24]}"
@@ -234,38 +214,6 @@ class Bank:
         event = {"event_id": f"evt_{uuid.uuid4().hex[:24]}", "type": what, "created_at": at.isoformat()}
         self._events.append((at, event | {"payment_intent_id": payment.payment_intent_id, "payment_id": payment.payment_id}))
 
-    # The pages.
-
-    async def _list(self, _: Request) -> Response:
-        latest = list(self._payments.values())[-LISTED:]
-        left_out = f"<p>The newest {LISTED} of {len(self._payments)}." if len(self._payments) > LISTED else ""
-        rows = "".join(
-            f'<li><a href="{GATEWAY_PAGES}/payments/{quote(one.payment_intent_id, safe="")}">'
-            f"{html.escape(one.order_id)}</a>: {format_amount(one.amount_minor, one.currency)}, {one.state}"
-            for one in reversed(latest)
-        )
-        return _html(
-            "Payments at the simulated gateway", f"{left_out}<ul>{rows}</ul>" if rows else "<p>None since the run began."
-        )
-
-    async def _page(self, request: Request) -> Response:
-        payment = self._payments.get(request.path_params["intent"])
-        return _page_of(payment) if payment else _unknown()
-
-    async def _press(self, request: Request) -> Response:
-        """Do what a button says. The browser then gets a page to look at, so that it can be loaded again."""
-        payment = self._payments.get(request.path_params["intent"])
-        if payment is None:
-            return _unknown()
-        form = dict(parse_qsl((await request.body()).decode("latin-1")))
-        action = form.get("action", "")
-        try:
-            self.act(payment, action, form.get("amount", ""), form.get("refund_id", ""))
-        except NotPossible as error:
-            return _page_of(payment, str(error), 409)
-        back = payment.return_url if action in ("approve", "decline") else None
-        return RedirectResponse(back or request.url.path, 303)
-
 
 def _approve(payment: Payment) -> None:
     payment.state = "captured" if payment.captures else "authorized"
@@ -273,79 +221,16 @@ def _approve(payment: Payment) -> None:
 
 
 _REFUSES = {"declined": "card_declined", "canceled": "payment_canceled"}
-_STATES = {
+STATES = {
     "waiting": "The shop asks you to confirm this payment.",
     "authorized": "The payment was approved. The shop may take the money, which is held for it.",
     "captured": "The payment was approved, and the shop has the money.",
     "declined": "The payment was declined.",
     "canceled": "The payment was canceled, so nothing can be approved any more.",
 }
-_BUTTONS = {
-    "waiting": {"approve": "Approve", "decline": "Decline"},
-    "authorized": {"lapse": "Let the authorization end"},
-}
 
 
-def _page_of(payment: Payment, problem: str = "", status: int = 200) -> Response:
-    amount = format_amount(payment.amount_minor, payment.currency)
-    parts = [f"<p>Order {html.escape(payment.order_id)}: <strong>{amount}</strong>", f"<p>{_STATES[payment.state]}"]
-    if problem and problem != _STATES[payment.state]:
-        parts.append(f'<p role="alert">{html.escape(problem)}')
-    parts += [_button(action, text) for action, text in _BUTTONS.get(payment.state, {}).items()]
-    if payment.return_url and payment.state != "waiting":
-        parts.append(f'<p><a href="{html.escape(payment.return_url)}">Back to the shop</a>')
-    if payment.state == "captured":
-        left, why = format_amount(payment.left_minor, payment.currency), _not_refundable(payment)
-        parts.append(f"<h2>At the gateway's dashboard</h2><p>{why or f'{left} can be given back.'}")
-        if not why:
-            number = f'<input name="amount" inputmode="numeric" value="{payment.left_minor}">'
-            label = f"<label>Amount in the minor unit ({payment.left_minor} is {left}) {number}</label> "
-            parts += [_button("refund", "Refund", label), _button("dispute", "Dispute")]
-        for refund in payment.refunds.values():
-            shown = f"<p>Refund of {format_amount(refund.amount_minor, payment.currency)}: {refund.status}"
-            named = f'<input type="hidden" name="refund_id" value="{html.escape(refund.gateway_refund_id)}">'
-            parts.append(shown if refund.status == "failed" else shown + _button("fail_refund", "Let it fail", named))
-        for dispute in payment.disputes:
-            parts.append(f"<p>Dispute of {format_amount(dispute.amount_minor, payment.currency)}: {dispute.status}")
-            parts += [] if dispute.outcome else [_button("won", "The shop wins"), _button("lost", "The shop loses")]
-    return _html("Simulated gateway", "\n".join(parts), status)
-
-
-def _not_refundable(payment: Payment) -> str | None:
+def not_refundable(payment: Payment) -> str | None:
     if payment.is_disputed:
         return "The payment is disputed, so nothing can be given back."
     return None if payment.left_minor else "Nothing can be given back any more."
-
-
-def _button(action: str, text: str, fields: str = "") -> str:
-    return f'<form method="post">{fields}<button name="action" value="{action}">{text}</button></form>'
-
-
-def _unknown() -> Response:
-    return _html("Simulated gateway", "<p>This run knows no such payment.", 404)
-
-
-def _html(title: str, body: str, status: int = 200) -> Response:
-    # In a frame of another page, a click could be a click on "Approve". Browsers would hold `form-action` against the way back
-    # to the shop, so it is not there; whatever comes from a request is escaped.
-    headers = {
-        "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
-        "referrer-policy": "same-origin",
-        "cache-control": "no-store",
-    }
-    return HTMLResponse(_FRAME.format(title=title, body=body), status, headers)
-
-
-_FRAME = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-  body {{font: 1rem/1.5 sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem}}
-  form {{display: inline}}
-</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""

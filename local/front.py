@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local import template as sam
 from local.bank import Bank
+from local.bank_pages import BankPages
 from local.pool import Answer, Pool
 from local.sites import GATEWAY_PAGES, INVOKE, LOCAL_ORIGIN, OwnPages
 
@@ -62,7 +63,7 @@ class Front:
                 Route("/openapi.json", self._document),
                 Mount("/docs/assets", StaticFiles(directory=assets)),
                 Route(f"{INVOKE}functions/{{name}}/invocations", self._invoke, methods=["POST"]),
-                *Bank().routes,
+                *BankPages(Bank()).routes,
             ],
         )
         self._pages.router.default = self._api_gateway

@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 
 from local.__main__ import HttpServer, listen
-from local.bank import LISTED
+from local.bank_pages import LISTED
 from local.front import Front
 from local.sites import GATEWAY_PAGES
 from local.template import load_template
