@@ -53,7 +53,8 @@ def test_a_broker_token_equals_botocore_s(signer: Credentials) -> None:
 def test_a_database_token_is_what_boto3_generates(function_environment: None) -> None:
     import boto3
 
-    client = boto3.client("rds")
+    # The default session keeps credentials that another test gave it.
+    client = boto3.Session().client("rds")
     host = "cluster.cluster-0123.eu-west-1.rds.amazonaws.com"
     expected = client.generate_db_auth_token(host, 5432, "payments_service")
     signer, query = credentials(), {"Action": "connect", "DBUser": "payments_service"}
