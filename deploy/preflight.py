@@ -218,21 +218,30 @@ def _database_version(account: Account) -> Iterator[str]:
         yield f"{account.region} has no Aurora PostgreSQL {version} Serverless v2; it has {', '.join(versions) or 'none'}"
 
 
-def secret(account: Account) -> Iterator[str]:
-    """The key itself is nobody's business here: the functions hold it against GatewayLive."""
-    if not (arn := account.value("StripeSecretArn")).startswith("arn:"):
-        return
+def secrets(account: Account) -> Iterator[str]:
+    """What is in them is nobody's business here. The functions hold Stripe's key against GatewayLive."""
+    for name in ("DatabaseSecretArn", "DatabaseOwnerSecretArn", "KafkaSecretArn", "StripeSecretArn"):
+        if (arn := account.value(name)).startswith("arn:"):
+            yield from _secret(account, name, arn)
+
+
+def _secret(account: Account, name: str, arn: str) -> Iterator[str]:
     client = account.client("secretsmanager")
     if (place := arn.split(":")[3]) != account.region:
-        yield f"StripeSecretArn: the secret is in {place}, and has to be in {account.region}"
+        yield f"{name}: the secret is in {place}, and has to be in {account.region}"
         return
     try:
         found = client.describe_secret(SecretId=arn)
     except client.exceptions.ResourceNotFoundException:
-        yield f"StripeSecretArn={arn}: there is no such secret"
+        yield f"{name}={arn}: there is no such secret"
         return
     if "DeletedDate" in found:
-        yield f"StripeSecretArn={arn}: the secret is about to be deleted"
+        yield f"{name}={arn}: the secret is about to be deleted"
+    if "KmsKeyId" in found:
+        # Secrets Manager decrypts with a key of one's own for those alone who may use it. AWS's own key serves the whole account.
+        key = account.client("kms").describe_key(KeyId=found["KmsKeyId"])["KeyMetadata"]
+        if key["KeyManager"] == "CUSTOMER" and key["Arn"] not in account.value("SecretsKeyArns").split(","):
+            yield f"{name}: a key of your own encrypts the secret, so SecretsKeyArns has to name {key['Arn']}"
 
 
 def bus(account: Account) -> Iterator[str]:
@@ -309,7 +318,7 @@ class NotCheckedError(Exception):
     """The message says why."""
 
 
-CHECKS = (parameters, issuer, stack, role, secret, bus, zones, region, domain, quotas, restoring)
+CHECKS = (parameters, issuer, stack, role, secrets, bus, zones, region, domain, quotas, restoring)
 
 
 def report(account: Account) -> Iterator[tuple[str, str, str]]:

@@ -58,11 +58,33 @@ def test_a_function_may_send_to_the_queue() -> None:
 
 
 def test_every_use_of_the_key_goes_through_a_service() -> None:
-    used = [(name, one) for name, one in statements() if "kms:" in json.dumps(one["Action"])]
+    of_the_stack = {"Fn::GetAtt": "Key.Arn"}
+    used = [(name, one) for name, one in statements() if "kms:" in json.dumps(one["Action"]) and one["Resource"] == of_the_stack]
     assert {name for name, _ in used} == {"FailurePolicy", "ServiceSecretPolicy", "ProxyRole"}
     through = {name: one["Condition"]["StringEquals"]["kms:ViaService"]["Fn::Sub"] for name, one in used}
     assert through["FailurePolicy"] == "sqs.${AWS::Region}.amazonaws.com"
     assert set(through.values()) == {through["FailurePolicy"], "secretsmanager.${AWS::Region}.amazonaws.com"}
+
+
+def test_who_reads_a_secret_of_ones_own_may_use_its_key_to_read_it() -> None:
+    """Secrets Manager decrypts under a key of one's own for who may use the key. MSK demands one for its passwords."""
+    own = {"DatabaseSecretArn", "DatabaseOwnerSecretArn", "KafkaSecretArn", "StripeSecretArn"}
+    readers = {name for name, one in statements() if any(f'"{secret}"' in json.dumps(one) for secret in own)}
+    decrypt = {
+        "Effect": "Allow",
+        "Action": "kms:Decrypt",
+        "Resource": {"Ref": "SecretsKeyArns"},
+        "Condition": {"StringEquals": {"kms:ViaService": {"Fn::Sub": "secretsmanager.${AWS::Region}.amazonaws.com"}}},
+    }
+    assert (
+        {name for name, one in statements() if one == decrypt}
+        == readers
+        == {"SecretsPolicy", "OwnerSecretPolicy", "StripePolicy"}
+    )
+    for name in readers:
+        assert {"Fn::If": ["HasSecretsKeys", decrypt, {"Ref": "AWS::NoValue"}]} in policy(name), (
+            "without keys there is no statement"
+        )
 
 
 def test_every_endpoint_has_a_policy_that_names_what_is_behind_it() -> None:
@@ -71,7 +93,7 @@ def test_every_endpoint_has_a_policy_that_names_what_is_behind_it() -> None:
     for name, endpoint in endpoints.items():
         [one] = endpoint["PolicyDocument"]["Statement"]
         [read] = [each for each in policy("ServiceSecretPolicy") if "secretsmanager:GetSecretValue" in each["Action"]]
-        [of_stripe] = policy("StripePolicy")
+        of_stripe = policy("StripePolicy")[0]
         with_stripe = {"Fn::If": ["UsesStripe", of_stripe["Resource"], {"Ref": "AWS::NoValue"}]}
         assert (one["Action"], one["Resource"]) == (read["Action"], [*read["Resource"], with_stripe]), (
             f"{name}: who could not read?"

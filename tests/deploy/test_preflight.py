@@ -262,14 +262,39 @@ def test_a_stack_that_turns_to_stripe_needs_the_addresses_that_it_has_not_got(ch
     assert "the NAT gateways need 1" in problems(was_simulated | {"Gateway": "stripe"}, **STRIPE, NatGateways="2")
 
 
-def test_a_secret_that_is_not_there_is_told(check: Check) -> None:
+OWN_SECRETS = ("DatabaseSecretArn", "DatabaseOwnerSecretArn", "KafkaSecretArn", "StripeSecretArn")
+
+
+@pytest.mark.parametrize("name", OWN_SECRETS)
+def test_a_secret_that_is_not_there_is_told(check: Check, name: str) -> None:
     made = boto3.client("secretsmanager", region_name="us-east-1")
-    arn = made.create_secret(Name="payments/stripe", SecretString="{}")["ARN"]
-    assert "secret" not in check(**STRIPE | {"StripeSecretArn": arn})
-    assert "there is no such secret" in check(**STRIPE)["secret"][0]
-    assert "has to be in eu-west-1" in check(region="eu-west-1", **STRIPE)["secret"][0]
+    arn = made.create_secret(Name="payments/own", SecretString="{}")["ARN"]
+    assert "secrets" not in check(**{name: arn})
+    [told] = check(**{name: ARN})["secrets"]
+    assert told == f"{name}={ARN}: there is no such secret"
+    [told] = check(region="eu-west-1", **{name: ARN})["secrets"]
+    assert told == f"{name}: the secret is in us-east-1, and has to be in eu-west-1"
     made.delete_secret(SecretId=arn)
-    assert "about to be deleted" in check(**STRIPE | {"StripeSecretArn": arn})["secret"][0]
+    [told] = check(**{name: arn})["secrets"]
+    assert "about to be deleted" in told
+
+
+@pytest.mark.parametrize("name", OWN_SECRETS)
+def test_a_secret_under_a_key_that_nobody_named_is_told(check: Check, name: str) -> None:
+    key = boto3.client("kms", region_name="us-east-1").create_key()["KeyMetadata"]
+    made = boto3.client("secretsmanager", region_name="us-east-1")
+
+    def secret(alias: str, key_id: str) -> str:
+        return str(made.create_secret(Name=alias, SecretString="{}", KmsKeyId=key_id)["ARN"])
+
+    for under in (secret("by-id", key["KeyId"]), secret("by-arn", key["Arn"])):
+        [told] = check(**{name: under})["secrets"]
+        assert told == f"{name}: a key of your own encrypts the secret, so SecretsKeyArns has to name {key['Arn']}"
+        assert "secrets" not in check(
+            SecretsKeyArns=f"arn:aws:kms:us-east-1:210987654321:key/other,{key['Arn']}", **{name: under}
+        )
+        assert "secrets" in check(SecretsKeyArns="arn:aws:kms:us-east-1:210987654321:key/other", **{name: under})
+    assert "secrets" not in check(**{name: secret("of-aws", "alias/aws/secretsmanager")})
 
 
 def test_subnets_of_ones_own_lead_to_stripe(check: Check) -> None:

@@ -49,6 +49,8 @@ SETS: dict[str, dict[str, str]] = {
     | STRIPE
     | {
         "GatewayLive": "On",
+        "SecretsKeyArns": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/01234567-89ab-cdef-0123-456789abcdef,"
+        f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mrk-0123456789abcdef0123456789abcdef",
         "ApiDomainName": "pay.shop.org",
         "ApiKeepsOldAddress": "true",
         "PublishAfterAnswer": "On",

@@ -1,7 +1,7 @@
 """The simulated gateway with a memory: pages where a person acts for the customer, or does what a gateway's dashboard does.
 
-A deployment has none. `make run` alone serves the pages (local/bank_pages.py), and names their address in SIMULATED_GATEWAY_URL. They
-are told of each call that the simulated gateway lets through, and their answer is the last word.
+A deployment has none. `make run` alone serves the pages (local/bank_pages.py), and names their address in SIMULATED_GATEWAY_URL.
+They are told of each call that the simulated gateway lets through, and their answer is the last word.
 """
 
 import json
