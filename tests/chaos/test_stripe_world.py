@@ -19,7 +19,7 @@ from tests.chaos.surviving import survived
 def test_stripe_world_and_the_tables_agree_after_kills_and_lost_answers() -> None:
     if why := missing():
         pytest.skip(why)
-    points = Sweep(("process", "capture", "refund", "ended-key"), ("kill",), ("after",), (True,), misses=2)
+    points = Sweep(("process", "capture", "void", "refund", "ended-key"), ("kill",), ("after",), (True,), misses=2)
     outages = ("gateway away", "gateway frozen", "PgBouncer killed")
     options = Options("4", invocations=200, sweep=points, stale=(), hurry=0.3, rates=Rates(freeze=0.0), gateway="stripe-world")
     outcome = survived(replace(options, outages=outages, pause_s=(0.5, 1.5)))
