@@ -47,15 +47,20 @@ class Postgres:
     def __init__(self, url: str) -> None:
         import pg8000.native
 
-        parts = urlsplit(url)
-        host = parts.hostname or ""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or 5432
+        except ValueError:  # Its text quotes the URL, perhaps the password.
+            form = "postgresql://user:password@host/database, with other characters in percent encoding"
+            problem = {"title": "The database's URL is wrong", "detail": f"It must read {form}.", "code": "database_url"}
+            raise Failed(problem, Exit.USAGE) from None
         is_local = host in ("127.0.0.1", "::1", "localhost")
         try:
             self._connection = pg8000.native.Connection(
                 unquote(parts.username or ""),
                 host,
                 parts.path.lstrip("/"),
-                parts.port or 5432,
+                port,
                 None if parts.password is None else unquote(parts.password),
                 ssl_context=None if is_local else ssl.create_default_context(),
             )

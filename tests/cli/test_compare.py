@@ -476,6 +476,10 @@ def test_the_command_says_what_there_is_to_do(loser: Loser, payments_alone: Paym
     nowhere = payments_alone("compare", file, "--database-url", "postgresql://me:canary@127.0.0.1:1/payments")
     assert nowhere.exit_code == 5
     assert "canary" not in nowhere.err
+    unencoded = payments_alone("compare", file, "--database-url", "postgresql://me:canary/x@127.0.0.1:1/payments")
+    assert unencoded.exit_code == 2
+    assert "percent encoding" in unencoded.err
+    assert "canary" not in unencoded.out + unencoded.err
 
 
 def test_what_the_data_api_refuses_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 TOKEN_LIFETIME_S = 900
@@ -93,8 +94,8 @@ def msk_token() -> str:
     return base64.urlsafe_b64encode(f"https://{url}&User-Agent=payments".encode()).decode().rstrip("=")
 
 
-def secret(arn: str) -> dict[str, str]:
-    """Return the secret's members, `username` and `password` among them. Raises OSError when Secrets Manager does not answer."""
+def secret(arn: str) -> dict[str, Any]:
+    """Return the members of a secret, which is a JSON object. Raises OSError when Secrets Manager does not hand it over."""
     import boto3  # 200 ms, which only a deployment with passwords pays
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError

@@ -67,14 +67,15 @@ Handler = Callable[[Any, Any], Any]
 
 
 class InvocationFailed(Exception):
-    """A fault, or a refusal that waiting may cure, because of which Lambda invokes again. The message carries a problem code and
-    no data."""
+    """A fault, or a refusal that waiting may cure, because of which Lambda invokes again. The message is a problem's code and
+    detail, which hold nothing of a customer's."""
 
 
 def instrumented(handler: Handler) -> Handler:
     """Wrap a handler: request ids on each log line, a cold-start metric, and all metrics in one line at the end.
 
-    It logs exceptions behind the card filter. Lambda receives InvocationFailed, without their text.
+    It logs exceptions behind the card filter. Lambda receives InvocationFailed: with the code and detail of an error of ours, and
+    without the text of any other.
     """
 
     @functools.wraps(handler)
@@ -122,6 +123,6 @@ def write_metrics() -> None:
 
 
 def record_refusal(code: str, **named: str | None) -> None:
-    """Count a request that was refused before any money moved, by problem code. `named` says in the log which request it was."""
+    """Count a request that ended with a problem, by its code: a refusal or a fault. `named` says in the log which one."""
     count("Refusals", code=code)
     logger.info("refused", extra={"code": code, **named})

@@ -18,7 +18,7 @@ class ActionNeeded:
     transaction_id: str | None
 
 
-# Authorized, Captured and Failed name their fields as the payment does: `apply` copies them with `vars`, so they have no slots.
+# Those without slots name their fields as the payment does, and `apply` copies them with `vars`.
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Voided:
 
 @dataclass(frozen=True, slots=True)
 class RefundReserved:
-    """A refund claimed this amount, before the gateway is called. CLAIM_REFUND in store/claims.py writes the same change."""
+    """A refund claimed this amount, before the gateway is called. CLAIM_REFUND (store/claims_on_payment.py) writes the same."""
 
     amount_minor: int
 
@@ -81,7 +81,7 @@ class RefundReversed:
     decline_code: str
 
 
-# The last two leave the payment as it is. It shows why, until a later capture or void succeeds.
+# The next two leave the payment as it is. It shows why, until a later capture or void succeeds.
 
 
 @dataclass(frozen=True)

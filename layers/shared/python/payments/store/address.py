@@ -5,6 +5,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from payments.aws_auth import Password
+from payments.settings_error import SettingsError
+
+FORM = "DATABASE_URL must read postgresql://user[:password]@host[:port]/database, with other characters in percent encoding"
 
 CONNECT_TIMEOUT_S = 3.0
 """A healthy server in the same VPC answers a connect in milliseconds; 3 s lets one lost SYN be sent again (at 1 s)."""
@@ -21,25 +24,29 @@ def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
     """Return pg8000's arguments for `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`.
 
     `sslmode` is `disable` or `verify-full`. The default is `verify-full`, but for this machine's loopback; the modes between
-    the two encrypt without checking the server's name. Raises ValueError for any other URL, and for one without TLS when
-    `needs_tls` says that a token or a secret will travel.
+    the two encrypt without checking the server's name. Raises SettingsError for any other URL, and for one without TLS when
+    `needs_tls` says that a token or a secret will travel; OSError for a file of authorities that cannot be read.
     """
-    parts = urlsplit(url)
-    query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+    try:
+        parts = urlsplit(url)
+        query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+        port = parts.port or 5432
+    except ValueError:  # Its text quotes the URL: of a password with a slash, what stands before the slash.
+        raise SettingsError(FORM) from None
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:
-        raise ValueError("DATABASE_URL must read postgresql://user[:password]@host[:port]/database")
+        raise SettingsError(FORM)
     if unknown := query.keys() - {"sslmode", "sslrootcert"}:
-        raise ValueError(f"DATABASE_URL has unknown settings: {', '.join(sorted(unknown))}")
+        raise SettingsError(f"DATABASE_URL has unknown settings: {', '.join(sorted(unknown))}")
     sslmode = query.get("sslmode", "disable" if parts.hostname in ("127.0.0.1", "localhost", "::1") else "verify-full")
     if sslmode not in ("disable", "verify-full"):
-        raise ValueError("sslmode in DATABASE_URL must be disable or verify-full")
+        raise SettingsError("sslmode in DATABASE_URL must be disable or verify-full")
     if needs_tls and sslmode == "disable":
-        raise ValueError("DATABASE_URL must say sslmode=verify-full: tokens and secrets do not travel in plain text")
+        raise SettingsError("DATABASE_URL must say sslmode=verify-full: tokens and secrets do not travel in plain text")
     return {
         "user": unquote(parts.username),
         "password": unquote(parts.password) if parts.password is not None else None,
         "host": parts.hostname,
-        "port": parts.port or 5432,
+        "port": port,
         "database": unquote(parts.path.lstrip("/")) or unquote(parts.username),
         "timeout": CONNECT_TIMEOUT_S,
         "startup_params": SESSION,

@@ -11,7 +11,7 @@ from payments.domain.refund import Refund, RefundStatus
 
 PAYMENT, OPERATION, REFUND = (tuple(f.name for f in fields(kind) if f.name != "origin") for kind in (Payment, Operation, Refund))
 """The columns that we read. Each of these dataclasses has a table's columns as its fields. What is claimed is the service's, so
-only look-ups read who made a refund."""
+only look-ups, and what finds the gateway's own acts (outside.py), read who made a refund."""
 
 AGREED = {"payment_id", "owner", "order_id", "amount_minor", "currency", "payment_method", "payment_token", "capture_method"}
 AGREED |= {"customer_id", "description", "metadata", "created_at"}
