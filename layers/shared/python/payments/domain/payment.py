@@ -61,7 +61,7 @@ REFUNDABLE = frozenset({S.CAPTURED, S.PARTIALLY_REFUNDED})
 
 
 PaymentName = Literal["transaction_id", "payment_id", "order_id"]
-"""What names a payment for its owner. An order names its live payment, else its latest."""
+"""What names a payment for its owner. An order names its live payment, and for a look-up else its latest."""
 
 PAYMENT_NAMES: tuple[PaymentName, ...] = get_args(PaymentName)
 

@@ -1,1 +1,1 @@
-"""The functions that finish what invocations leave behind: unpublished events and unknown outcomes."""
+"""What runs on a schedule or by hand: relay, reconcile, the courier, the gateway's events, and settling by hand."""

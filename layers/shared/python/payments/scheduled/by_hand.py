@@ -21,7 +21,7 @@ class NotSettled(Exception):
 
 
 def settle_by_hand(service: Service, found: Mapping[str, Any]) -> Result:
-    """Settle an operation that reconcile has given up. An outcome that the operation has by now stands.
+    """Settle an operation for which reconcile moves no money any more. An outcome that the operation has by now stands.
 
     `found` holds operation_id, attempt (the last one before the look-up), outcome (`succeeded` or `declined`) and by (the person
     who looked it up). For a payment it also holds the gateway's transaction_id and payment_intent_id, for a decline its
@@ -36,7 +36,7 @@ def settle_by_hand(service: Service, found: Mapping[str, Any]) -> Result:
     if operation.outcome is not None:
         return result_of(command, state, replayed=True)
     if not due.may_be_settled(service.db, operation.operation_id):
-        raise NotSettled("reconcile still calls the gateway for this operation")
+        raise NotSettled("reconcile or another function still works on this operation, or a void has taken it over")
     if found.get("attempt") != operation.attempt:
         # The next attempt may have moved money that the gateway had not seen when the person looked.
         raise NotSettled("attempt is not the last one: read it in the database again, and only then look the key up again")

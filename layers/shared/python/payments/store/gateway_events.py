@@ -26,7 +26,8 @@ INSERTED = 50
 
 
 class Door(StrEnum):
-    """The way that an event came."""
+    """The way that an event came. A fourth one, `decline`, is no event of the gateway's: a settle writes it beside a decline that
+    says that the books may be behind (LOOK_AFTER in settlement.py)."""
 
     WEBHOOK = "webhook"
     EVENTBRIDGE = "eventbridge"
