@@ -32,7 +32,7 @@ REMAINING_S = (4.4, 6.0)
 """A command's remaining time. The service keeps 4 s of it for the steps after the charge, and its lease is 2 s longer."""
 
 LITTLE_S = 3.9
-"""Too little time to call the gateway: one command in 50 begins so late."""
+"""Too little time to call the gateway: one command in 50 begins that late."""
 
 BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 8.0)
 """The pauses between a client's tries. Their sum is longer than a killed command's lease, so a patient client sees the outcome

@@ -44,7 +44,7 @@ KINDS = (
 )
 
 MISSES = 3
-"""A sweep ends after so many misses in a row. One miss is not enough: the gateway loses one reply in 12, and such an invocation
+"""A sweep ends after three misses in a row. One miss is not enough: the gateway loses one reply in 12, and such an invocation
 writes less often."""
 
 REPEATED = {

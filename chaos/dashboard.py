@@ -26,7 +26,7 @@ CAPTURED, CANCELED = 0.15, 0.1
 """The shares of the authorizations that somebody captures, one half of them in part, and cancels."""
 
 LATEST_S = 3.0
-"""So long after it has happened somebody does something about it, at the latest."""
+"""The latest that somebody does something about what has happened."""
 
 COURSES = (("wins",), ("loses",), ("accepts",), ("informs", "wins"), ("informs",), ("escalates", "loses"), ("escalates", "wins"))
 """What the courses of disputes are made of. One that is only informed stays open."""

@@ -50,12 +50,12 @@ BRIDGED = 0.25
 """The share of the deliveries that come through EventBridge."""
 
 RETRIES = 3
-"""Lambda invokes so often for one event of EventBridge's."""
+"""The most invocations for one event of EventBridge's, as Lambda makes them."""
 
 EARLY = 0.25
 """The share of the requests whose event comes before their answer."""
 EARLY_S = 0.5
-"""An answer waits so long for its event at most."""
+"""The longest that an answer waits for its event."""
 
 POLL_S = 0.3
 

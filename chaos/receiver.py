@@ -25,7 +25,7 @@ class Receiver:
     port: int
     arrivals: list[Arrival] = field(default_factory=list)
     refuses: int = 0
-    """So many of the next arrivals get a 503."""
+    """How many of the next arrivals get a 503."""
 
     def register(self, owner_url: str, owners: tuple[str, ...]) -> None:
         """Give each owner a webhook that leads here, for all types of events."""

@@ -45,7 +45,7 @@ from chaos.stale_workers import StaleWorkers
 from chaos.stripe_world import stripe_world
 
 RETRY_SCHEDULE_S = ",".join(str(moment_s) for moment_s in (1, *range(4, 3600, 4)))
-"""So many moments that reconcile gives up no operation within a run. So an operation without an outcome is a violation. They
+"""Moments enough that reconcile gives up no operation within a run. So an operation without an outcome is a violation. They
 leave room for a sync, which asks the gateway when nobody has for two seconds."""
 
 TICK_S = 0.4

@@ -23,7 +23,7 @@ from chaos.evidence import Call
 from chaos.quiet import CLOCK_MOVES_S, MOVE_CLOCK
 
 ROUNDS, STUCK = 20, 4
-"""An authorization may wait for its charge, a refund for its capture, and each of them for a lost reply. After so many rounds
+"""An authorization may wait for its charge, a refund for its capture, and each of them for a lost reply. After four rounds
 without a change there is none to come."""
 
 LISTED = ("key", "kind", "amount", "currency", "transaction_id", "at")

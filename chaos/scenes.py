@@ -28,7 +28,7 @@ UNSENT = Fault(trap={"number": 1, "where": "gateway", "phase": 0, "moment": "bef
 """The kill before the call leaves the operation to reconcile."""
 
 LISTED = 110
-"""Of Stripe's list of what it could not deliver so many events stay: more than one page, and more than one statement inserts."""
+"""How many events stay of Stripe's list of what it could not deliver: more than one page, and more than one statement inserts."""
 
 PAY = Command("pay", "process", token="")
 CAPTURE, VOID = Command("capture", "capture", 0.6), Command("void", "void", by="order_id")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from payments.stripe_settings import StripeSettings
 
 GATEWAY_KEY_LIFETIME_S = 23 * 3600
-"""For so long we call a gateway that remembers an idempotency key for 24 h with that key. After that, the same request could be a
-second charge. An operation that was written before migration 051 has no other end."""
+"""A gateway remembers an idempotency key for 24 h, and then the same request could be a second charge. So we stop calling with a
+key an hour before. An operation that was written before migration 051 has no other end."""
 
 DAY_S = 86400
 

@@ -41,8 +41,8 @@ def stripe_key(text: str, *, is_live: bool) -> str:
 def webhook_secrets_in(
     texts: object, where: str = "webhook_secrets in the secret must be a JSON list of texts"
 ) -> tuple[str, ...]:
-    """Return the secrets that Stripe signs its events with, if these are some: an empty one would be everybody's. None, without
-    an endpoint, are also some. Raises SettingsError, which does not quote them."""
+    """Return the secrets that Stripe signs its events with. There may be none, because a stack may have no endpoint. None of them
+    may be empty, because everybody could sign with it. Raises SettingsError, which does not quote them."""
     texts = [] if texts is None else texts
     if not isinstance(texts, list) or not all(isinstance(text, str) and re.fullmatch(r"whsec_\S{8,}", text) for text in texts):
         raise SettingsError(f"{where}, each of them whsec_ and eight or more characters, without blanks")

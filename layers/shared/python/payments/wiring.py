@@ -1,5 +1,5 @@
-"""Puts the parts together, once a process. Nothing here connects: database and broker are reached at first use. The service alone
-reads a real gateway's key."""
+"""Puts the parts together, once a process. Nothing here connects: database and broker are reached at first use. Only `service`
+reads Stripe's key, and only with GATEWAY=stripe."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Any

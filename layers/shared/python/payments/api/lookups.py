@@ -22,8 +22,8 @@ from payments.store.lookups import ListFilter
 MAX_ID_CHARACTERS = 255
 
 SHOWN, LISTED = 20, 5
-"""A payment comes with so many of its newest refunds, and of its newest disputes; in a list with fewer, so that a page stays
-below the 6 MB that Lambda returns. A payment's texts come from a body of 16 KB, and Lambda's JSON of our JSON at most doubles
+"""A payment comes with its newest 20 refunds and its newest 20 disputes, in a list with 5 of each, so that a page stays below
+the 6 MB that Lambda returns. A payment's texts come from a body of 16 KB, and Lambda's JSON of our JSON at most doubles
 them: 35 KB. A refund with its reason of 500 characters takes 2.5 KB. So 100 payments take 4.8 MB. Five
 disputes of each, with the longest words that we take, make it 5.7 MB."""
 

@@ -28,10 +28,10 @@ from payments.webhooks.signature import new_secret
 from payments.webhooks.target import NOT_PUBLIC, Resolve, TargetRefused, addresses_of, resolve, target_of
 
 OVERLAP = timedelta(hours=24)
-"""So long two secrets sign after a rotation: a working day in which the receiver gets the new one."""
+"""After a rotation both secrets sign for a day, so the receiver has a working day to get the new one."""
 
 RANGE = 5000
-"""A redelivery looks at so many events of an owner at once, which takes a tenth of a second or two."""
+"""The most events of an owner that one redelivery looks at. It takes a tenth of a second or two."""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=True)]
 # Refusals of direct invocations are no payment's, and are told on the topic alone.

@@ -20,7 +20,7 @@ from payments.store.connection import UniqueViolation
 logger = logging.getLogger(__name__)
 
 MOST_OPERATIONS = 16
-"""A look settles so many operations at most. Few payments ever have two without an outcome."""
+"""The most operations that one look settles. Few payments ever have two without an outcome."""
 
 
 class Look(StrEnum):

@@ -29,8 +29,8 @@ class Service:
     capture_window: timedelta = timedelta(days=7)
     """How long an authorization holds. Card networks promise this for most cards."""
     action_window: timedelta = timedelta(hours=1)
-    """How long a payment waits for its customer, whose bank's own page gives up after minutes. Then it is canceled, and its order
-    can be paid anew."""
+    """How long a payment waits for its customer. A bank's own page gives up after minutes. After this time the service cancels
+    the payment, and its order can be paid anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from payments.store import due
 logger = logging.getLogger(__name__)
 
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 1.0, 3600.0
-"""The bounds of a gateway's wish. With none a run of reconcile would call again at once, until it ends, and with a year the
-operation would wait for so long."""
+"""The bounds of the wait that a gateway asks for. If it asked for 0 s, a run of reconcile would call again and again until the
+run ends. If it asked for a year, the operation would wait a year."""
 
 
 def give_back(operation: Operation, reply: Pending | ActionRequired | Unknown, service: Service) -> None:

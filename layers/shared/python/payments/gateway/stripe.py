@@ -48,7 +48,7 @@ CLOCKS_S = 60
 """Stripe's clock and ours may differ by this much, and a request may be under way for as long after our time-out."""
 
 SURELY_OVER_S = 3600.0
-"""So long after our last call Stripe is no longer at work on it, also not after a 500."""
+"""An hour after our last call Stripe no longer works on it, also not after a 500."""
 
 CARDS = frozenset({"credit_card", "debit_card", "stripe"})
 

@@ -78,7 +78,8 @@ class _Connection(http.client.HTTPConnection):
         return Answer(response.status, response.headers, data)
 
     def is_alive(self) -> bool:
-        """Return whether the server has left the connection open, and has said nothing that nobody asked for."""
+        """Return whether the connection is open and has no unread bytes. An idle one has some only when the server has closed
+        it."""
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return not poll.poll(0)

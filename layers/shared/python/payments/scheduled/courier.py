@@ -22,12 +22,12 @@ Answer = tuple[int | str, float, bool]
 """What `Send` returned, after how many seconds, and whether it is noted once more."""
 
 SIDE_BY_SIDE, OF_SLOW_ONES, OF_ONE_OWNER, OF_ONE_WEBHOOK = 128, 32, 16, 8
-"""So many at once: so many to all slow webhooks together, so many to the quick ones of an owner (and to his slow ones), and so
-many to one. However many are slow, three quarters of the places are for those that are not."""
+"""A run sends at most 128 deliveries at once: at most 32 of them to slow webhooks, 16 to the quick webhooks of one owner and 16
+to his slow ones, and 8 to one webhook. However many are slow, three quarters of the places are for those that are not."""
 
 REFILL = SIDE_BY_SIDE // 4
-"""A claim waits for so many free places, because a claim of one costs as much as one of many, or until none has become free for a
-while."""
+"""A claim waits until 32 places are free, because a claim of one costs as much as a claim of many. It waits no longer when no
+place has become free for a while."""
 
 RUN_RESERVE_S = TIMEOUT_S + 5.0
 """A run with less time left sends no further ones."""
@@ -39,11 +39,11 @@ LEASE_S = 3 * TIMEOUT_S
 """Longer than a sending and the wait for its thread and for its note, so that no two send one at a time."""
 
 AGAIN_S = 0.2
-"""Another courier's claim holds a delivery for less. An end that could not be noted is noted once more, so much later. What is
-held then too keeps its lease, and is sent again."""
+"""Another courier's claim holds a delivery for less than this. So an end that could not be noted is noted once more after this
+time. A delivery that is held then, too, keeps its lease, and is sent again."""
 
 POLL_S = 1.0
-"""So often a run looks for new events, while there is a webhook that wants them."""
+"""While there is a webhook, a run looks for new events each second."""
 
 GONE = 410
 """The receiver wants no more."""

@@ -30,14 +30,15 @@ LEASE_S = LOOK_S + 6.0
 """Longer than a look and the note of its outcome, each of which waits for the database, so that no two look for one event."""
 
 RUN_S = 60.0
-"""A run of reconcile gives so much of its time to the inbox, and the rest to operations without an outcome."""
+"""A run of reconcile spends a minute at most on the inbox. The rest of its time is for operations without an outcome."""
 
 PULL_S, PULL_TIMEOUT_S = 8.0, 10.0
-"""A pull that takes longer than the first stops after what it has just been told, and the next run goes on there."""
+"""A pull stops 8 s after it began, at the end of the page that it is reading, and the next run goes on there. One request takes
+at most 10 s."""
 
 OVERLAP_S, LONGEST_S = 300.0, 3 * 86400.0
-"""A pull asks for so long before the one before it: the gateway's clock is not ours, and its list may be late. After an outage of
-ours it goes back as far as Stripe itself tries to deliver an event."""
+"""A pull asks for what happened since 5 minutes before the last pull, because the gateway's clock is not ours and its list may be
+late. After an outage of ours it goes back three days at most, as long as Stripe itself tries to deliver an event."""
 
 ORPHANS, LEFT = "GatewayEventOrphan", "GatewayEventsLeft"
 """Metrics: events about a payment of ours that is not in the books, and events that a day was not enough for."""

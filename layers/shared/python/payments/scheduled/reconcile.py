@@ -27,10 +27,10 @@ LEASE_S = ONE_OPERATION_S + PUBLISH_TIMEOUT_S + LEASE_MARGIN_S
 """An operation whose call has ended may wait while the events of others are published."""
 
 SIDE_BY_SIDE = 64
-"""So many gateway calls of 50 to 200 ms end about as fast as one database connection settles them."""
+"""64 gateway calls of 50 to 200 ms end about as fast as one database connection settles them."""
 
 REFILL = SIDE_BY_SIDE // 4
-"""We claim so many operations at once at least, because a claim of one costs as much as a claim of many."""
+"""The fewest operations that we claim at once, because a claim of one costs as much as a claim of many."""
 
 EXPIRY_REASON = "the authorization ran out"
 

@@ -9,7 +9,7 @@ from payments.store.outbox import EVENT_COLUMNS, WAITS
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 FOLLOWERS = 50
-"""A claim takes at most so many further events of one payment, so that a payment with thousands leaves room for others."""
+"""The most further events of one payment in a claim, so that a payment with thousands leaves room for others."""
 
 # A head is the oldest waiting event of its payment. A claim takes heads, each with the events that follow it until one that
 # another function is sending. It orders by the lease's end, so events that the broker refused come after events that are still

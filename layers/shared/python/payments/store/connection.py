@@ -41,8 +41,8 @@ IDLE_LIMIT_S = 60.0
 caller READ_TIMEOUT_S and a 503."""
 
 FALLBACK_S = 45.0
-"""So long we use a connection of the URL's user in the place of the role's, or one to a database that lacked a function: less
-than the minute between two runs, so each run finds out whether the role can log in now."""
+"""If the role cannot log in, or the database lacks a function, we use what works for 45 s, and then try again. That is less than
+the minute between two runs, so each run finds out whether the role can log in now."""
 
 RETRY_AFTER_S = 2
 """A fail-over of RDS Proxy takes about as long. Where no connection is free, we do not try again before that."""

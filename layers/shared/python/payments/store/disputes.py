@@ -55,7 +55,7 @@ BARRED = Statement(f"""-- refund_is_barred
 NOT_BARRED = Statement("SELECT false")
 
 DUE_SOON_H = 72
-"""A weekend and a day: so long before its evidence is due, a dispute is a person's business."""
+"""A dispute is a person's business from three days (a weekend and a day) before its evidence is due."""
 
 # What is overdue is nobody's business any more: the gateway takes no evidence.
 DUE_SOON = Statement(f"""-- disputes_due_soon

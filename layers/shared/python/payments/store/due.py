@@ -103,7 +103,7 @@ def give_back(
 
 
 # The given-up operations come first, and then those whose next attempt is furthest, which are old. After a bad day there may be
-# millions; so many tell enough.
+# millions, and a hundred thousand tell enough.
 COUNT_LIMIT = 100_000
 UNKNOWN_OUTCOMES = Statement(f"""
     SELECT count(*) FILTER (WHERE next_attempt_at IS NULL AND reply ? 'taken_by' IS NOT TRUE),

@@ -14,15 +14,16 @@ from payments.store.connection import Database, Statement
 from payments.store.rows import PAYMENT, columns
 
 WAITS_S, GIVE_UP_H = (5, 30, 120, 600, 3600), 24
-"""An event that is to be looked at later is, so long after each attempt, and then each hour: for a day, as long as a lease, a
-gateway's outage or a slow bank may last. Its payment's other events cause attempts too, so these are not counted. But what was
-already old at its first one, after an outage of ours, has had as many as there are waits."""
+"""An event about which nothing can be said yet is looked at again: 5 s, 30 s, 2 min, 10 min and 1 h after the attempt before, and
+then each hour. After a day we give it up, because no lease, outage of a gateway or slow bank lasts longer. Its age decides, and
+not the number of attempts, because the payment's other events cause attempts too. An event that was old at its first attempt,
+after an outage of ours, gets at least five."""
 
 KEEP_DAYS, PRUNED = 30, 5000
-"""A handled event is kept as long as Stripe shows its own. So many are deleted at once."""
+"""A handled event is kept for 30 days, as long as Stripe shows its own. At most 5,000 are deleted at once."""
 
 INSERTED = 50
-"""So many events are written by one statement, which stays below the 16 KB that would pin RDS Proxy."""
+"""The most events that one statement writes. It stays below the 16 KB that would pin RDS Proxy."""
 
 
 class Door(StrEnum):

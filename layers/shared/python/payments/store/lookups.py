@@ -138,7 +138,7 @@ class ListFilter:
 
 
 SCANNED = 2000
-"""A page reads so many payments at most. No index has the amount, the method or the currency, and behind a payment that fits may
+"""The most payments that a page reads. No index has the amount, the method or the currency, and behind a payment that fits may
 be millions that do not. ADR 30 says why it is this number."""
 
 

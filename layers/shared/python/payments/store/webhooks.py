@@ -15,28 +15,30 @@ MOST = 10
 """Webhooks of an owner. Two that register at once may pass it by one."""
 
 COUNTED = 1000
-"""So many deliveries of a webhook are counted; more tell an owner nothing more."""
+"""The most deliveries of a webhook that are counted. A higher number would tell its owner nothing more."""
 
 KEEP_DAYS = 30
-"""So long a delivery is kept that was given up, whose webhook is disabled, or was deleted. The event itself goes sooner."""
+"""A delivery is kept this long after it was given up, or while its webhook is disabled or deleted. The event itself goes
+sooner."""
 
 PRUNED = 5000
-"""So many are deleted at once."""
+"""The most deliveries that are deleted at once."""
 
 DELETED, DELETIONS = 500, 100
-"""A webhook is held while so many of its deliveries go (4 ms), and a request does it so often (2 s on a busy machine)."""
+"""Deleting a webhook deletes 500 of its deliveries at a time, and holds the webhook meanwhile (4 ms). One request does that at
+most 100 times (2 s on a busy machine)."""
 
 FIRST_S, LONGEST_S, GIVE_UP_H, GIVE_UP_ATTEMPTS = 5, 4 * 3600, 24, 12
 """A delivery is tried for a day, as Standard Webhooks advises: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min and then 4 h after the
 attempt before. What waited in an outage may be older at its first attempt, so it has to have had the attempts of a day too."""
 
 BEHIND_S, LOOKED_AT = 24 * 3600, 64
-"""A delivery behind an earlier one of its payment is not due until that one has arrived or is given up. Should nobody have set it
-free then, it is after a day. A claim looks at so many due ones of a webhook."""
+"""A delivery behind an earlier one of its payment is not due until that one has arrived or is given up. If nobody sets it free
+then, it is due after a day. A claim looks at 64 due deliveries of a webhook at most."""
 
 SLOW_S, SLOW_FOR_S = 2, 600
-"""A webhook whose attempt took longer, and a new one since its first success, counts as slow for so long, and until after its
-next attempt. So does one that keeps an attempt waiting for longer right now."""
+"""A webhook is slow for 10 minutes after an attempt that took over 2 s, until 10 minutes after its first success, and while an
+attempt to it hangs for over 2 s. It stays slow until its next attempt has ended."""
 
 LONGEST_PAUSE_S, DISABLE_DAYS = 3600, 3
 """A webhook that fails is asked each hour at least. One that takes nothing for three days, a weekend and a day, has nobody who
