@@ -53,7 +53,7 @@ def from_webhook(
     except SignatureRefused as refused:
         telemetry.logger.warning("a gateway event was refused: %s", refused)
         return _answer(400, str(refused))
-    except Exception:
+    except Exception:  # Stripe sends again what gets a 503.
         return _unavailable("the webhook secrets cannot be read")
     try:
         hint = hint_of(json.loads(body))
@@ -62,7 +62,7 @@ def from_webhook(
         return _answer(400, "the body is no event")
     try:
         keep(hint)
-    except Exception:
+    except Exception:  # The same.
         return _unavailable("a gateway event could not be kept")
     return _answer(200, "")
 

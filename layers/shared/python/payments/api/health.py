@@ -26,7 +26,7 @@ def _check(part: str, probe: Callable[[], object]) -> dict[str, Any]:
     begun, failure = time.monotonic(), {}
     try:
         probe()
-    except Exception as error:
+    except Exception as error:  # Whatever it raises, the part does not work.
         logger.warning("the %s is unavailable: %s", part, type(error).__name__)
         failure = {"error": "unavailable"}
     return {"ok": not failure, "latency_ms": round((time.monotonic() - begun) * 1000, 2)} | failure

@@ -41,11 +41,14 @@ class Command(ABC, Generic[AnyRequest]):
 
     @abstractmethod
     def claim(self, request: AnyRequest, draft: Draft, service: Service) -> Claim:
-        """Write the operation in one transaction, under the draft's gateway key or one of its own."""
+        """Write the operation in one transaction, under the draft's gateway key or one of its own.
+
+        Raises ServiceUnavailable and InternalError, as the database does.
+        """
 
     @abstractmethod
     def why_not(self, refused: NotClaimed, request: AnyRequest, call: Call, service: Service) -> Exception:
-        """Return the error that tells the caller why the claim was refused."""
+        """Return the error that tells the caller why the claim was refused. Raises what a look into the database raises."""
 
     @abstractmethod
     def unsupported(self, request: AnyRequest, call: Call, service: Service) -> NotSupportedByGateway | None:

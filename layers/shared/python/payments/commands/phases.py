@@ -100,7 +100,7 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
 
 
 def request_of(claimed: Claimed, timeout_s: float) -> GatewayRequest:
-    """Return the gateway call of the operation. Each attempt asks the same."""
+    """Return the gateway call of the operation, which may take `timeout_s` seconds. Each attempt asks the same."""
     operation, payment = claimed.operation, claimed.payment
     return GatewayRequest(
         kind=operation.kind,

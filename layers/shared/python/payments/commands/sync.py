@@ -63,7 +63,7 @@ def _action_of(payment: Payment, service: Service, deadline: Deadline) -> Action
         return None
     try:
         reply = service.gateway.find(request_of(state, timeout_s))
-    except Exception:
+    except Exception:  # As the port says, that is no answer. The payment still waits.
         logger.exception("the gateway adapter raised", extra=ids(state.operation))
         return None
     return Action(reply.next_action, customer.expires_at(state.operation)) if isinstance(reply, ActionRequired) else None

@@ -220,13 +220,17 @@ class Gateway(Protocol):
         names one (`is_part`).
         """
 
-    def charge(self, request: GatewayRequest) -> Reply: ...
+    def charge(self, request: GatewayRequest) -> Reply:
+        """Take `amount_minor` from the customer, or hold it for a later capture if `capture` is False."""
 
-    def capture(self, request: GatewayRequest) -> Reply: ...
+    def capture(self, request: GatewayRequest) -> Reply:
+        """Take `amount_minor` of the authorization, and release the rest."""
 
-    def void(self, request: GatewayRequest) -> Reply: ...
+    def void(self, request: GatewayRequest) -> Reply:
+        """Release the whole authorization, or end a payment that still waits for its customer."""
 
-    def refund(self, request: GatewayRequest) -> Reply: ...
+    def refund(self, request: GatewayRequest) -> Reply:
+        """Give `amount_minor` of what was captured back to the customer. A payment may have many refunds."""
 
     def find(self, request: GatewayRequest) -> Reply:
         """Look up what became of an earlier call, and move no money. Unknown when the gateway shows no trace of it.
@@ -235,7 +239,8 @@ class Gateway(Protocol):
         """
 
     def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:
-        """Return what the gateway has of a payment, with everything that others did; None when it cannot say so now."""
+        """Return all that the gateway has of a payment, with everything that others did; None when it cannot say all of it within
+        `timeout_s` seconds."""
 
     def undelivered(self, since: datetime, timeout_s: float, until: datetime | None = None) -> Iterable[Hint]:
         """Tell what happened since then, or between the two moments, and could not be delivered to us, newest first.

@@ -386,7 +386,7 @@ def _heard_by(failed: Callable[[], None]) -> Iterator[None]:
     try:
         with _errors_as_ours():
             yield
-    except Exception:
+    except Exception:  # Nobody waits for this statement, so nobody else hears of its failure.
         failed()
 
 

@@ -135,7 +135,8 @@ MAY_BE_SETTLED = Statement(f"""
 
 
 def may_be_settled(db: Database, operation_id: UUID) -> bool:
-    """Return whether a person may settle the operation: reconcile moves no money for it any more, and nobody holds its lease."""
+    """Return whether a person may settle the operation, which exists: reconcile moves no money for it any more, and nobody holds
+    its lease."""
     return bool(db.run(MAY_BE_SETTLED(operation_id=operation_id))[0][0][0])
 
 

@@ -70,7 +70,7 @@ GATEWAY_OF = Statement("SELECT to_jsonb(payments) ->> 'gateway' FROM payments WH
 
 
 def gateway_of(db: Database, payment_id: UUID) -> str | None:
-    """Return the gateway that took the payment, or None where no migration has added that column yet."""
+    """Return the gateway that took the payment, which exists; None where no migration has added that column yet."""
     gateway: str | None = db.run(GATEWAY_OF(payment_id=payment_id))[0][0][0]
     return gateway
 
@@ -95,6 +95,7 @@ def refunds_after(db: Database, payment_id: UUID, after: tuple[datetime, UUID], 
 
 
 def find_refund(db: Database, owner: str | None, refund_id: UUID) -> Refund | None:
+    """Return the refund if it is the owner's; None for `owner` finds that of any owner."""
     rows = db.run(ONE_REFUND(refund_id=refund_id, owner=owner))[0]
     return refund_with_origin(rows[0]) if rows else None
 

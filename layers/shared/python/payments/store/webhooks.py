@@ -390,10 +390,10 @@ class Delivery:
 
 
 def claim(db: Database, limit: int, slow: int, at_once: int, of_owner: int, lease_s: float) -> tuple[list[Delivery], bool]:
-    """Lease up to `limit` deliveries that are due, up to `slow` of them of webhooks that are slow. Of each webhook `at_once` are
-    on their way at most, of an owner `of_owner` to quick ones and as many to slow ones.
+    """Lease up to `limit` deliveries that are due for `lease_s` seconds, at most `slow` of them to slow webhooks. At most
+    `at_once` are then on their way to one webhook, `of_owner` to the quick webhooks of one owner, and as many to his slow ones.
 
-    Returns them, and whether there may be more behind deliveries that were put off just now.
+    Returns the deliveries, and whether there may be more behind deliveries that were put off just now.
     """
     put_off, rows = db.run(PUT_OFF(), CLAIM(limit=limit, slow=slow, at_once=at_once, of_owner=of_owner, lease_s=lease_s))
     return [Delivery(*[*row[:8], Event(*row[8:]) if row[8] else None]) for row in rows], bool(put_off)
