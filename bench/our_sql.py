@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -65,21 +66,26 @@ def script(service_url: str) -> tuple[str, dict[str, str]]:
         made.append(UUID(f"00000000-0000-7000-8000-{len(made) + 1:012x}"))
         return made[-1]
 
-    db = Recording(Database.at(service_url))
-    gateway = SimulatedGateway(success_rate=1, delay_ms=(0, 0))
-    service = Service(db=db, gateway=gateway, publisher=Acknowledging(), new_id=new_id)
-    command, asked = COMMANDS["process"], order()
-    call = Call(owner="shop", deadline=Deadline.in_s(20), idempotency_key=asked["order_id"], traceparent="00-" + "1" * 32 + "-01")
-    perform(command, command.request.model_validate(asked), call, service)
-    # What is unique: our ids, the order's id (which is the key too), and the gateway's ids, which follow from the payment's.
-    phases = [*db.phases]
-    texts = [str(id_) for id_ in made] + [asked["order_id"]]
-    texts += sorted(set(re.findall(r"(?:txn|pi|sim)_[0-9a-f]{24}", str([s.values for phase in phases for s in phase]))))
-    lines, constants = [r"\set n :n + 1", rf"\set id :n * {CLIENTS} + :client_id"], dict[str, str]()
-    for phase in phases:
-        lines.append(r"\startpipeline")
-        lines += [_with_variables(statement, texts, constants, _types(db, statement)) + ";" for statement in phase]
-        lines.append(r"\endpipeline")
+    with closing(Database.at(service_url)) as real:
+        db = Recording(real)
+        gateway = SimulatedGateway(success_rate=1, delay_ms=(0, 0))
+        service = Service(db=db, gateway=gateway, publisher=Acknowledging(), new_id=new_id)
+        command, asked = COMMANDS["process"], order()
+        call = Call(
+            owner="shop", deadline=Deadline.in_s(20), idempotency_key=asked["order_id"], traceparent="00-" + "1" * 32 + "-01"
+        )
+        perform(command, command.request.model_validate(asked), call, service)
+        # What is unique: our ids, the order's id (which is the key too), and the gateway's ids, which follow from the payment's.
+        phases = [*db.phases]
+        texts = [str(id_) for id_ in made] + [asked["order_id"]]
+        texts += sorted(
+            set(re.findall(r"(?:txn|pi|sim)_[0-9a-f]{24}", str([s.called or s.values for phase in phases for s in phase])))
+        )
+        lines, constants = [r"\set n :n + 1", rf"\set id :n * {CLIENTS} + :client_id"], dict[str, str]()
+        for phase in phases:
+            lines.append(r"\startpipeline")
+            lines += [_with_variables(statement, texts, constants, _types(db, statement)) + ";" for statement in phase]
+            lines.append(r"\endpipeline")
     return "\n".join(lines) + "\n", constants
 
 
@@ -93,7 +99,8 @@ def _types(db: Database, statement: Bound) -> list[str]:
 
 
 def _with_variables(statement: Bound, texts: list[str], constants: dict[str, str], types: list[str]) -> str:
-    params = make_params(PY_TYPES, statement.values)
+    sql, values = (statement.call, statement.called) if statement.call else (statement.sql, statement.values)
+    params = make_params(PY_TYPES, values)
 
     def variable(place: re.Match[str]) -> str:
         value: Any = params[int(place[1]) - 1]
@@ -105,7 +112,7 @@ def _with_variables(statement: Bound, texts: list[str], constants: dict[str, str
         constants[name] = value
         return f":{name}"
 
-    return " ".join(re.sub(r"\$(\d+)", variable, statement.call or statement.sql).split())
+    return " ".join(re.sub(r"\$(\d+)", variable, sql).split())
 
 
 def _expression(value: str, texts: list[str]) -> str:
