@@ -252,9 +252,9 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(built())
         rounds = in_rounds(Bench(stage, stack, given.seconds).rows(), given.rounds)
-        facts = facts_of(stage)
+        facts, broker = facts_of(stage), stage.broker
     report(rounds, ", ".join(facts.values()))
-    write("payments", facts, rounds)
+    write("payments" if broker == "embedded broker" else "payments-kafka", facts, rounds)
 
 
 if __name__ == "__main__":
