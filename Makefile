@@ -90,7 +90,7 @@ check: $(test_env) $(sam_env) ## check format, lint, types, imports and the temp
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
-	PYTHONPATH=layers/shared/python .venv/bin/lint-imports --no-logo
+	PYTHONPATH=layers/shared/python:cli .venv/bin/lint-imports --no-logo
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region us-east-1
 
 # Stripe World needs Python 3.14, which tests/gateway/servers.py looks for here or in Docker. Both are Linux, so its packages are too.

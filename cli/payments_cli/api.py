@@ -12,7 +12,7 @@ import httpx2
 
 from payments_cli import __version__
 from payments_cli.deployment import Deployment
-from payments_cli.ending import Exit, Failed
+from payments_cli.errors import Exit, Failed
 
 PAYMENTS, WEBHOOKS = "/api/v1/payments", "/api/v1/webhooks"
 # API Gateway answers within 30 s, if need be with its own 503. Connecting takes a round trip or two.

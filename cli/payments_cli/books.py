@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from payments_cli.compare import Taken
-from payments_cli.ending import Exit, Failed
+from payments_cli.errors import Exit, Failed
 
 UNIQUE_VIOLATION = "23505"
 

@@ -14,7 +14,8 @@ import typer
 
 from payments_cli import options as o
 from payments_cli.deployment import WrongDeployment, deployment
-from payments_cli.ending import Exit, Failed, OutputFailed, plain, say
+from payments_cli.errors import Exit, Failed, OutputFailed
+from payments_cli.streams import plain, say
 
 if TYPE_CHECKING:  # a command imports them when it runs, so that help and completions are fast
     from rich.console import RenderableType

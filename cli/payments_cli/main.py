@@ -17,9 +17,10 @@ from typer.completion import get_completion_script  # type: ignore[attr-defined]
 from payments_cli import __version__, grammar, webhooks
 from payments_cli import options as o
 from payments_cli.deployment import local_run
-from payments_cli.ending import Exit, Failed, course, say
+from payments_cli.errors import Exit, Failed, course
 from payments_cli.grammar import Session, confirm, examples, moment, present, session, unsaid, usage
 from payments_cli.money import format_amount, minor_digits, parse_amount
+from payments_cli.streams import say
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -14,9 +14,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from payments_cli.ending import plain
 from payments_cli.money import format_amount
 from payments_cli.options import EventType
+from payments_cli.streams import plain
 
 WIDE = 120  # a payment fits on one line of so many columns
 STYLES = {

@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
 
-from payments_cli.ending import Exit, Failed
+from payments_cli.errors import Exit, Failed
 from payments_cli.invocation import ALIAS, Invocation, Unreadable, read
 
 # Nobody else gets a message while we invoke its function, which takes three tries of READ_TIMEOUT_S at most. After a run that was

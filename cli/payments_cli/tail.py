@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Any
 
-from payments_cli.ending import Exit, Failed
+from payments_cli.errors import Exit, Failed
 
 POLL_MS = 500  # how soon we notice Ctrl-C; an event ends the wait at once
 REMEMBERED_IDS = 100_000  # a duplicate follows its original within minutes, and so many ids take a few megabytes

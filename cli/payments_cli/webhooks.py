@@ -9,8 +9,9 @@ import typer
 
 from payments_cli import grammar
 from payments_cli import options as o
-from payments_cli.ending import Exit, Failed, OutputFailed, course, say
+from payments_cli.errors import Exit, Failed, OutputFailed, course
 from payments_cli.grammar import Session, confirm, moment, present, usage
+from payments_cli.streams import say
 
 app = typer.Typer(
     no_args_is_help=True,

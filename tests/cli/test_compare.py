@@ -25,7 +25,7 @@ from payments.gateway.port import Seen, SeenRefund
 from payments_cli import books as restored_books
 from payments_cli import compare
 from payments_cli.compare import Comparison
-from payments_cli.ending import Failed
+from payments_cli.errors import Failed
 from payments_cli.gateway_list import Movement, WrongList, movements
 from tests.cli.terminal import Payments
 from tests.fakes import Dashboard, approve, decline, lose_reply

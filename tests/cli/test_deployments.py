@@ -11,7 +11,7 @@ import pytest
 
 from payments_cli.api import Api
 from payments_cli.deployment import deployment
-from payments_cli.ending import Exit, Failed
+from payments_cli.errors import Exit, Failed
 from tests.cli.stand import DROPPED, NEVER, PAYMENT, TAKEN, Answer, Stand, problem
 from tests.cli.terminal import Payments, printed_key
 

@@ -18,7 +18,7 @@ from moto import mock_aws
 from typer.testing import CliRunner
 
 from payments_cli import main, output, redrive
-from payments_cli.ending import Exit, Failed
+from payments_cli.errors import Exit, Failed
 from payments_cli.invocation import Unreadable, read
 from tests.cli.stand import Stand
 from tests.cli.terminal import Payments, new_order
