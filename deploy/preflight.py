@@ -9,13 +9,13 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from deploy.arguments import ArgumentsError, Deployment, declared, read
+from deploy.account import Account
+from deploy.arguments import ArgumentsError, declared, read
 from deploy.domain_name import certificate_problems, owner_problems, truststore_problems
 from deploy.restoring import restoring
 
@@ -30,47 +30,6 @@ SCHEDULED_ENVIRONMENTS, COURIER_ENVIRONMENTS, STRIPE_ENVIRONMENTS = 9, 3, 10
 events. Each function of the API has ReservedConcurrency: three, and one more with webhooks."""
 
 DEFAULT_VPCS = DEFAULT_ADDRESSES = 5
-
-Fetch = Callable[[str], tuple[int, bytes]]
-
-
-@dataclass(frozen=True)
-class Account:
-    deployment: Deployment
-    region: str
-    client: Callable[[str], Any]
-    fetch: Fetch
-
-    def value(self, name: str) -> str:
-        return self.deployment.parameter(name)
-
-    def made_stack(self) -> dict[str, Any] | None:
-        """Return what CloudFormation says of the stack, if there is one already."""
-        if not self.deployment.stack:
-            return None
-        try:
-            [found] = self.client("cloudformation").describe_stacks(StackName=self.deployment.stack)["Stacks"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ValidationError":
-                raise
-            return None
-        return dict(found)
-
-    @property
-    def makes_vpc(self) -> bool:
-        return not self.value("VpcId")
-
-    @property
-    def uses_stripe(self) -> bool:
-        return self.value("Gateway") == "stripe"
-
-    @property
-    def makes_database(self) -> bool:
-        return not self.value("DatabaseUrl")
-
-    @property
-    def makes_brokers(self) -> bool:
-        return not self.value("KafkaBootstrapServers")
 
 
 def parameters(account: Account) -> Iterator[str]:

@@ -1,15 +1,12 @@
 """What `make preflight` says about a database that starts from a snapshot or from another cluster's backups, and about copies."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 
-if TYPE_CHECKING:
-    from deploy.preflight import Account
+from deploy.account import Account
 
 STARTS_FROM = ("DatabaseSnapshot", "DatabaseSourceCluster", "DatabaseRestoreTime")
 """A change of one of these puts another cluster into the place of the stack's own."""

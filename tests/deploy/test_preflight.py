@@ -16,6 +16,7 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from deploy import preflight
+from deploy.account import Account
 from deploy.arguments import read
 from deploy.domain_name import owner_problems
 from deploy.preflight import (
@@ -23,7 +24,6 @@ from deploy.preflight import (
     SCHEDULED_ENVIRONMENTS,
     STRIPE_ENVIRONMENTS,
     ZONES_WITHOUT_A_SERVICE,
-    Account,
     report,
 )
 from tests.aws.test_template import of_type

@@ -13,8 +13,9 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from moto import mock_aws
 
+from deploy.account import Account
 from deploy.arguments import read
-from deploy.preflight import CHECKS, Account
+from deploy.preflight import CHECKS
 from deploy.restoring import restoring
 
 SNAPSHOT = {"DatabaseSnapshot": "arn:aws:rds:us-east-1:210987654321:cluster-snapshot:last", "DatabaseEngineVersion": "17.7"}
