@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from payments import __version__
 from payments_cli import __version__ as version_of_the_command_line
-from payments_cli.main import app
+from payments_cli.commands import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ def main() -> NoReturn:
         try:
             if is_ours:
                 signal.signal(signal.SIGINT, ctrl_c)
-            from payments_cli.main import app
+            from payments_cli.commands import app
 
             app(prog_name="payments")
         except BaseException as error:  # Python would end with 1, which means that the service refused

@@ -16,7 +16,7 @@ import typer.core
 import typer.main
 from botocore import xform_name
 
-from payments_cli.main import app
+from payments_cli.commands import app
 from tests.aws.test_alarms import DOCUMENTED
 from tests.aws.test_template import CODE, OPERATIONS, RESOURCES, ROOT, TEMPLATE, TEXT, of_type
 from tests.cases import case

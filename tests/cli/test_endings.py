@@ -120,7 +120,7 @@ import os, signal, sys
 
 left, seen = {times}, set()
 
-ours = tuple(f"payments_cli/{{name}}.py" for name in ("run", "main", "grammar", "streams", "errors"))
+ours = tuple(f"payments_cli/{{name}}.py" for name in ("run", "commands", "grammar", "streams", "errors"))
 
 def is_ours(frame):
     return frame.f_code.co_filename.endswith(ours)
@@ -290,7 +290,7 @@ def test_an_unforeseen_error_has_a_code_of_its_own(
         assert secret not in sent.err + looked.err
 
 
-@pytest.mark.parametrize("library", ["typer", "rich", "httpx2", "payments_cli.main", "payments_cli.output"])
+@pytest.mark.parametrize("library", ["typer", "rich", "httpx2", "payments_cli.commands", "payments_cli.output"])
 def test_a_library_that_cannot_be_imported_is_an_unforeseen_error(
     payments_alone: Payments, broken: Callable[[str], dict[str, str]], library: str
 ) -> None:

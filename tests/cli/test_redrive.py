@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 from moto import mock_aws
 from typer.testing import CliRunner
 
-from payments_cli import main, output, redrive
+from payments_cli import commands, output, redrive
 from payments_cli.errors import Exit, Failed
 from payments_cli.invocation import Unreadable, read
 from tests.cli.stand import Stand
@@ -462,7 +462,7 @@ def test_a_person_who_says_no_sends_nothing(sqs_and_lambda: Callable[..., Any], 
 
 
 def test_without_a_queue_the_command_says_where_its_address_is() -> None:
-    done = CliRunner().invoke(main.app, ["redrive"], env={"PAYMENTS_FAILED_QUEUE": "", "COLUMNS": "200"})
+    done = CliRunner().invoke(commands.app, ["redrive"], env={"PAYMENTS_FAILED_QUEUE": "", "COLUMNS": "200"})
     assert done.exit_code == 2
     assert "FailedInvocationsUrl" in done.output
 
@@ -471,7 +471,7 @@ def test_without_boto3_the_command_says_how_to_install_it(monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "payments_cli.redrive")
     monkeypatch.delattr("payments_cli.redrive")
     monkeypatch.setitem(sys.modules, "boto3", None)
-    done = CliRunner().invoke(main.app, ["redrive", "--queue-url", QUEUE_URL], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(commands.app, ["redrive", "--queue-url", QUEUE_URL], env={"COLUMNS": "200"})
     assert done.exit_code == 2
     assert "pipx inject payments-cli boto3" in done.output
 
@@ -482,7 +482,7 @@ def test_without_credentials_the_command_says_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    done = CliRunner().invoke(main.app, ["redrive", "--queue-url", QUEUE_URL], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(commands.app, ["redrive", "--queue-url", QUEUE_URL], env={"COLUMNS": "200"})
     assert done.exit_code == 2
     assert "Unable to locate credentials" in done.output
 
