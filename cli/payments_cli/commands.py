@@ -177,9 +177,9 @@ def void(manner: Manner, this: Session, payment: o.Payment, reason: o.Reason = N
 
 @command("sync", o.LOOK, "payments sync order-1042")
 def sync(this: Session, payment: o.Payment, order: o.IsOrder = False) -> None:
-    """Have the service ask the gateway about a payment now, and show what it is then.
+    """Have the service ask the gateway about a payment now, and show the payment.
 
-    The service asks about a payment at most once in 2 s; sooner, it shows what it knows already.
+    The service asks about a payment at most once in 2 s. In between, it shows what it knows already.
     If the payment waits for its customer, you see what the customer's browser needs. Show it to nobody else.
     """
     _show_outcome(this, "sync", *this.api.sync(payment, is_order=order))
@@ -333,7 +333,7 @@ def redrive(
     yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> None:
-    """Send invocations again that Lambda gave up, from the queue FailedInvocations.
+    """Send invocations again that Lambda gave up and put into the queue FailedInvocations.
 
     Each one goes to the alias that it was for, with the same payload. Its
     message is deleted once the service has answered: succeeded, declined,
@@ -345,8 +345,9 @@ def redrive(
     capture or void carries its key. For a payment without one, the service
     derives the key from the request.
 
-    With --instead, after a restore, the keys of entered refunds are unknown,
-    so refunds are left alone unless --refunds says that each was looked at.
+    After a restore (--instead), the database does not know the keys of the
+    refunds that payments compare entered, and could pay them a second time. So
+    refunds are left alone, unless --refunds says that you looked at each one.
 
     It uses the credentials and the settings of the AWS SDK, and needs boto3.
     """
@@ -410,14 +411,15 @@ def compare(
     currency, transaction_id, at and perhaps result (approved, declined). The
     key is the idempotency key that the gateway got. The kind is charge,
     authorization, capture, void or refund; the amount is in the minor unit.
-    The list has to hold all kinds, from its first line until now: what
-    succeeded in the database since then and is not on it is unlisted.
+    The list has to be complete from its first line until now, with all kinds.
+    What succeeded in the database in that time and is not on the list is
+    shown as unlisted.
 
     With --enter, a capture, void or refund that the database lacks becomes an
     operation without an outcome, under its old key. Reconcile settles it, and
     the gateway moves no money a second time. A charge that the database lacks
-    is to be taken back at the gateway. The exit code is 4 while there is work
-    for reconcile, and 1 when there is work for you.
+    is for you to take back at the gateway. The exit code is 4 while there is
+    work for reconcile, and 1 when there is work for you.
     """
     from payments_cli import output
     from payments_cli.compare import Comparison, Database

@@ -68,7 +68,7 @@ Key = Annotated[
     Text,
     Option("--idempotency-key", metavar="KEY", help="Key of the command to repeat. Default: a new key, which is printed."),
 ]
-Yes = Annotated[bool, Option("--yes", "-y", help="Skip the confirmation. Only a terminal gets one.")]
+Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask for a confirmation. Without a terminal, nobody is asked.")]
 Utc = Annotated[bool, Option("--utc", help="Use UTC instead of local time.")]
 Json = Annotated[bool, Option("--json", help="Print JSON for scripts.")]
 
@@ -86,8 +86,8 @@ PaymentToken = Annotated[
     ),
 ]
 Manual = Annotated[bool, Option("--manual", help="Only authorize; capture it later.")]
-OffSession = Annotated[bool, Option("--off-session", help="The customer is not there to confirm anything.")]
-ReturnUrl = Annotated[Text, Option(metavar="URL", help="Where the customer comes back to after confirming elsewhere.")]
+OffSession = Annotated[bool, Option("--off-session", help="The customer is not there, and can confirm nothing.")]
+ReturnUrl = Annotated[Text, Option(metavar="URL", help="Your page, to which the customer comes back after confirming.")]
 Customer = Annotated[Text, Option(metavar="ID", help="Customer id.")]
 Description = Annotated[Text, Option(metavar="TEXT", help="Description of the payment.")]
 Metadata = Annotated[list[str] | None, Option(metavar="KEY=VALUE", help="Any other data to keep; may be repeated.")]
@@ -96,11 +96,11 @@ OfOrder = Annotated[Text, Option("--order", metavar="ORDER", help="Show only thi
 OfCustomer = Annotated[Text, Option("--customer", metavar="ID", help="Show only payments of this customer.")]
 WithMethod = Annotated[Method | None, Option("--method", case_sensitive=False, help="Show only payments with this method.")]
 InCurrency = Annotated[Text, Option("--currency", metavar="CODE", help="Show only payments in this currency.")]
-AmountFrom = Annotated[Text, Option(metavar="AMOUNT", help="Show only payments of at least so much, such as '5.00 USD'.")]
-AmountTo = Annotated[Text, Option(metavar="AMOUNT", help="Show only payments of at most so much.")]
+AmountFrom = Annotated[Text, Option(metavar="AMOUNT", help="Show only payments of at least this amount, such as '5.00 USD'.")]
+AmountTo = Annotated[Text, Option(metavar="AMOUNT", help="Show only payments of at most this amount.")]
 InStatus = Annotated[Status | None, Option(case_sensitive=False, help="Show only payments that have this status now.")]
-From = Annotated[Text, Option("--from", metavar="TIME", help="Show only payments from this time on.")]
-To = Annotated[Text, Option(metavar="TIME", help="Show only payments from before this time.")]
+From = Annotated[Text, Option("--from", metavar="TIME", help="Show only payments made at this time or later.")]
+To = Annotated[Text, Option(metavar="TIME", help="Show only payments made before this time.")]
 Limit = Annotated[int, Option("--limit", "-n", metavar="N", min=1, help="Show at most N payments.")]
 All = Annotated[bool, Option("--all", help="Show all payments.")]
 
@@ -113,17 +113,17 @@ Webhook = Annotated[str, Argument(metavar="WEBHOOK", callback=_an_id, help="Webh
 WebhookUrl = Annotated[str, Argument(metavar="URL", help="The https address to send events to.")]
 About = Annotated[Text, Option("--description", metavar="TEXT", help="A text of your own, for people.")]
 SentTypes = Annotated[
-    list[WebhookType] | None, Option("--type", help="Send only this type; may be repeated. Default: all, also later ones.")
+    list[WebhookType] | None, Option("--type", help="Send only this type; may be repeated. Default: all types, new ones too.")
 ]
-EventId = Annotated[Text, Option("--event", metavar="ID", help="Send this event again: an id, as in webhook-id.")]
-Since = Annotated[Text, Option("--from", metavar="TIME", help="Send the events again from this time on.")]
-Until = Annotated[Text, Option("--to", metavar="TIME", help="Send only events from before this time. Default: now.")]
+EventId = Annotated[Text, Option("--event", metavar="ID", help="Send this event again. Its id is in the header webhook-id.")]
+Since = Annotated[Text, Option("--from", metavar="TIME", help="Send events again that happened at this time or later.")]
+Until = Annotated[Text, Option("--to", metavar="TIME", help="Send only events that happened before this time. Default: now.")]
 
 QueueUrl = Annotated[
     Text, Option(envvar="PAYMENTS_FAILED_QUEUE", metavar="URL", help="The queue: the stack's output FailedInvocationsUrl.")
 ]
 SendAtMost = Annotated[int | None, Option("--limit", "-n", metavar="N", min=1, help="Send at most N invocations.")]
-Rate = Annotated[float, Option(metavar="PER_SECOND", min=0.01, max=1000, help="Send at most so many a second.")]
+Rate = Annotated[float, Option(metavar="PER_SECOND", min=0.01, max=1000, help="Send at most this many invocations a second.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Show what would be sent. Send and delete nothing.")]
 
 Instead = Annotated[
@@ -132,20 +132,21 @@ Instead = Annotated[
 ]
 Refunds = Annotated[
     bool,
-    Option("--refunds", help="With --instead: send refunds too, because each was looked at. Otherwise they are left alone."),
+    Option("--refunds", help="With --instead: send refunds too, once you have looked at each one."),
 ]
 GatewayList = Annotated[
-    Path, Argument(metavar="LIST", exists=True, dir_okay=False, help="The gateway's list since before the restored moment.")
+    Path, Argument(metavar="LIST", exists=True, dir_okay=False, help="The gateway's list, from before the restored moment on.")
 ]
 Enter = Annotated[bool, Option("--enter", help="Enter the captures, voids and refunds that the database lacks.")]
 ClusterArn = Annotated[
     Text, Option("--cluster-arn", envvar="PAYMENTS_DATABASE_ARN", metavar="ARN", help="The stack's output DatabaseArn.")
 ]
 SecretArn = Annotated[
-    Text, Option("--secret-arn", envvar="PAYMENTS_DATABASE_SECRET_ARN", metavar="ARN", help="Its output DatabaseSecretArn.")
+    Text,
+    Option("--secret-arn", envvar="PAYMENTS_DATABASE_SECRET_ARN", metavar="ARN", help="The stack's output DatabaseSecretArn."),
 ]
 DatabaseUrl = Annotated[
-    Text, Option("--database-url", envvar="PAYMENTS_DATABASE_URL", metavar="URL", help="A PostgreSQL of your own.")
+    Text, Option("--database-url", envvar="PAYMENTS_DATABASE_URL", metavar="URL", help="Or a PostgreSQL of your own.")
 ]
 
 
@@ -162,7 +163,7 @@ BearerToken = Annotated[
         envvar="PAYMENTS_BEARER_TOKEN",
         metavar="TOKEN",
         callback=_no_payment_token,
-        help="Who you are; safer in the variable.",
+        help="Your token, which says who you are. The variable is the safer place for it.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -172,7 +173,9 @@ ClientCertificate = Annotated[
     Path | None,
     _file("PAYMENTS_CLIENT_CERTIFICATE", "PEM file of your certificate, for a service that asks for one (mutual TLS)."),
 ]
-ClientKey = Annotated[Path | None, _file("PAYMENTS_CLIENT_KEY", "PEM file of its private key. Default: the certificate's file.")]
+ClientKey = Annotated[
+    Path | None, _file("PAYMENTS_CLIENT_KEY", "PEM file of the certificate's private key. Default: the certificate's file.")
+]
 Owner = Annotated[Text, Option(metavar="NAME", help="Act as this owner. Local service only.", rich_help_panel=WHERE)]
 Scopes = Annotated[
     Text,

@@ -35,7 +35,7 @@ SHOP = "https://shop.example.com/events"
 
 @command("list", ON_FILE, "payments webhooks list", "payments webhooks list --json | jq -r .url")
 def list_(this: Session) -> None:
-    """List your webhooks, oldest first, with what waits for them."""
+    """List your webhooks, oldest first, and how many events wait for each."""
     from payments_cli import output
 
     found = this.api.webhooks()
@@ -66,13 +66,13 @@ def add(this: Session, address: o.WebhookUrl, description: o.About = None, types
 
 @command("show", ON_FILE, f"payments webhooks show {SHOP}")
 def show(this: Session, webhook: o.Webhook, utc: o.Utc = False) -> None:
-    """Show a webhook: what waits for it, and why it fails."""
+    """Show a webhook: how many events wait for it, and why it fails."""
     _show(_find(this, webhook), this, utc=utc)
 
 
 @command("remove", ON_FILE, f"payments webhooks remove {SHOP} --yes")
 def remove(this: Session, webhook: o.Webhook, yes: o.Yes = False) -> None:
-    """Remove a webhook. What waits for it is dropped."""
+    """Remove a webhook. Events that wait for it are dropped."""
     found = _find(this, webhook)
     if not yes and sys.stdin.isatty():
         confirm(f"Remove {found['url']}, and drop what waits for it ({found['waiting']})?")
@@ -87,7 +87,7 @@ def remove(this: Session, webhook: o.Webhook, yes: o.Yes = False) -> None:
 def rotate(this: Session, webhook: o.Webhook) -> None:
     """Give a webhook a new secret, and print it, this once.
 
-    For 24 hours the earlier secret signs too. One that is even older ends at once.
+    For 24 hours, the service signs with the earlier secret too. A secret that is even older ends at once.
     """
     webhook_id = _id(this, webhook)
     course.again = f"It may have a new secret that nobody saw. Look with: payments webhooks show {webhook_id}. Then rotate again."
@@ -96,9 +96,9 @@ def rotate(this: Session, webhook: o.Webhook) -> None:
 
 @command("enable", CARE, f"payments webhooks enable {SHOP}")
 def enable(this: Session, webhook: o.Webhook) -> None:
-    """Send to a webhook again that was disabled, or now instead of after its pause.
+    """Send to a webhook again, at once: one that is disabled, or one that pauses after a failure.
 
-    What happened while it was disabled was not kept for it. The command says how to get it.
+    Events that happened while it was disabled were not kept for it. The command says how to get them.
     """
     found = _find(this, webhook)
     webhook_id, since = found["webhook_id"], found.get("disabled_at")
@@ -123,11 +123,11 @@ def redeliver(
     to: o.Until = None,
     utc: o.Utc = False,
 ) -> None:
-    """Send events again: one, or those of a time.
+    """Send events again: a single one, or all between two times.
 
     A TIME is a date (2026-01-31), a date and time ('2026-01-31 14:30') or an age (90m, 2h, 7d).
     It is local time, unless it ends with Z or an offset such as +01:00.
-    Events are kept for 7 days at least. One that is sent again has its old id.
+    Events are kept for 7 days at least. An event that is sent again keeps its id.
     """
     if (event is None) == (from_ is None) or (event is not None and to is not None):
         usage("Use either --event, or --from and perhaps --to.")
