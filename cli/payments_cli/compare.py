@@ -204,7 +204,7 @@ class Comparison:
             for row in rows:
                 after = UUID(row.pop("id"))
                 if row["key"] not in keys:
-                    movement = Movement(0, **row | {"at": datetime.fromisoformat(row["at"])})
+                    movement = Movement(**row | {"at": datetime.fromisoformat(row["at"])})
                     yield _result(movement, "unlisted", "the database says succeeded. Is the list complete, and of now?")
 
     def _succeeded(self, number: int) -> bool:

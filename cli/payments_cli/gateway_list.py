@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,6 @@ class WrongList(Exception):
 class Movement:
     """One approved line of the list. `at` has a time zone; `amount` is in the currency's minor unit."""
 
-    line: int
     key: str
     kind: str
     amount: int
@@ -32,34 +31,48 @@ class Movement:
 
 
 def movements(path: Path) -> list[Movement]:
-    """Read the list: CSV with a header, or JSON lines. Declined lines are left out, because no money moved. Raises WrongList."""
+    """Read the list. Declined lines are left out, because no money moved. Raises WrongList."""
     try:
         text = path.read_text("utf-8-sig")
-        is_json = text.lstrip().startswith("{")
-        rows: Iterable[tuple[int, dict[str, Any]]]
-        if is_json:
-            rows = [(n, json.loads(line)) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-        else:
-            rows = enumerate(csv.DictReader(text.splitlines()), 2)
-        found = [_movement(n, row) for n, row in rows if str(row.get("result") or "approved") == "approved"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise WrongList(f"{path}: {what}") from None
+    except (OSError, ValueError) as error:  # ValueError: it is not UTF-8
+        raise WrongList(f"{path}: {error}") from None
+    found = [_movement(n, row) for n, row in _rows(text) if str(row.get("result") or "approved") == "approved"]
     if not found:
         raise WrongList(f"{path} has no approved line")
     return found
 
 
-def _movement(line: int, row: dict[str, Any]) -> Movement:
+def _rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield each row with the number of its line."""
+    lines = text.splitlines()
+    if not text.lstrip().startswith("{"):
+        yield from enumerate(csv.DictReader(lines), 2)
+        return
+    for n, line in enumerate(lines, 1):
+        if line.strip():
+            yield n, _object(n, line)
+
+
+def _object(n: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise WrongList(f"line {n} is no JSON object")
+    return row
+
+
+def _movement(n: int, row: dict[str, Any]) -> Movement:
     try:
         at = datetime.fromisoformat(row["at"])
-        made = Movement(line, str(row["key"] or ""), row["kind"], int(row["amount"]), row["currency"], row["transaction_id"], at)
+        made = Movement(str(row["key"] or ""), row["kind"], int(row["amount"]), row["currency"], row["transaction_id"], at)
     except KeyError as error:
-        raise WrongList(f"line {line} has no {error}") from None
+        raise WrongList(f"line {n} has no {error}") from None
     except (ValueError, TypeError) as error:
-        raise WrongList(f"line {line}: {error}") from None
+        raise WrongList(f"line {n}: {error}") from None
     if made.kind not in KINDS:
-        raise WrongList(f"line {line}: kind must be one of {', '.join(KINDS)}")
+        raise WrongList(f"line {n}: kind must be one of {', '.join(KINDS)}")
     if at.tzinfo is None or not made.transaction_id or made.amount < (made.kind != "void"):
-        raise WrongList(f"line {line}: `at` needs a time zone, the amount is more than 0, and the transaction has an id")
+        raise WrongList(f"line {n}: `at` needs a time zone, the amount is more than 0, and the transaction has an id")
     return made

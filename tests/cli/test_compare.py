@@ -444,6 +444,14 @@ def test_a_line_that_cannot_be_read_is_named(change: dict[str, Any], said: str, 
         movements(file)
 
 
+@pytest.mark.parametrize("line", ["5", "[1]", '{"key": ', "[" * 100_000], ids=["a number", "a list", "cut off", "too deep"])
+def test_a_line_that_is_no_object_is_named(line: str, tmp_path: Path) -> None:
+    file = written(tmp_path, [movement("pay-1", "charge", 5, "txn_1")])
+    file.write_text(f"{file.read_text().rstrip()}\n{line}\n")
+    with pytest.raises(WrongList, match="line 2 is no JSON object"):
+        movements(file)
+
+
 def test_declined_lines_and_empty_files_move_nothing(tmp_path: Path) -> None:
     line = movement("pay-1", "charge", 5, "txn_1")
     assert len(movements(written(tmp_path, [line, line | {"result": "declined"}, line | {"result": "approved"}]))) == 2
