@@ -66,7 +66,8 @@ def _object(n: int, line: str) -> dict[str, Any]:
 def _movement(n: int, row: dict[str, Any]) -> Movement:
     try:
         at = datetime.fromisoformat(row["at"])
-        made = Movement(str(row["key"] or ""), row["kind"], int(row["amount"]), row["currency"], row["transaction_id"], at)
+        amount = int(str(row["amount"]))  # of the number 19.99, int alone would make 19
+        made = Movement(str(row["key"] or ""), row["kind"], amount, row["currency"], row["transaction_id"], at)
     except KeyError as error:
         raise WrongList(f"line {n} has no {error}") from None
     except (ValueError, TypeError) as error:

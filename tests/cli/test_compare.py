@@ -433,6 +433,8 @@ def test_a_long_list_is_asked_in_parts(loser: Loser, way: Any, tmp_path: Path, m
         ({"kind": "payout"}, "kind must be one of"),
         ({"amount": "19.99"}, "invalid literal"),
         ({"amount": 0}, "more than 0"),
+        ({"amount": 19.99}, "line 1: .*19.99"),
+        ({"amount": float("inf")}, "line 1: .*inf"),
         ({"at": "2026-11-29T12:00:00"}, "time zone"),
         ({"transaction_id": ""}, "the transaction has an id"),
         ({"at": None}, "line 1"),
