@@ -11,7 +11,7 @@ from typing import Any
 from chaos.clients import Clients
 from payments_cli import redrive
 
-OWNER = ("aws", "us-east-1", "123456789012")
+PLACE = ("aws", "us-east-1", "123456789012")
 ALIASES = {
     (stack, function): f"arn:aws:lambda:us-east-1:123456789012:function:{stack}-{function}:direct"
     for stack in ("old", "new")
@@ -63,7 +63,7 @@ async def send(clients: Clients, names: list[str], *, refunds: bool) -> dict[str
         bodies[name] = json.dumps({"requestContext": context, "requestPayload": event})
     traces = {clients.event_of(name)[1]["traceparent"]: name for name in names}
     sqs, loop = Sqs(bodies), asyncio.get_running_loop()
-    queue = redrive.Queue(sqs, "old", owner=OWNER)
+    queue = redrive.Queue(sqs, "old", place=PLACE)
     pace = redrive.Pace(1000)
 
     def run() -> Counter[str]:

@@ -146,7 +146,7 @@ class Api:
 
 
 def _kind(text: str, *, is_order: bool) -> str:
-    return "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if is_uuid(text) else "order"
+    return "order" if is_order else "transaction" if text.startswith("txn_") else "payment" if _is_uuid(text) else "order"
 
 
 def _webhook(webhook_id: str) -> str:
@@ -161,7 +161,7 @@ def _tls(deployment: Deployment) -> ssl.SSLContext:
     return context
 
 
-def is_uuid(text: str) -> bool:
+def _is_uuid(text: str) -> bool:
     try:
         uuid.UUID(text)
     except ValueError:

@@ -157,7 +157,7 @@ def refund(
     reason: o.Reason = None,
 ) -> None:
     """Refund a captured payment: all that is left, or a part."""
-    body = _about(this, manner, "refund", payment, amount, amount_minor)
+    body = _confirmed_body(this, manner, "refund", payment, amount, amount_minor)
     _carry_out(this, "refund", body | {"reason": reason}, manner.key)
 
 
@@ -166,13 +166,13 @@ def capture(
     manner: Manner, this: Session, payment: o.Payment, amount: o.Amount = None, amount_minor: o.AmountMinor = None
 ) -> None:
     """Capture an authorized payment: all of it, or a part. The rest is released."""
-    _carry_out(this, "capture", _about(this, manner, "capture", payment, amount, amount_minor), manner.key)
+    _carry_out(this, "capture", _confirmed_body(this, manner, "capture", payment, amount, amount_minor), manner.key)
 
 
 @command("void", o.MONEY, 'payments void order-1043 --reason "out of stock"', shares=ON_PAYMENT)
 def void(manner: Manner, this: Session, payment: o.Payment, reason: o.Reason = None) -> None:
     """Void an authorized payment, or one that waits for its customer, so that no money is taken."""
-    _carry_out(this, "void", _about(this, manner, "void", payment) | {"reason": reason}, manner.key)
+    _carry_out(this, "void", _confirmed_body(this, manner, "void", payment) | {"reason": reason}, manner.key)
 
 
 @command("sync", o.LOOK, "payments sync order-1042")
@@ -354,17 +354,17 @@ def redrive(
     if not queue_url:
         usage("Name the queue with --queue-url or PAYMENTS_FAILED_QUEUE: the stack's output FailedInvocationsUrl.")
     try:
-        from payments_cli import redrive as again
+        from payments_cli.redrive import Pace, Queue, WrongSetup, clients, exit_code, redriven, replacements, total
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
             raise
         usage("redrive needs boto3. Install it with: pipx inject payments-cli boto3 (or: pipx install './cli[aws]')")
     try:
-        sqs, functions = again.clients(queue_url)
-        queue = again.Queue(sqs, queue_url)
+        sqs, functions = clients(queue_url)
+        queue = Queue(sqs, queue_url)
         waiting = queue.size()
-        others = again.replacements(instead or (), queue.owner)
-    except again.WrongSetup as error:
+        others = replacements(instead or (), queue.place)
+    except WrongSetup as error:
         usage(f"AWS cannot be called: {error}")
     if not (yes or dry_run) and sys.stdin.isatty():
         at_most = f"at most {limit} of " if limit else ""
@@ -377,19 +377,19 @@ def redrive(
     try:
         # Closing gives the messages that stay in the queue back to the next run.
         with contextlib.closing(
-            again.redriven(queue, functions, again.Pace(rate), limit=limit, dry_run=dry_run, instead=others, refunds=refunds)
+            redriven(queue, functions, Pace(rate), limit=limit, dry_run=dry_run, instead=others, refunds=refunds)
         ) as found:
             for result in found:
                 results[result["result"]] += 1
                 present(result, output.redrive_line, as_json, soft_wrap=True)
     except Failed:
-        present(again.total(results), output.redrive_total, as_json)
+        present(total(results), output.counts_line, as_json)
         raise
     if dry_run:
-        present({"would_redrive": results["would_redrive"], "left_alone": results["left_alone"]}, output.redrive_total, as_json)
+        present({"would_redrive": results["would_redrive"], "left_alone": results["left_alone"]}, output.counts_line, as_json)
         return
-    present(again.total(results), output.redrive_total, as_json)
-    raise typer.Exit(again.exit_code(results))
+    present(total(results), output.counts_line, as_json)
+    raise typer.Exit(exit_code(results))
 
 
 @app.command(
@@ -453,7 +453,7 @@ def compare(
     for result in comparison.results(enter=enter):
         counts[result["result"]] += 1
         present(result, output.compare_line, as_json, soft_wrap=True)
-    present({"agreed": comparison.agreed, **counts}, output.redrive_total, as_json)
+    present({"agreed": comparison.agreed, **counts}, output.counts_line, as_json)
     if counts.keys() & {"take_back", "differs", "by_hand", "missing", "unlisted"}:
         raise typer.Exit(Exit.REFUSED)
     if counts:
@@ -485,7 +485,7 @@ def main(
         usage("The arguments hold bytes that are no text in the terminal's encoding.")
 
 
-def _about(
+def _confirmed_body(
     this: Session, manner: Manner, name: str, payment: str, amount: list[str] | None = None, amount_minor: int | None = None
 ) -> dict[str, Any]:
     """Return the body of a command on a payment, after the person at the terminal has confirmed it.

@@ -25,7 +25,7 @@ from uuid import UUID, uuid4
 from payments_cli.gateway_list import Movement, WrongList
 
 OPERATIONS = {"authorization": "process", "charge": "process", "capture": "capture", "void": "void", "refund": "refund"}
-PREFIXES = {"capture": ("capture-", "cap-"), "void": ("void-",), "refund": ("ref-",)}
+KEY_PREFIXES = {"capture": ("capture-", "cap-"), "void": ("void-",), "refund": ("ref-",)}
 """Of the keys that the service makes; `cap-` is version 0.1.0's."""
 
 BY_ITSELF = "gateway-"
@@ -34,7 +34,7 @@ BY_ITSELF = "gateway-"
 KEY_LIFETIME = timedelta(hours=23)
 """As GATEWAY_KEY_LIFETIME_S of the service: reconcile sends nothing for older operations, and a person settles them."""
 
-CLOCKS = timedelta(hours=1)
+CLOCK_SKEW = timedelta(hours=1)
 """By which a function's clock may be slower than the database's and the gateway's."""
 
 BATCH = 200
@@ -199,7 +199,7 @@ class Comparison:
     def _unlisted(self) -> Iterator[dict[str, Any]]:
         """What succeeded since the list's first line, and is not on the list: the list lacks a kind, a part or its end."""
         keys, since = {movement.key for movement in self.listed}, min(movement.at for movement in self.listed)
-        after = UUID(int=int((since - CLOCKS).timestamp() * 1000) << 80)
+        after = UUID(int=int((since - CLOCK_SKEW).timestamp() * 1000) << 80)
         while rows := json.loads(self.database.value(SUCCEEDED, after=str(after), since=since.isoformat())):
             for row in rows:
                 after = UUID(row.pop("id"))
@@ -299,7 +299,7 @@ def _gateway_id_in(movement: Movement) -> str:
 
 def _id_in(movement: Movement) -> UUID | None:
     """Return the id of the operation, or of the refund, that the key names. None if the service has not made the key."""
-    for prefix in PREFIXES.get(movement.kind, ()):
+    for prefix in KEY_PREFIXES.get(movement.kind, ()):
         if movement.key.startswith(prefix):
             with contextlib.suppress(ValueError):
                 return UUID(movement.key.removeprefix(prefix))

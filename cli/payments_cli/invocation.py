@@ -28,30 +28,33 @@ class Invocation:
     @property
     def facts(self) -> dict[str, Any]:
         """The members that may be shown. Never the others: the payload holds a payment token and customers' data."""
-        fields = self.payload if isinstance(self.payload, dict) else {}
-        return {"function": self.function} | {
-            name: _shown(fields.get(name)) for name in ("operation", "order_id", "idempotency_key")
-        }
+        return {"function": self.function} | self._shown("operation", "order_id", "idempotency_key")
 
     @property
     def may_refund(self) -> bool:
         """Whether it may give money back. Without `operation` the function decides, and only a payment has a method."""
-        fields = self.payload if isinstance(self.payload, dict) else {}
-        operation = fields.get("operation")
-        return operation == "refund" or (operation is None and "payment_method" not in fields)
+        operation = self._fields.get("operation")
+        return operation == "refund" or (operation is None and "payment_method" not in self._fields)
 
     @property
     def refund_facts(self) -> dict[str, Any]:
         """What finds a refund on the gateway's list and in the comparison. An amount of None is all that is left."""
-        fields = self.payload if isinstance(self.payload, dict) else {}
-        amount = fields.get("amount")
-        names = ("transaction_id", "payment_id")
-        shown = {name: _shown(fields.get(name)) for name in names}
-        return self.facts | shown | {"amount": amount if isinstance(amount, int) else None}
+        amount = self._fields.get("amount")
+        return self.facts | self._shown("transaction_id", "payment_id") | {"amount": amount if isinstance(amount, int) else None}
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        return self.payload if isinstance(self.payload, dict) else {}
+
+    def _shown(self, *names: str) -> dict[str, str | None]:
+        return {name: _shown(self._fields.get(name)) for name in names}
 
 
-def read(body: object, owner: tuple[str, ...], instead: Mapping[str, str] | None = None) -> Invocation:
-    """Return the invocation that Lambda's record describes, for the alias that replaces its own. Raises Unreadable."""
+def read(body: object, place: tuple[str, ...], instead: Mapping[str, str] | None = None) -> Invocation:
+    """Return the invocation that Lambda's record describes, for the alias that replaces its own. Raises Unreadable.
+
+    `place` is the queue's partition, region and account.
+    """
     try:
         record = json.loads(body, parse_constant=_refuse) if isinstance(body, str) else None
     except (ValueError, RecursionError):
@@ -63,11 +66,10 @@ def read(body: object, owner: tuple[str, ...], instead: Mapping[str, str] | None
     if not isinstance(condition, str) or condition == "Success":
         raise Unreadable("It does not record a failure.")
     function = context.get("functionArn")
-    found = ALIAS.fullmatch(function) if isinstance(function, str) else None
-    if not found or not isinstance(function, str):
+    if not isinstance(function, str) or not (found := ALIAS.fullmatch(function)):
         # Without an alias the code would be another one than that which the order service calls.
         raise Unreadable("It does not name the alias of a function.")
-    if found.groups() != owner:
+    if found.groups() != place:
         raise Unreadable("The function is in another account or region than the queue.")
     try:
         # 1e400 is read as infinity, which no JSON can hold; too many levels can be read and not written.

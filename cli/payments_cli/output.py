@@ -57,7 +57,7 @@ class Clock:
     """Formats the service's times (RFC 3339) in the local time zone, or in UTC."""
 
     def __init__(self, *, utc: bool) -> None:
-        self._utc: tzinfo | None = UTC
+        self._tzinfo: tzinfo | None = UTC
         self.zone = "UTC"
         if not utc:
             # TZ can name a zone that Python cannot use, or none that exists; the C library would show UTC under that name.
@@ -65,11 +65,11 @@ class Clock:
                 name = os.environ.get("TZ", "").removeprefix(":")
                 if "/" in name and not name.startswith("/"):
                     ZoneInfo(name)
-                self.zone, self._utc = plain(datetime.now().astimezone().tzname()) or "local time", None
+                self.zone, self._tzinfo = plain(datetime.now().astimezone().tzname()) or "local time", None
 
     def show(self, at: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
         try:
-            return datetime.fromisoformat(at).astimezone(self._utc).strftime(form)
+            return datetime.fromisoformat(at).astimezone(self._tzinfo).strftime(form)
         except (ValueError, OverflowError, OSError):
             return at  # as of the year 1, which has no local time
 
@@ -261,7 +261,7 @@ def compare_line(result: dict[str, Any]) -> Text:
     return Text("  ").join([Text(result["result"].replace("_", " ").ljust(9), style), *map(Text, words)])
 
 
-def redrive_total(counts: dict[str, int]) -> Text:
+def counts_line(counts: dict[str, int]) -> Text:
     return Text(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
 
 

@@ -62,7 +62,7 @@ class Queue:
     url: str
     held: dict[str, str] = field(default_factory=dict)
     """The receipts of the messages that we have and that are not deleted, by message id."""
-    owner: tuple[str, ...] = ()
+    place: tuple[str, ...] = ()
     """Partition, region and account, in which the functions have to be."""
 
     def size(self) -> int:
@@ -71,7 +71,7 @@ class Queue:
         with _aws(first=True):
             found = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         _, partition, _, region, account, *_ = found["QueueArn"].split(":")
-        self.owner = (partition, region, account)
+        self.place = (partition, region, account)
         return int(found["ApproximateNumberOfMessages"])
 
     def receive(self, count: int, hidden_s: int, wait_s: int) -> list[dict[str, Any]]:
@@ -126,14 +126,14 @@ def clients(queue_url: str) -> tuple[Client, Client]:
         raise WrongSetup(_reason(error)) from None
 
 
-def replacements(pairs: Iterable[str], owner: tuple[str, ...]) -> dict[str, str]:
-    """Return the new alias by the old one, from OLD=NEW. Raises WrongSetup. Both are in the queue's account and region."""
+def replacements(pairs: Iterable[str], place: tuple[str, ...]) -> dict[str, str]:
+    """Return the new alias by the old one, from OLD=NEW. Raises WrongSetup. Both have to be in the queue's place."""
     found = {}
     for pair in pairs:
         old, _, new = pair.partition("=")
         for name in (old, new):
             alias = ALIAS.fullmatch(name)
-            if not alias or alias.groups() != owner:
+            if not alias or alias.groups() != place:
                 raise WrongSetup(f"{name or pair!r} is no ARN of an alias in the queue's account and region")
         found[old] = new
     return found
@@ -185,7 +185,7 @@ def redriven(
                 seen.add(name)
                 repeated = 0
                 try:
-                    invocation = read(message.get("Body"), queue.owner, instead)
+                    invocation = read(message.get("Body"), queue.place, instead)
                 except Unreadable as error:
                     yield {"message_id": name, "result": "left_alone", "reason": str(error)}
                     continue

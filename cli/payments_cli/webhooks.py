@@ -13,6 +13,9 @@ from payments_cli.errors import Exit, Failed, OutputFailed, course
 from payments_cli.grammar import Session, confirm, moment, present, usage
 from payments_cli.streams import say
 
+ON_FILE, CARE = "Register", "Look after"  # panels of the help text
+SHOP = "https://shop.example.com/events"
+
 app = typer.Typer(
     no_args_is_help=True,
     help="""
@@ -22,15 +25,12 @@ A WEBHOOK is a webhook id, or the address that events are sent to. A secret
 signs what is sent. It is printed once, when it is made, and never again.
 """,
     epilog=grammar.examples(
-        "payments webhooks add https://shop.example.com/events",
+        f"payments webhooks add {SHOP}",
         "payments webhooks list",
-        "payments webhooks redeliver https://shop.example.com/events --from 2h",
+        f"payments webhooks redeliver {SHOP} --from 2h",
     ),
 )
 command = functools.partial(grammar.command, app)
-
-ON_FILE, CARE = "Register", "Look after"
-SHOP = "https://shop.example.com/events"
 
 
 @command("list", ON_FILE, "payments webhooks list", "payments webhooks list --json | jq -r .url")

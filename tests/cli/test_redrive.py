@@ -222,7 +222,7 @@ def test_after_a_restore_the_new_stacks_functions_are_invoked(box: Box) -> None:
     box.put(record(order_id="order-1"), record(function=refund, order_id="order-2"))
     new = PROCESS.replace("ProcessFunction", "new-ProcessFunction")
     functions, queue = Functions(), box.queue()
-    instead = redrive.replacements([f"{PROCESS}={new}"], queue.owner)
+    instead = redrive.replacements([f"{PROCESS}={new}"], queue.place)
     pace = redrive.Pace(1000, sleep=lambda _: None)
     told = [*redrive.redriven(queue, functions, pace, limit=None, dry_run=False, wait_s=0, instead=instead)]
     assert [name for name, _ in functions.asked] == [new]
@@ -256,7 +256,7 @@ def test_a_stack_of_an_older_release_still_names_live(box: Box, named: str, reco
     box.put(record(function=PROCESS.replace(":direct", f":{recorded}")))
     functions, queue = Functions(), box.queue()
     new = PROCESS.replace("ProcessFunction", "new-ProcessFunction")
-    instead = redrive.replacements([f"{PROCESS.replace(':direct', f':{named}')}={new}"], queue.owner)
+    instead = redrive.replacements([f"{PROCESS.replace(':direct', f':{named}')}={new}"], queue.place)
     pace = redrive.Pace(1000, sleep=lambda _: None)
     [told] = redrive.redriven(queue, functions, pace, limit=None, dry_run=False, wait_s=0, instead=instead)
     assert (told["result"], functions.asked[0][0]) == ("redriven", new)
