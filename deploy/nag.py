@@ -24,7 +24,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 Template = dict[str, Any]
 CONTENT = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
-SETS: list[dict[str, str]] = [{}, {"DeploymentPreference": "Canary10Percent10Minutes"}]
+PARAMETER_SETS: list[dict[str, str]] = [{}, {"DeploymentPreference": "Canary10Percent10Minutes"}]
 """SAM makes other resources with a canary. cdk-nag itself looks at all resources, whatever their conditions."""
 
 
@@ -64,7 +64,7 @@ def faults(template: Template) -> Iterator[str]:
     given = {(name, rule) for name, each in template["Resources"].items() for rule in reasons(each)}
     given |= {(everywhere, rule) for rule in reasons(template)}
     used = set()
-    for resource, rule, text in sorted({each for values in SETS for each in findings(transformed(template, values))}):
+    for resource, rule, text in sorted({each for values in PARAMETER_SETS for each in findings(transformed(template, values))}):
         made_of = max((name for name in template["Resources"] if resource.startswith(name)), key=len, default=resource)
         if reason := {(made_of, rule), (everywhere, rule)} & given:
             used |= reason

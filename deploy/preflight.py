@@ -178,7 +178,7 @@ def _database_version(account: Account) -> Iterator[str]:
 
 
 def secrets(account: Account) -> Iterator[str]:
-    """What is in them is nobody's business here. The functions hold Stripe's key against GatewayLive."""
+    """Their values are not read. The functions compare Stripe's key with GatewayLive when they first use it."""
     for name in ("DatabaseSecretArn", "DatabaseOwnerSecretArn", "KafkaSecretArn", "StripeSecretArn"):
         if (arn := account.value(name)).startswith("arn:"):
             yield from _secret(account, name, arn)
@@ -204,7 +204,7 @@ def _secret(account: Account, name: str, arn: str) -> Iterator[str]:
 
 
 def bus(account: Account) -> Iterator[str]:
-    """CloudFormation makes the rule on it last of all."""
+    """CloudFormation makes the rule on the bus last of all, so a bus that is missing fails the deployment at its end."""
     if not (name := account.value("StripeEventBusName")):
         return
     client = account.client("events")

@@ -278,7 +278,7 @@ def configured(function: Function, url: str) -> Function:
 def apply_migrations(owner_url: str) -> list[str]:
     try:
         return migrate(owner_url, REPOSITORY / "migrations")
-    except Exception as error:
+    except Exception as error:  # of the server, of the network or of a file: none lets the run start
         raise StartError(f"the migrations could not be applied: {error}") from error
 
 

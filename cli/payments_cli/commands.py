@@ -195,21 +195,19 @@ def show(this: Session, payment: o.Payment, order: o.IsOrder = False, refund: o.
     If an order has several payments, show the one that is not FAILED or VOIDED, or else the latest.
     `payments list --order` shows all of them.
     """
-    if refund:
-        if order:
-            usage("Use --order or --refund, not both.")
-        one = this.api.refund(payment)
-        from payments_cli import output
+    if refund and order:
+        usage("Use --order or --refund, not both.")
+    from payments_cli import output
 
-        present(one, lambda it: output.refund_panel(it, output.Clock(utc=utc)), this.as_json)
+    clock = output.Clock(utc=utc)
+    if refund:
+        present(this.api.refund(payment), lambda it: output.refund_panel(it, clock), this.as_json)
         return
     found = this.api.payment(payment, is_order=order)
     history = this.api.all_of(found["payment_id"], "history")
     if found.get("has_more_refunds"):
         found |= {"refunds": this.api.all_of(found["payment_id"], "refunds"), "has_more_refunds": False}
-    from payments_cli import output
-
-    present(found | {"history": history}, lambda it: output.payment_panel(it, output.Clock(utc=utc), it["history"]), this.as_json)
+    present(found | {"history": history}, lambda it: output.payment_panel(it, clock, it["history"]), this.as_json)
 
 
 LIST_AMOUNTS = "payments list --customer customer-7 --amount-from '5.00 USD'"
