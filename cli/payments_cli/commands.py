@@ -14,12 +14,13 @@ from typing import Annotated, Any
 import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-from payments_cli import __version__, grammar, webhooks
+from payments_cli import __version__, webhooks
 from payments_cli import options as o
 from payments_cli.deployment import local_run
+from payments_cli.dialogue import confirm, moment, present, unsaid, usage
 from payments_cli.errors import Exit, Failed, course
-from payments_cli.grammar import Session, confirm, examples, moment, present, session, unsaid, usage
 from payments_cli.money import format_amount, minor_digits, parse_amount
+from payments_cli.session import Session, command_of, examples, session
 from payments_cli.streams import say
 
 app = typer.Typer(
@@ -78,7 +79,7 @@ list, tail, redrive and webhooks list. An error is one line of JSON on standard 
 )
 
 
-command = functools.partial(grammar.command, app)
+command = functools.partial(command_of, app)
 
 
 @dataclass(frozen=True)

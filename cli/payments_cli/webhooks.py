@@ -7,10 +7,10 @@ from typing import Any
 
 import typer
 
-from payments_cli import grammar
 from payments_cli import options as o
+from payments_cli.dialogue import confirm, moment, present, usage
 from payments_cli.errors import Exit, Failed, OutputFailed, course
-from payments_cli.grammar import Session, confirm, moment, present, usage
+from payments_cli.session import Session, command_of, examples
 from payments_cli.streams import say
 
 ON_FILE, CARE = "Register", "Look after"  # panels of the help text
@@ -24,13 +24,13 @@ Have the events of your payments sent to addresses of yours.
 A WEBHOOK is a webhook id, or the address that events are sent to. A secret
 signs what is sent. It is printed once, when it is made, and never again.
 """,
-    epilog=grammar.examples(
+    epilog=examples(
         f"payments webhooks add {SHOP}",
         "payments webhooks list",
         f"payments webhooks redeliver {SHOP} --from 2h",
     ),
 )
-command = functools.partial(grammar.command, app)
+command = functools.partial(command_of, app)
 
 
 @command("list", ON_FILE, "payments webhooks list", "payments webhooks list --json | jq -r .url")

@@ -120,7 +120,7 @@ import os, signal, sys
 
 left, seen = {times}, set()
 
-ours = tuple(f"payments_cli/{{name}}.py" for name in ("run", "commands", "grammar", "streams", "errors"))
+ours = tuple(f"payments_cli/{{name}}.py" for name in ("run", "commands", "session", "dialogue", "streams", "errors"))
 
 def is_ours(frame):
     return frame.f_code.co_filename.endswith(ours)
