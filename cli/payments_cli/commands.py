@@ -475,7 +475,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def main(
+def before_each_command(
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,

@@ -50,7 +50,8 @@ def _no_payment_token(text: str | None) -> str | None:
     return text
 
 
-def _one_of_two(text: str | None) -> None:
+def _no_longer(text: str | None) -> None:
+    """Refuse the bearer token's old option, and name the two that there are."""
     if text is not None:
         raise BadParameter(
             "Which token? --payment-token (PAYMENTS_PAYMENT_TOKEN) says what is charged, "
@@ -167,8 +168,8 @@ BearerToken = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
-# The bearer token's option had this name. Who meant the payment's token was charged without it.
-Token = Annotated[Text, Option("--token", envvar="PAYMENTS_TOKEN", hidden=True, callback=_one_of_two)]
+# The bearer token's option had this name: a payment token that was given here was not used, and the payment was taken without it.
+Token = Annotated[Text, Option("--token", envvar="PAYMENTS_TOKEN", hidden=True, callback=_no_longer)]
 ClientCertificate = Annotated[
     Path | None,
     _file("PAYMENTS_CLIENT_CERTIFICATE", "PEM file of your certificate, for a service that asks for one (mutual TLS)."),
