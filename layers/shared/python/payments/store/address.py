@@ -7,8 +7,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from payments.aws_auth import Password
 from payments.settings_error import SettingsError
 
-FORM = "DATABASE_URL must read postgresql://user[:password]@host[:port]/database, with other characters in percent encoding"
-
 CONNECT_TIMEOUT_S = 3.0
 """A healthy server in the same VPC answers a connect in milliseconds; 3 s lets one lost SYN be sent again (at 1 s)."""
 
@@ -31,10 +29,11 @@ def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
         port = parts.port or 5432
+        if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:
+            raise ValueError
     except ValueError:  # Its text quotes the URL: of a password with a slash, what stands before the slash.
-        raise SettingsError(FORM) from None
-    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:
-        raise SettingsError(FORM)
+        form = "postgresql://user[:password]@host[:port]/database, with other characters in percent encoding"
+        raise SettingsError(f"DATABASE_URL must read {form}") from None
     if unknown := query.keys() - {"sslmode", "sslrootcert"}:
         raise SettingsError(f"DATABASE_URL has unknown settings: {', '.join(sorted(unknown))}")
     sslmode = query.get("sslmode", "disable" if parts.hostname in ("127.0.0.1", "localhost", "::1") else "verify-full")
