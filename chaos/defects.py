@@ -427,8 +427,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/domain/payment.py",
-                "payment.event_sequence + isinstance(change, Told)",
-                "payment.event_sequence + (isinstance(change, Told) and not isinstance(change, CaptureFailed))",
+                "payment.event_sequence + isinstance(change, Published)",
+                "payment.event_sequence + (isinstance(change, Published) and not isinstance(change, CaptureFailed))",
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
@@ -491,9 +491,12 @@ MUTANTS = (
         "has another value on the topic",
         (
             Patch(
+                f"{PAYMENTS}/api/direct.py", "phases import perform, publish_and_mark\n", "phases import mark, perform, publish\n"
+            ),
+            Patch(
                 f"{PAYMENTS}/api/direct.py",
                 "    if written := outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n"
-                "        mark(publish([written], service), service)\n",
+                "        publish_and_mark(written, service)\n",
                 "    sent = publish([refusal], service)\n"
                 "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(sent, service)\n",
             ),
@@ -605,8 +608,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/webhooks.py",
-                "AND before.sequence < one.sequence AND {_WAITS",
-                "AND before.sequence < one.sequence AND false AND {_WAITS",
+                "AND before.sequence < one.sequence AND {_NOT_GIVEN_UP",
+                "AND before.sequence < one.sequence AND false AND {_NOT_GIVEN_UP",
             ),
         ),
         # The receiver refuses the first that comes, so it had not taken event 1 when event 2 came, in whatever order they came.

@@ -8,7 +8,7 @@ from payments.commands import dispute
 from payments.commands.catalog import COMMANDS
 from payments.commands.claim import LEASE_MARGIN_S
 from payments.commands.outside import Misfit, Unfinished, alarm, difference, enter
-from payments.commands.phases import GATEWAY_TIMEOUT_S, SETTLE_RESERVE_S, charge, tell
+from payments.commands.phases import GATEWAY_TIMEOUT_S, SETTLE_RESERVE_S, charge, publish_and_mark
 from payments.commands.service import Deadline, Service
 from payments.commands.settle import SETTLE_TRIES, pause, settle
 from payments.domain.operation import Outcome
@@ -67,7 +67,7 @@ def _finish_operations(service: Service, payment_id: UUID, deadline: Deadline) -
         command = COMMANDS[claimed.operation.kind]
         reply = charge(command, claimed, service, deadline)
         settled = settle(command, claimed, reply, service)
-        tell(settled.event, service)
+        publish_and_mark(settled.event, service)
         has_changed |= settled.result.payment.version != claimed.payment.version
         is_open |= settled.result.outcome is Outcome.UNKNOWN and not isinstance(reply, ActionRequired | Pending)
     return has_changed, is_open
@@ -114,7 +114,7 @@ def _enter(service: Service, payment_id: UUID, seen: Seen, deadline: Deadline) -
         except UniqueViolation:
             alarm("the gateway shows what is another refund's or payment's", payment_id, service)
             return has_entered, False
-        tell(event, service)
+        publish_and_mark(event, service)
         has_entered, tries = has_entered or is_written, 0 if is_written else tries + 1
     return has_entered, True
 

@@ -59,7 +59,7 @@ def _action_of(payment: Payment, service: Service, deadline: Deadline) -> Action
     timeout_s = min(GATEWAY_TIMEOUT_S, deadline.remaining_s() - SETTLE_RESERVE_S)
     if payment.status is not PaymentStatus.REQUIRES_ACTION or timeout_s <= 0:
         return None
-    if (state := waiting.waits(service.db, payment.payment_id, service.gateway.name)) is None:
+    if (state := waiting.waiting_operation(service.db, payment.payment_id, service.gateway.name)) is None:
         return None
     try:
         reply = service.gateway.find(request_of(state, timeout_s))

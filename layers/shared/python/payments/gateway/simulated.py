@@ -54,9 +54,8 @@ class SimulatedGateway:
     def find(self, request: GatewayRequest) -> Reply:
         """Return what a call with the key comes to. It keeps no state, so it cannot tell whether there was one."""
         action = "charge" if request.kind == "process" else request.kind
-        if request.payment_token == scenarios.WAITS and (waits := scenarios.unfinished(request, action, self._hex)):
-            return waits
-        return self.outcome(request, action)
+        requires_action = request.payment_token == scenarios.REQUIRES_ACTION_TOKEN
+        return (requires_action and scenarios.unfinished(request, action, self._hex)) or self.outcome(request, action)
 
     def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:  # noqa: ARG002
         """It keeps no state, so nobody can have done anything to a payment."""

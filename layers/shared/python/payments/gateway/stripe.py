@@ -280,9 +280,9 @@ class StripeGateway:
             case "requires_action" if request.off_session:
                 return self._closed(request, answer, NEEDS_CUSTOMER, intent, ends_s)
             case "requires_action":
-                return _waits(request, answer, intent)
+                return _action_required(request, answer, intent)
             case "requires_payment_method" | "requires_confirmation" if not request.payment_token:
-                return _waits(request, answer, intent)  # also after a card that was declined: the customer tries another one
+                return _action_required(request, answer, intent)  # also after a declined card: the customer tries another
             case "requires_payment_method" | "requires_confirmation":
                 return self._closed(request, answer, why or NOT_DONE, intent, ends_s)
         raise _odd(intent["status"])
@@ -454,7 +454,7 @@ def _path_of(payment_intent_id: str | None) -> str:
     return f"/v1/payment_intents/{quote(payment_intent_id or '', safe='')}"
 
 
-def _waits(request: GatewayRequest, answer: _Answer, intent: Mapping[str, Any]) -> ActionRequired:
+def _action_required(request: GatewayRequest, answer: _Answer, intent: Mapping[str, Any]) -> ActionRequired:
     """Return what the customer's browser needs: Stripe's page if we named one to come back to, else the secret for Stripe.js."""
     step = intent.get("next_action") or {}
     if request.payment_token and step.get("type") == "redirect_to_url":

@@ -99,11 +99,11 @@ FIND = Statement(f"""
        AND COALESCE(payment_intent_id = :payment_intent_id, status <> 'FAILED' OR :payment_intent_id::text IS NULL)
     LIMIT 1
 """)
-_WAITS = f"wait_s IS NOT NULL AND (received_at > now() - interval '{GIVE_UP_H} hours' OR attempt <= {len(WAITS_S)})"
+_AGAIN = f"wait_s IS NOT NULL AND (received_at > now() - interval '{GIVE_UP_H} hours' OR attempt <= {len(WAITS_S)})"
 NOTE = Statement(f"""
     UPDATE gateway_events SET lease_until = NULL,
-        next_attempt_at = CASE WHEN {_WAITS} THEN now() + make_interval(secs => wait_s) END,
-        outcome = CASE WHEN {_WAITS} THEN NULL ELSE :outcome::text END, handled_at = CASE WHEN {_WAITS} THEN NULL ELSE now() END
+        next_attempt_at = CASE WHEN {_AGAIN} THEN now() + make_interval(secs => wait_s) END,
+        outcome = CASE WHEN {_AGAIN} THEN NULL ELSE :outcome::text END, handled_at = CASE WHEN {_AGAIN} THEN NULL ELSE now() END
     FROM unnest(:event_ids::text[], :attempts::integer[], :waits_s::float8[]) AS looked_at (id, last_attempt, wait_s)
     WHERE gateway = :gateway AND event_id = id AND attempt = last_attempt AND handled_at IS NULL
     RETURNING outcome

@@ -5,7 +5,7 @@ from dataclasses import replace
 from payments.domain.events import Event
 from payments.store.claims import IN_FLIGHT, Claimed
 from payments.store.connection import Bound, Database, Statement
-from payments.store.outbox import WAITS
+from payments.store.outbox import UNPUBLISHED
 from payments.store.rows import AGREED, PAYMENT
 
 CHANGED = ", ".join(f"{name} = :{name}" for name in PAYMENT if name not in AGREED)
@@ -17,7 +17,7 @@ OWED = """INSERT INTO outbox (event_id, payment_id, sequence, type, data, tracep
                now(), now() + make_interval(secs => :publish_lease_s)
         FROM paid RETURNING event_id"""
 WHEN_AND_NEXT = f"""now(),
-           NOT EXISTS (SELECT FROM outbox WHERE payment_id = :payment_id AND sequence = :event_sequence - 1 AND {WAITS})"""
+           NOT EXISTS (SELECT FROM outbox WHERE payment_id = :payment_id AND sequence = :event_sequence - 1 AND {UNPUBLISHED})"""
 
 # Every part depends on `held` and `paid`: the operation must still have our attempt and no outcome, and the payment must have
 # the version that `apply` started from. The last column says that the event before this one does not wait; then none does.

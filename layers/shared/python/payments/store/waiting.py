@@ -118,16 +118,16 @@ END_TAKEN = Statement("""
 
 # Each payment has one process operation. Its gateway key is made of the payment's id, and has the index.
 OF_PROCESS = "gateway_key = 'pay-' || :payment_id::text"
-WAITS = Statement(f"""
+WAITING_OPERATION = Statement(f"""
     SELECT {ALL_COLUMNS} FROM operations JOIN payments ON payments.payment_id = operations.payment_id
     LEFT JOIN refunds ON refunds.refund_id = operations.refund_id
     WHERE {OF_PROCESS} AND payments.status = 'REQUIRES_ACTION' AND gateway = :gateway AND (reply ? 'taken_by') IS NOT TRUE
 """)
 
 
-def waits(db: Database, payment_id: UUID, gateway: str) -> Claimed | None:
+def waiting_operation(db: Database, payment_id: UUID, gateway: str) -> Claimed | None:
     """Return the process operation of a payment that waits for its customer at this gateway, and that nobody is voiding."""
-    rows = db.run(WAITS(payment_id=payment_id, gateway=gateway))[0]
+    rows = db.run(WAITING_OPERATION(payment_id=payment_id, gateway=gateway))[0]
     return claimed_in(rows[0]) if rows else None
 
 

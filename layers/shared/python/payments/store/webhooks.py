@@ -203,11 +203,11 @@ def deliver_range_again(
     return tuple(db.run(again)[0][0])
 
 
-# Conditions on rows that are found by their key are such that the index of what is due does not fit, see outbox.WAITS.
-_WAITS = "COALESCE({}.failed_at, 'infinity') = 'infinity'"
+# Conditions on rows that are found by their key are such that the index of what is due does not fit, see outbox.UNPUBLISHED.
+_NOT_GIVEN_UP = "COALESCE({}.failed_at, 'infinity') = 'infinity'"
 _EARLIER = f"""SELECT sequence FROM webhook_deliveries AS before
             WHERE before.webhook_id = one.webhook_id AND before.payment_id = one.payment_id
-              AND before.sequence < one.sequence AND {_WAITS.format("before")}"""
+              AND before.sequence < one.sequence AND {_NOT_GIVEN_UP.format("before")}"""
 _DUE = f"""SELECT webhook_id, payment_id, sequence FROM webhook_deliveries
             WHERE webhook_id = webhook.webhook_id AND failed_at IS NULL AND next_attempt_at <= now()
             ORDER BY next_attempt_at LIMIT {LOOKED_AT}"""
@@ -225,11 +225,11 @@ PUT_OFF = Statement(f"""
     ), held AS (
         SELECT seen.* FROM seen JOIN webhook_deliveries AS before
           ON (before.webhook_id, before.payment_id, before.sequence) = (seen.webhook_id, seen.payment_id, seen.earlier)
-        WHERE {_WAITS.format("before")} FOR KEY SHARE OF before SKIP LOCKED
+        WHERE {_NOT_GIVEN_UP.format("before")} FOR KEY SHARE OF before SKIP LOCKED
     ), behind AS (
         SELECT one.webhook_id, one.payment_id, one.sequence
         FROM held JOIN webhook_deliveries AS one USING (webhook_id, payment_id, sequence)
-        WHERE next_attempt_at <= now() AND {_WAITS.format("one")} FOR NO KEY UPDATE OF one SKIP LOCKED
+        WHERE next_attempt_at <= now() AND {_NOT_GIVEN_UP.format("one")} FOR NO KEY UPDATE OF one SKIP LOCKED
     )
     UPDATE webhook_deliveries AS one SET next_attempt_at = now() + make_interval(secs => {BEHIND_S} * (1 + random() / 5))
     FROM behind WHERE (one.webhook_id, one.payment_id, one.sequence) = (behind.webhook_id, behind.payment_id, behind.sequence)
@@ -263,7 +263,7 @@ CLAIM = Statement(f"""
     ), due AS (
         SELECT one.webhook_id, one.payment_id, one.sequence, is_slow
         FROM picked JOIN webhook_deliveries AS one USING (webhook_id, payment_id, sequence)
-        WHERE next_attempt_at <= now() AND {_WAITS.format("one")} FOR NO KEY UPDATE OF one SKIP LOCKED
+        WHERE next_attempt_at <= now() AND {_NOT_GIVEN_UP.format("one")} FOR NO KEY UPDATE OF one SKIP LOCKED
     ), claimed AS (
         UPDATE webhook_deliveries AS one SET attempt = attempt + 1,
             lease_until = now() + make_interval(secs => :lease_s), next_attempt_at = now() + make_interval(secs => :lease_s)
@@ -305,8 +305,8 @@ NEXT = Statement(f"""
         JOIN webhook_deliveries AS one ON (one.webhook_id, one.payment_id) = (ended.webhook_id, ended.payment_id)
           AND one.sequence > ended.sequence AND one.sequence = (
               SELECT min(sequence) FROM webhook_deliveries AS first WHERE first.webhook_id = ended.webhook_id
-                AND first.payment_id = ended.payment_id AND first.sequence >= ended.sequence AND {_WAITS.format("first")})
-        WHERE next_attempt_at > now() AND COALESCE(lease_until < now(), true) AND {_WAITS.format("one")}
+                AND first.payment_id = ended.payment_id AND first.sequence >= ended.sequence AND {_NOT_GIVEN_UP.format("first")})
+        WHERE next_attempt_at > now() AND COALESCE(lease_until < now(), true) AND {_NOT_GIVEN_UP.format("one")}
         FOR NO KEY UPDATE OF one SKIP LOCKED
     )
     UPDATE webhook_deliveries AS one SET next_attempt_at = now()
