@@ -64,10 +64,10 @@ class Mutant:
 DEDUPLICATED_BY_TYPE = (
     Patch(
         f"{PAYMENTS}/scheduled/gateway_events.py",
-        "        if payment is not None:\n            outcome = Outcome(look(",
+        "        if payment is not None:\n            outcome = EventOutcome(look(",
         "        if payment is not None and all(gateway_events.has_had(db, event) for event in events):\n"
-        "            outcome = Outcome.NOTHING_NEW\n"
-        "        elif payment is not None:\n            outcome = Outcome(look(",
+        "            outcome = EventOutcome.NOTHING_NEW\n"
+        "        elif payment is not None:\n            outcome = EventOutcome(look(",
     ),
     Patch(
         f"{PAYMENTS}/store/gateway_events.py",

@@ -24,7 +24,7 @@ MOST_OPERATIONS = 16
 
 
 class Look(StrEnum):
-    """What came of a look."""
+    """What came of a look. An event about a payment that is in the books has the same EventOutcome."""
 
     SETTLED = "settled"
     """Something of the gateway's was new, and the books and their events have it now."""

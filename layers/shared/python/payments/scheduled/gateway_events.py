@@ -14,7 +14,7 @@ from payments.commands.phases import GATEWAY_TIMEOUT_S, SETTLE_RESERVE_S
 from payments.commands.service import Deadline, Service
 from payments.domain.payment import Payment
 from payments.store import gateway_events
-from payments.store.gateway_events import INSERTED, Door, GatewayEvent, Outcome
+from payments.store.gateway_events import INSERTED, Door, EventOutcome, GatewayEvent
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +87,13 @@ def handle(service: Service, deadline: Deadline, look: LookAt = look_at, event_i
         outcome = _outcome(events, service, deadline, look)
         ended = gateway_events.note(service.db, service.gateway.name, events, outcome)
         done += Counter({outcome.value: ended, "waiting": len(events) - ended})
-    for name, outcome in ((ORPHANS, Outcome.ORPHAN), (LEFT, Outcome.LATER)):
+    for name, outcome in ((ORPHANS, EventOutcome.ORPHAN), (LEFT, EventOutcome.LATER)):
         if done[outcome]:
             telemetry.count(name, done[outcome])
     return done
 
 
-def _outcome(events: Sequence[GatewayEvent], service: Service, deadline: Deadline, look: LookAt) -> Outcome:
+def _outcome(events: Sequence[GatewayEvent], service: Service, deadline: Deadline, look: LookAt) -> EventOutcome:
     """Return what came of events that are about one payment. An error is one of this payment alone, and may pass."""
     db, gateway = service.db, service.gateway.name
     intent_id, our_id = events[0].payment_intent_id, next((event.payment_id for event in events if event.payment_id), None)
@@ -105,17 +105,17 @@ def _outcome(events: Sequence[GatewayEvent], service: Service, deadline: Deadlin
     try:
         payment = gateway_events.payment_of(db, gateway, intent_id, our_id)
         if payment is not None:
-            outcome = Outcome(look(service, payment, Deadline.in_s(min(deadline.remaining_s(), LOOK_S))))
+            outcome = EventOutcome(look(service, payment, Deadline.in_s(min(deadline.remaining_s(), LOOK_S))))
         elif our_id:
-            outcome = Outcome.ORPHAN
+            outcome = EventOutcome.ORPHAN
         else:
             # A refund or a dispute does not name our payment. Its intent may be that of a charge whose answer was lost.
             told_at = max(event.received_at for event in events)
             may_be_ours = intent_id and gateway_events.has_nameless(db, gateway, told_at)
-            outcome = Outcome.LATER if may_be_ours else Outcome.FOREIGN
+            outcome = EventOutcome.LATER if may_be_ours else EventOutcome.FOREIGN
     except Exception:
         logger.exception("a gateway event could not be handled", extra=ids)
-        return Outcome.LATER
-    level = logging.ERROR if outcome is Outcome.ORPHAN else logging.INFO
+        return EventOutcome.LATER
+    level = logging.ERROR if outcome is EventOutcome.ORPHAN else logging.INFO
     logger.log(level, "gateway event", extra=ids | {"outcome": outcome.value})
     return outcome

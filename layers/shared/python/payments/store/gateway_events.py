@@ -33,7 +33,7 @@ class Door(StrEnum):
     PULL = "pull"
 
 
-class Outcome(StrEnum):
+class EventOutcome(StrEnum):
     """What came of an event."""
 
     SETTLED = "settled"
@@ -166,13 +166,13 @@ def has_nameless(db: Database, gateway: str, moment: datetime) -> bool:
     return bool(db.run(NAMELESS(gateway=gateway, moment=moment))[0][0][0])
 
 
-def note(db: Database, gateway: str, events: Sequence[GatewayEvent], outcome: Outcome) -> int:
+def note(db: Database, gateway: str, events: Sequence[GatewayEvent], outcome: EventOutcome) -> int:
     """Write the outcome down. LATER is written of what has waited for a day; the others are tried again.
 
     Returns how many have their outcome now. An event that somebody else has claimed since then is left alone.
     """
     told = {"event_ids": [event.event_id for event in events], "attempts": [event.attempt for event in events]}
-    is_later = outcome is Outcome.LATER
+    is_later = outcome is EventOutcome.LATER
     waits_s = [WAITS_S[min(event.attempt, len(WAITS_S)) - 1] if is_later else None for event in events]
     noted = db.run(NOTE(gateway=gateway, outcome=outcome.value, waits_s=waits_s, **told))[0]
     return sum(written is not None for (written,) in noted)
