@@ -14,7 +14,7 @@ from payments import telemetry
 from payments.gateway.port import Hint
 from payments.gateway.stripe_events import hint_of
 from payments.gateway.stripe_signature import SignatureRefused, check_signature
-from payments.stripe_settings import KeptKey
+from payments.stripe_settings import KeptSecret
 
 MAX_BODY_BYTES = 256 * 1024
 """Stripe's largest events have some 100 KB, and EventBridge takes no larger ones than this."""
@@ -29,7 +29,7 @@ Kept = Callable[[Hint], None]
 
 
 def from_webhook(
-    event: Mapping[str, Any], secrets: KeptKey[tuple[str, ...]], keep: Kept, clock: Callable[[], float] = time.time
+    event: Mapping[str, Any], secrets: KeptSecret[tuple[str, ...]], keep: Kept, clock: Callable[[], float] = time.time
 ) -> dict[str, Any]:
     """Return API Gateway's answer to a request of Stripe's: 200 when its event is in the inbox.
 
