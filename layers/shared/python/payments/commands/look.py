@@ -90,7 +90,7 @@ def _seen(service: Service, payment: Payment, deadline: Deadline) -> Seen | None
         return None
     assert payment.payment_intent_id is not None  # the caller has seen to it
     try:
-        return service.gateway.look(payment.payment_intent_id, payment.currency, timeout_s)
+        return service.gateway.look(payment.payment_intent_id, timeout_s)
     except Exception:
         logger.exception("the gateway adapter raised", extra={"payment_id": payment.payment_id})
         return None

@@ -57,7 +57,7 @@ class SimulatedGateway:
         requires_action = request.payment_token == scenarios.REQUIRES_ACTION_TOKEN
         return (requires_action and scenarios.unfinished(request, action, self._hex)) or self.outcome(request, action)
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:  # noqa: ARG002
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:  # noqa: ARG002
         """It keeps no state, so nobody can have done anything to a payment."""
         return None
 

@@ -68,7 +68,7 @@ class SimulatedBank:
     def find(self, request: GatewayRequest) -> Reply:
         return self._told(request, self.gateway.find(request))
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:  # noqa: ARG002
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
         try:
             seen = self._ask("look", {"payment_intent_id": payment_intent_id}, timeout_s)["seen"]
             return _seen(seen) if seen else None

@@ -143,7 +143,7 @@ class StripeGateway:
     def find(self, request: GatewayRequest) -> Reply:
         return self._answered(request, self._find)
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:  # noqa: ARG002  # Stripe says it
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
         """Ask for the intent, and of one that is captured for its refunds and disputes: only what was taken can be given back."""
         ends_s, of_it = time.time() + timeout_s, {"payment_intent": payment_intent_id}
         try:
