@@ -75,7 +75,7 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
     operation, gateway = claimed.operation, service.gateway
     if claimed.gateway not in (None, gateway.name):
         return Unknown(f"the gateway {claimed.gateway} has the payment, and is not the one that we use now")
-    timeout_s = min(GATEWAY_TIMEOUT_S, deadline.remaining_s() - SETTLE_RESERVE_S)
+    timeout_s = gateway_timeout_s(deadline)
     if timeout_s <= 0:
         return Unknown("too little time was left to call the gateway")
     request = request_of(claimed, timeout_s)
@@ -93,6 +93,11 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
     if isinstance(reply, Approved) and (reply.amount_minor, reply.currency) != (request.amount_minor, request.currency):
         return Unknown(f"amount_mismatch: {reply.amount_minor} {reply.currency} moved", alarm=Alarm.AMOUNT_MISMATCH)
     return reply
+
+
+def gateway_timeout_s(deadline: Deadline) -> float:
+    """Return how long a gateway call that begins now may take. It is not positive when there is no time for one."""
+    return min(GATEWAY_TIMEOUT_S, deadline.remaining_s() - SETTLE_RESERVE_S)
 
 
 def request_of(claimed: Claimed, timeout_s: float) -> GatewayRequest:
