@@ -118,12 +118,13 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "    done, at, is_next = db.run(statement, *ending)[0][0]\n",
-                "    done, at, is_next = db.run(statement, *ending)[0][0]\n"
-                "    if done and event:\n"
+                "    return written(event, db.run(statement, *ending)[0][0])\n",
+                "    row = db.run(statement, *ending)[0][0]\n"
+                "    if row[0] and event:\n"
                 '        owe = Statement("INSERT INTO outbox VALUES (:id, :of, :sequence, :type, :data, NULL, :at, :at, NULL)")\n'
                 "        data, ids = event.data, {'id': event.event_id, 'of': event.payment_id}\n"
-                "        db.run(owe(**ids, sequence=event.sequence, type=event.type, data=data, at=at))\n",
+                "        db.run(owe(**ids, sequence=event.sequence, type=event.type, data=data, at=row[1]))\n"
+                "    return written(event, row)\n",
             ),
         ),
         _points("process"),

@@ -17,7 +17,8 @@ from payments.domain.refund import Origin, Refund, RefundStatus
 from payments.domain.text import is_in_order, is_plain
 from payments.gateway.port import Alarm, Seen, SeenRefund
 from payments.store import outside
-from payments.store.outside import Booked, Books, Written
+from payments.store.outside import Booked, Books
+from payments.store.settlement import Written
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from payments.store.claims_on_payment import by_name
 from payments.store.connection import Database, Statement
 from payments.store.due import MOMENTS
 from payments.store.rows import OPERATION, PAYMENT, REFUND, columns, operation_of
-from payments.store.settlement import OWED, WHEN_AND_NEXT
+from payments.store.settlement import OWED, WHEN_AND_NEXT, written
 
 # As a settle, but the operation gets no outcome: its lease ends, and it is due at the schedule's next moment, or when the time
 # for the customer is over.
@@ -69,7 +69,7 @@ def wait_for_customer(
         return None
     *operation, at, is_next = rows[0]
     state = replace(claimed, operation=operation_of(operation), payment=after)
-    return state, replace(event, created_at=at) if is_next else None
+    return state, written(event, [True, at, is_next])[1]
 
 
 # The void's operation and the payment's own would each decide what becomes of the payment. So the void takes the other one over,
