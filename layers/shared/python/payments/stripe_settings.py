@@ -12,6 +12,8 @@ from payments.settings_error import SettingsError
 
 Secret = TypeVar("Secret")
 
+API = "https://api.stripe.com"
+
 REREAD_S = 60.0
 """A refused key is read again at most once in this time: a gateway that refuses every key makes no storm of reads."""
 
@@ -61,7 +63,7 @@ def stripe_settings_from(environment: Mapping[str, str]) -> StripeSettings:
         )
     if arn and not arn.startswith("arn:"):
         raise SettingsError("STRIPE_SECRET must be the ARN of a secret")
-    base = environment.get("STRIPE_API_BASE") or "https://api.stripe.com"
+    base = environment.get("STRIPE_API_BASE") or API
     if not base.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
         raise SettingsError("STRIPE_API_BASE must begin with https://, because the API key is sent there, or be on this machine")
     is_live = live == "On"

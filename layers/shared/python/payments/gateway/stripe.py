@@ -33,10 +33,9 @@ from payments.gateway.stripe_events import EVENT_TYPES, hint_of
 from payments.gateway.stripe_http import Answer, NoAnswer, StripeHttp
 from payments.gateway.stripe_seen import charge_of, end_of, key_of, seen
 from payments.settings_error import SettingsError
+from payments.stripe_settings import API
 
 logger = logging.getLogger(__name__)
-
-API = "https://api.stripe.com"
 
 API_VERSION = "2026-08-26.dahlia"
 """The version whose recorded answers tests/gateway runs against. Take a newer one when there is a server that speaks it."""
