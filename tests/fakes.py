@@ -8,8 +8,8 @@ from datetime import datetime
 from uuid import UUID
 
 from payments.domain.events import Event
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S
 from payments.gateway.port import ActionRequired, Approved, Declined, GatewayRequest, Hint, NextAction, Reply, Seen, Unknown
-from payments.settings import GATEWAY_KEY_LIFETIME_S
 
 Answer = Callable[[str, GatewayRequest], Reply]
 

@@ -21,6 +21,9 @@ from payments.store.connection import Bound
 
 logger = logging.getLogger(__name__)
 
+LEAST_S = 0.5
+"""A second call gets this much time at least, although the first one took all that there was: the lease allows for it."""
+
 
 def expires_at(operation: Operation) -> datetime | None:
     """Return the end of the time for the customer, by the database's clock; None if the gateway has asked for no customer."""
@@ -98,10 +101,6 @@ def current_reply(
         case Declined():
             return Unknown("the gateway did not cancel the payment, so the customer may have been faster", wait_s=1)
     return canceled
-
-
-LEAST_S = 0.5
-"""A second call gets this much time at least, although the first one took all that there was: the lease allows for it."""
 
 
 def _left_s(request: GatewayRequest, asked_s: float) -> float:

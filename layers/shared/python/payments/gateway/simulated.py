@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from payments.domain.declines import KNOWN_DECLINES
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S
 from payments.gateway import simulated_scenarios as scenarios
 from payments.gateway.port import Approved, Declined, GatewayRequest, Hint, Reply, Seen, Unknown
 from payments.gateway.simulated_scenarios import DECLINE_CODES, RAW, SCENARIO_TOKENS
-from payments.settings import GATEWAY_KEY_LIFETIME_S
 
 
 @dataclass(frozen=True, slots=True)

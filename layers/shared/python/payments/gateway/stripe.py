@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from payments import __version__, telemetry
 from payments.domain.declines import KNOWN_DECLINES
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S
 from payments.gateway import stripe_amounts
 from payments.gateway.port import (
     ActionRequired,
@@ -39,9 +40,6 @@ logger = logging.getLogger(__name__)
 
 API_VERSION = "2026-08-26.dahlia"
 """The version whose recorded answers tests/gateway runs against. Take a newer one when there is a server that speaks it."""
-
-KEY_LIFETIME_S = 23 * 3600.0
-"""Stripe forgets a key 24 hours after its first use, at the earliest."""
 
 CLOCKS_S = 60
 """Stripe's clock and ours may differ by this much, and a request may be under way for as long after our time-out."""
@@ -112,7 +110,7 @@ class StripeGateway:
         self._api_key, self._refused, self._is_live, self._http = api_key, refused, is_live, http or StripeHttp(base)
 
     def key_lifetime_s(self, kind: str) -> float:  # noqa: ARG002  # at Stripe all keys live equally long
-        return KEY_LIFETIME_S
+        return GATEWAY_KEY_LIFETIME_S
 
     def refuses(
         self,

@@ -13,6 +13,7 @@ from payments.commands.look import Look, look_at
 from payments.commands.phases import GATEWAY_TIMEOUT_S, SETTLE_RESERVE_S
 from payments.commands.service import Deadline, Service
 from payments.domain.payment import Payment
+from payments.domain.times import DAY_S
 from payments.store import gateway_events
 from payments.store.gateway_events import INSERTED, Door, EventOutcome, GatewayEvent
 
@@ -35,7 +36,7 @@ RUN_S = 60.0
 PULL_S, PULL_TIMEOUT_S = 8.0, 10.0
 """A pull that takes longer than the first stops after what it has just been told, and the next run goes on there."""
 
-OVERLAP_S, LONGEST_S = 300.0, 3 * 86400.0
+OVERLAP_S, LONGEST_S = 300.0, 3 * DAY_S
 """A pull asks for so long before the one before it: the gateway's clock is not ours, and its list may be late. After an outage of
 ours it goes back as far as Stripe itself tries to deliver an event."""
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from payments.domain.errors import ServiceUnavailable
 from payments.domain.events import Event
+from payments.domain.times import DAY_S
 from payments.store.connection import Bound, Database, Statement
 from payments.store.outbox import EVENT_COLUMNS
 from payments.store.rows import columns
@@ -30,7 +31,7 @@ FIRST_S, LONGEST_S, GIVE_UP_H, GIVE_UP_ATTEMPTS = 5, 4 * 3600, 24, 12
 """A delivery is tried for a day, as Standard Webhooks advises: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min and then 4 h after the
 attempt before. What waited in an outage may be older at its first attempt, so it has to have had the attempts of a day too."""
 
-BEHIND_S, LOOKED_AT = 24 * 3600, 64
+BEHIND_S, LOOKED_AT = DAY_S, 64
 """A delivery behind an earlier one of its payment is not due until that one has arrived or is given up. Should nobody have set it
 free then, it is after a day. A claim looks at so many due ones of a webhook."""
 
