@@ -41,9 +41,9 @@ class Recording(Database):
         self.phases.append(statements)
         return self._real.send(*statements)
 
-    def tell(self, statement: Bound, failed: Callable[[], None]) -> None:
+    def send_without_waiting(self, statement: Bound, failed: Callable[[], None]) -> None:
         self.phases.append([statement])
-        self._real.tell(statement, failed)
+        self._real.send_without_waiting(statement, failed)
 
 
 class Acknowledging:

@@ -64,10 +64,10 @@ class Mutant:
 DEDUPLICATED_BY_TYPE = (
     Patch(
         f"{PAYMENTS}/scheduled/gateway_events.py",
-        "        if payment is not None:\n            outcome = Outcome(look(",
+        "        if payment is not None:\n            outcome = EventOutcome(look(",
         "        if payment is not None and all(gateway_events.has_had(db, event) for event in events):\n"
-        "            outcome = Outcome.NOTHING_NEW\n"
-        "        elif payment is not None:\n            outcome = Outcome(look(",
+        "            outcome = EventOutcome.NOTHING_NEW\n"
+        "        elif payment is not None:\n            outcome = EventOutcome(look(",
     ),
     Patch(
         f"{PAYMENTS}/store/gateway_events.py",
@@ -118,12 +118,13 @@ MUTANTS = (
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
-                "    done, at, is_next = db.run(statement, *ending)[0][0]\n",
-                "    done, at, is_next = db.run(statement, *ending)[0][0]\n"
-                "    if done and event:\n"
+                "    return written(event, db.run(statement, *ending)[0][0])\n",
+                "    row = db.run(statement, *ending)[0][0]\n"
+                "    if row[0] and event:\n"
                 '        owe = Statement("INSERT INTO outbox VALUES (:id, :of, :sequence, :type, :data, NULL, :at, :at, NULL)")\n'
                 "        data, ids = event.data, {'id': event.event_id, 'of': event.payment_id}\n"
-                "        db.run(owe(**ids, sequence=event.sequence, type=event.type, data=data, at=at))\n",
+                "        db.run(owe(**ids, sequence=event.sequence, type=event.type, data=data, at=row[1]))\n"
+                "    return written(event, row)\n",
             ),
         ),
         _points("process"),
@@ -427,8 +428,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/domain/payment.py",
-                "payment.event_sequence + isinstance(change, Told)",
-                "payment.event_sequence + (isinstance(change, Told) and not isinstance(change, CaptureFailed))",
+                "payment.event_sequence + isinstance(change, Published)",
+                "payment.event_sequence + (isinstance(change, Published) and not isinstance(change, CaptureFailed))",
             ),
             Patch(
                 f"{PAYMENTS}/store/settlement.py",
@@ -491,9 +492,12 @@ MUTANTS = (
         "has another value on the topic",
         (
             Patch(
+                f"{PAYMENTS}/api/direct.py", "phases import perform, publish_and_mark\n", "phases import mark, perform, publish\n"
+            ),
+            Patch(
                 f"{PAYMENTS}/api/direct.py",
                 "    if written := outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n"
-                "        mark(publish([written], service), service)\n",
+                "        publish_and_mark(written, service)\n",
                 "    sent = publish([refusal], service)\n"
                 "    if outbox.write(service.db, refusal, PUBLISH_LEASE_S):\n        mark(sent, service)\n",
             ),
@@ -605,8 +609,8 @@ MUTANTS = (
         (
             Patch(
                 f"{PAYMENTS}/store/webhooks.py",
-                "AND before.sequence < one.sequence AND {_WAITS",
-                "AND before.sequence < one.sequence AND false AND {_WAITS",
+                "AND before.sequence < one.sequence AND {_NOT_GIVEN_UP",
+                "AND before.sequence < one.sequence AND false AND {_NOT_GIVEN_UP",
             ),
         ),
         # The receiver refuses the first that comes, so it had not taken event 1 when event 2 came, in whatever order they came.

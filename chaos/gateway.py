@@ -69,8 +69,8 @@ class RecordedGateway:
         self._crash.gateway_answered()
         return reply
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:
-        seen = self._shipped.look(payment_intent_id, currency, timeout_s)
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
+        seen = self._shipped.look(payment_intent_id, timeout_s)
         self._crash.gateway_answered()
         return seen
 

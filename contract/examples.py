@@ -19,10 +19,10 @@ from payments.domain.changes import (
     CaptureFailed,
     Failed,
     ProcessingStarted,
+    Published,
     RefundFailed,
     RefundReserved,
     RefundSucceeded,
-    Told,
     Voided,
     VoidFailed,
 )
@@ -373,7 +373,7 @@ PROBLEMS: Mapping[str, dict[str, Any]] = {error.code: reply_to_error(error, REQU
 """A problem document for every code that the service knows."""
 
 
-def _event(change: Told, after: Payment, refund: Refund | None = None) -> Event:
+def _event(change: Published, after: Payment, refund: Refund | None = None) -> Event:
     return event_for(change, after, refund, _EVENT_ID, _TRACEPARENT)
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from uuid import UUID
 
 from payments.domain.events import Event
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S
 from payments.gateway.port import ActionRequired, Approved, Declined, GatewayRequest, Hint, NextAction, Reply, Seen, Unknown
-from payments.settings import GATEWAY_KEY_LIFETIME_S
 
 Answer = Callable[[str, GatewayRequest], Reply]
 
@@ -66,7 +66,7 @@ class AnyGateway:
     def find(self, request: GatewayRequest) -> Reply:
         return Unknown("no trace of it")
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
         return None
 
     def undelivered(self, since: datetime, timeout_s: float, until: datetime | None = None) -> Iterable[Hint]:
@@ -116,7 +116,7 @@ class Dashboard(FakeGateway):
     sees: Callable[[], Seen | None] | None = None
     looks: list[str] = field(default_factory=list)
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
         assert 0 < timeout_s <= 10
         self.looks.append(payment_intent_id)
         return self.sees() if self.sees else self.seen

@@ -20,6 +20,5 @@ def lambda_handler(event: Any, context: Any) -> dict[str, int]:
     done = courier(wiring.service(), post(), Deadline.of(context))
     counts = {"WebhooksDelivered": done.delivered, "WebhookAttemptsFailed": done.failed, "WebhooksGivenUp": done.given_up}
     counts |= {"WebhooksDisabled": done.disabled}
-    for name, number in counts.items():
-        telemetry.count(name, number)
+    telemetry.count_all(counts)
     return asdict(done)

@@ -29,7 +29,6 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     counts = {"OperationsReconciled": done.settled, "OutcomesStillUnknown": done.unknown}
     counts |= {"OutcomesPending": done.pending, "OutcomesExhausted": done.exhausted, "AuthorizationsExpired": done.expired}
     counts |= {"DisputesDueSoon": done.disputes_due_soon}
-    for name, number in counts.items():
-        telemetry.count(name, number)
+    telemetry.count_all(counts)
     telemetry.count("OldestUnknownOutcome", done.oldest_unknown_s, "Seconds")
     return asdict(done) | {"gateway_events": told}

@@ -23,8 +23,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
         sent, resume_at = replay(wiring.service(), deadline, start, end)
         return {"replayed": sent, "resume_at": rfc3339(resume_at)}
     relayed = relay(wiring.service(), deadline)
-    telemetry.count("EventsRelayed", relayed.published)
-    telemetry.count("OutboxUnpublished", relayed.unpublished)
+    telemetry.count_all({"EventsRelayed": relayed.published, "OutboxUnpublished": relayed.unpublished})
     telemetry.count("OutboxLag", relayed.lag_s, "Seconds")
     return asdict(relayed) | {"lag_s": round(relayed.lag_s, 3)}
 

@@ -15,7 +15,7 @@ from payments.api.gateway_events import MAX_BODY_BYTES, from_eventbridge, from_w
 from payments.domain.errors import InternalError, ServiceUnavailable
 from payments.gateway.port import Hint
 from payments.settings_error import SettingsError
-from payments.stripe_settings import REREAD_S, KeptKey
+from payments.stripe_settings import REREAD_S, KeptSecret
 from tests.api_client import http_event
 from tests.cases import case
 from tests.gateway.test_stripe_signature import AT_S, NEW, OLD, signed
@@ -38,7 +38,7 @@ def answered(
 ) -> tuple[int, list[Hint]]:
     """Return the status and what was kept. The body is a sentence for whoever looks into Stripe's dashboard."""
     kept = list[Hint]()
-    answer = from_webhook(event, KeptKey(secrets), kept.append, lambda: now_s)
+    answer = from_webhook(event, KeptSecret(secrets), kept.append, lambda: now_s)
     assert answer["headers"]["content-type"] == "text/plain"
     assert "whsec" not in str(answer)
     return answer["statusCode"], kept
@@ -94,7 +94,7 @@ def test_while_the_books_are_away_or_older_stripe_is_asked_to_come_again(error: 
     def keep(hint: Hint) -> None:
         raise error
 
-    answer = from_webhook(request(), KeptKey(lambda: (NEW,)), keep, lambda: AT_S)
+    answer = from_webhook(request(), KeptSecret(lambda: (NEW,)), keep, lambda: AT_S)
     assert (answer["statusCode"], answer["headers"]["retry-after"], answer["body"]) == (503, "60", "try again")
 
 
@@ -108,7 +108,7 @@ def test_while_the_secrets_cannot_be_read_stripe_is_asked_to_come_again(error: E
 
 def test_a_secret_that_was_changed_is_read_when_the_first_event_signed_with_it_comes() -> None:
     now_s, versions = 1000.0, [(OLD,), (OLD, NEW)]
-    secrets = KeptKey(lambda: versions.pop(0), lambda: now_s)
+    secrets = KeptSecret(lambda: versions.pop(0), lambda: now_s)
     kept = list[Hint]()
 
     def status(signature: str) -> int:

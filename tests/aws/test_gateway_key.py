@@ -15,7 +15,7 @@ from payments import wiring
 from payments.gateway.simulated import SimulatedGateway
 from payments.settings import Settings, settings_from
 from payments.settings_error import SettingsError
-from payments.stripe_settings import REREAD_S, KeptKey
+from payments.stripe_settings import REREAD_S, KeptSecret
 
 REQUIRED = {"DATABASE_URL": "postgresql://u@h/d", "KAFKA_BOOTSTRAP_SERVERS": "h:1"}
 
@@ -29,14 +29,14 @@ class Clock:
 
 def test_a_key_is_read_at_first_use_and_kept() -> None:
     keys = ["sk_test_2", "sk_test_1"]
-    key = KeptKey(keys.pop)
+    key = KeptSecret(keys.pop)
     assert len(keys) == 2
     assert (key(), key(), keys) == ("sk_test_1", "sk_test_1", ["sk_test_2"])
 
 
 def test_a_refused_key_is_read_again_once_a_minute_at_most() -> None:
     keys, clock = ["sk_test_1", "sk_test_2", "sk_test_3"], Clock()
-    key = KeptKey(lambda: keys.pop(0), clock)
+    key = KeptSecret(lambda: keys.pop(0), clock)
     assert key() == "sk_test_1"
     clock.now_s += REREAD_S - 1
     key.refused()
@@ -52,9 +52,9 @@ def test_a_refused_key_is_read_again_once_a_minute_at_most() -> None:
 
 def test_a_refused_key_is_read_again_by_a_clock_that_goes_on_while_the_function_is_frozen() -> None:
     """By a monotonic clock a key that was read yesterday may have been read a moment ago."""
-    assert inspect.signature(KeptKey).parameters["clock"].default is time.time
+    assert inspect.signature(KeptSecret).parameters["clock"].default is time.time
     keys, clock = ["sk_test_1", "sk_test_2"], Clock()
-    key = KeptKey(lambda: keys.pop(0), clock)
+    key = KeptSecret(lambda: keys.pop(0), clock)
     assert key() == "sk_test_1"
     clock.now_s -= 3600
     key.refused()
@@ -69,7 +69,7 @@ def test_a_key_that_cannot_be_read_is_tried_again_at_the_next_use() -> None:
             raise answer
         return answer
 
-    key = KeptKey(read)
+    key = KeptSecret(read)
     with pytest.raises(ConnectionError):
         key()
     assert key() == "sk_test_1"
@@ -85,7 +85,7 @@ def test_a_key_that_cannot_be_read_again_stays_and_is_tried_again_after_a_minute
             raise answer
         return answer
 
-    key = KeptKey(read, clock)
+    key = KeptSecret(read, clock)
     assert key() == "sk_test_1"
     clock.now_s += REREAD_S
     for _ in range(64):
@@ -105,7 +105,7 @@ def test_threads_that_need_the_key_at_once_read_it_once() -> None:
         reads.append("read")
         return "sk_test_1"
 
-    key = KeptKey(read)
+    key = KeptSecret(read)
 
     def use(_: int) -> str:
         first.wait()
@@ -188,7 +188,7 @@ def test_without_a_secret_to_keep_the_read_is_not_repeated() -> None:
         reads.append("read")
         return ()
 
-    kept = KeptKey(read)
+    kept = KeptSecret(read)
     assert [kept(), kept()] == [(), ()]
     kept.refused()
     assert reads == ["read"]

@@ -18,7 +18,8 @@ from local.template import _Loader
 from migrations import roles
 from payments.api.callers import API_GATEWAYS_ALIAS
 from payments.direct_owner import direct_owner_in
-from payments.settings import GATEWAY_KEY_LIFETIME_S, settings_from
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S
+from payments.settings import settings_from
 from payments.settings_error import SettingsError
 from payments.store.address import CONNECT_TIMEOUT_S
 from tests.migrations.test_apply import query

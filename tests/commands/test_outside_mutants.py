@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant(
         "what does not fit is told at each look",
         ("-k", "told_once_a_day"),
-        (Patch(OUTSIDE, 'if outside.is_news(service.db, payment_id, plain(why) or ""):', "if True:"),),
+        (Patch(OUTSIDE, 'if outside.is_news(service.db, payment_id, printable(why) or ""):', "if True:"),),
     ),
     Mutant(
         "an operation in flight is overtaken",

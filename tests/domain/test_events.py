@@ -17,11 +17,11 @@ from payments.domain.changes import (
     Disputed,
     Failed,
     ProcessingStarted,
+    Published,
     RefundFailed,
     RefundReserved,
     RefundReversed,
     RefundSucceeded,
-    Told,
     Voided,
     VoidFailed,
 )
@@ -37,7 +37,7 @@ EVENT_ID = UUID("019c1234-5678-7abc-8def-0123456789ad")
 LATER = NOON + timedelta(seconds=1)
 UNTIL = NOON + timedelta(days=7)
 
-OWED: list[tuple[PaymentStatus, Told, str]] = [
+OWED: list[tuple[PaymentStatus, Published, str]] = [
     (S.PROCESSING, ActionNeeded("pi_1", None), "payment.requires_action"),
     (S.REQUIRES_ACTION, Captured(1999, "txn_1", "pi_1"), "payment.successful"),
     (S.REQUIRES_ACTION, Authorized("txn_1", "pi_1", UNTIL), "payment.authorized"),
@@ -60,7 +60,7 @@ OWED: list[tuple[PaymentStatus, Told, str]] = [
 
 
 @pytest.mark.parametrize(("before", "change", "type_"), OWED, ids=lambda value: str(value)[:20])
-def test_every_outcome_owes_the_event_that_the_table_says(before: S, change: Told, type_: str) -> None:
+def test_every_outcome_owes_the_event_that_the_table_says(before: S, change: Published, type_: str) -> None:
     after = apply(payment(before, refund_reserved_minor=500 if before is S.CAPTURED else 0), change, LATER)
     event = event_for(change, after, None, EVENT_ID, "00-trace")
     assert (event.event_id, event.payment_id, event.type, event.sequence) == (EVENT_ID, PAYMENT_ID, type_, 1)
@@ -68,7 +68,7 @@ def test_every_outcome_owes_the_event_that_the_table_says(before: S, change: Tol
 
 
 def test_every_outcome_is_in_the_table_above() -> None:
-    assert {type(change) for _, change, _ in OWED} == set(get_args(Told)) == set(EVENT_TYPES)
+    assert {type(change) for _, change, _ in OWED} == set(get_args(Published)) == set(EVENT_TYPES)
 
 
 @pytest.mark.parametrize(("before", "change"), [(S.PENDING, ProcessingStarted()), (S.CAPTURED, RefundReserved(500))])
@@ -79,7 +79,7 @@ def test_the_beginning_of_a_command_takes_no_number_of_an_event(before: S, chang
 def test_a_payments_events_are_numbered_from_1_without_gaps() -> None:
     current, numbers = payment(), []
     current = apply(current, ProcessingStarted(), LATER)
-    story: list[Told] = [
+    story: list[Published] = [
         Authorized("txn_1", "pi_1", UNTIL),
         CaptureFailed("card_declined", "The card was declined."),
         VoidFailed("card_declined", "The card was declined."),

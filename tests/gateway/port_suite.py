@@ -449,7 +449,7 @@ def a_customer_without_a_token_is_checked_too(subject: Subject) -> None:
 
 
 def _sees(subject: Subject, reply: Approved | ActionRequired) -> Seen:
-    seen = subject.gateway.look(reply.payment_intent_id, "USD", 10.0)
+    seen = subject.gateway.look(reply.payment_intent_id, 10.0)
     assert seen is not None
     assert seen.currency == "USD"
     return seen
@@ -547,7 +547,7 @@ def a_look_sees_a_dispute_and_its_end(subject: Subject) -> None:
 
 @case
 def what_the_gateway_does_not_know_cannot_be_looked_at(subject: Subject) -> None:
-    assert subject.gateway.look("pi_nobody_has_this", "USD", 10.0) is None
+    assert subject.gateway.look("pi_nobody_has_this", 10.0) is None
     _sees(subject, _charged(subject)[1])  # and it is not that it knows nothing
 
 

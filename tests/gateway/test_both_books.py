@@ -53,7 +53,7 @@ class Till:
         return str(self.books.payment(result.payment.payment_id)["status"])
 
     def there(self, result: Result) -> str:
-        seen = self.gateway.look(str(result.payment.payment_intent_id), "USD", 10.0)
+        seen = self.gateway.look(str(result.payment.payment_intent_id), 10.0)
         assert seen is not None
         return seen.state
 

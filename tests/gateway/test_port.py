@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from payments.gateway.simulated import SimulatedGateway
-from payments.gateway.stripe import API
+from payments.stripe_settings import API
 from tests.gateway.dialects import OfLocalstripe, OfStripeWorld
 from tests.gateway.people import AtLocalstripe, AtStripe, Nobody, made_of_a_card
 from tests.gateway.port_suite import CASES, Subject

@@ -37,7 +37,7 @@ DISPUTE = {
 
 def looked(stripe_at: At, *script: Says, **how: Any) -> tuple[Seen | None, list[Any]]:
     with scripted(*script) as server:
-        seen = stripe_at(server.url, **how).look("pi_1", "USD", 5.0)
+        seen = stripe_at(server.url, **how).look("pi_1", 5.0)
         assert server.script == []
         return seen, server.received
 

@@ -126,7 +126,7 @@ def test_a_look_and_the_events_name_each_thing_that_stripes_package_reads(subjec
     foreign = ask_as_others(account, "payment_intents", amount=AMOUNT, currency="usd", **card)
     known = Witness.reads(account)
 
-    seen = gateway.look(charged.payment_intent_id, "USD", 10.0)
+    seen = gateway.look(charged.payment_intent_id, 10.0)
     assert seen is not None
     assert [(refund.gateway_refund_id, refund.amount_minor, refund.reason) for refund in seen.refunds] == [
         (refund["id"], refund["amount"], refund["reason"]) for refund in known["refunds"]
@@ -161,7 +161,7 @@ def test_a_dispute_is_seen_as_it_goes_on(
     charged = approved(subject.gateway.charge(replace(charge_of(subject), payment_token=token)))
 
     def disputes() -> list[SeenDispute]:
-        seen = subject.gateway.look(charged.payment_intent_id, "USD", 10.0)
+        seen = subject.gateway.look(charged.payment_intent_id, 10.0)
         assert seen is not None
         return list(seen.disputes)
 

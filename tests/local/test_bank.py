@@ -119,7 +119,7 @@ class Shop:
         return self.browse("POST", self.page, urlencode({"action": action} | fields), content_type=FORM, origin=self.url)
 
     def seen(self) -> Seen:
-        seen = self.gateway.look(self.intent, "USD", 10)
+        seen = self.gateway.look(self.intent, 10)
         assert seen
         return seen
 
@@ -225,7 +225,7 @@ def test_a_run_that_has_forgotten_a_payment_has_it_wait_again(shop: Shop) -> Non
 def test_later_calls_for_a_payment_of_an_earlier_run_come_through(shop: Shop) -> None:
     for kind in ("capture", "void", "refund"):
         assert isinstance(getattr(shop.gateway, kind)(shop.request(kind)), Approved), kind
-    assert shop.gateway.look(shop.intent, "USD", 10) is None
+    assert shop.gateway.look(shop.intent, 10) is None
 
 
 def test_scenarios_that_need_no_person_have_no_page(shop: Shop) -> None:
@@ -249,7 +249,7 @@ def test_pages_that_do_not_answer_leave_everything_unknown() -> None:
             assert isinstance(getattr(gateway, kind)(shop.request()), Unknown), kind
         for kind in ("capture", "void", "refund"):
             assert isinstance(getattr(gateway, kind)(shop.request(kind)), Unknown), kind
-        assert gateway.look("pi_1", "USD", 10) is None
+        assert gateway.look("pi_1", 10) is None
         with pytest.raises(OSError, match="refused"):
             gateway.undelivered(datetime.now(UTC), 10)
 
@@ -257,7 +257,7 @@ def test_pages_that_do_not_answer_leave_everything_unknown() -> None:
 def test_what_answers_in_the_place_of_the_pages_is_believed_nothing(url: str) -> None:
     gateway = SimulatedBank(SimulatedGateway(success_rate=1, delay_ms=(0, 0)), f"{url}/no/pages")
     assert isinstance(gateway.charge(Shop(url, gateway, "pay-0").request()), Unknown)
-    assert gateway.look("pi_1", "USD", 10) is None
+    assert gateway.look("pi_1", 10) is None
     with pytest.raises(OSError, match="no list"):
         gateway.undelivered(datetime.now(UTC), 10)
 

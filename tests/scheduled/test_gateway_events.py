@@ -496,10 +496,10 @@ class RefundingByItself(Undelivering):
             if (one.payment_intent_id, seen) not in self.refunds:
                 self.refunds.append((one.payment_intent_id, seen))
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
         with self.lock:
             refunds = [refund for intent, refund in self.refunds if intent == payment_intent_id]
-        return Seen(state="captured", transaction_id="txn", captured_minor=1999, currency=currency, refunds=refunds)
+        return Seen(state="captured", transaction_id="txn", captured_minor=1999, currency="USD", refunds=refunds)
 
 
 def test_refunds_that_others_made_are_in_the_books_once_however_their_events_came(lone_shop: Shop, lone_books: Books) -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from payments.commands.catalog import COMMANDS
 from payments.commands.service import Deadline, Service
-from payments.domain.operation import Outcome
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S, Outcome
 from payments.domain.payment import Payment
 from payments.gateway.port import GatewayRequest, Reply
 from payments.scheduled.reconcile import ONE_OPERATION_S, SIDE_BY_SIDE, Reconciled, reconcile
-from payments.settings import GATEWAY_KEY_LIFETIME_S, settings_from
+from payments.settings import settings_from
 from payments.store.connection import Statement
 from payments.store.due import claim_due
 from tests.fakes import FakeGateway, Killed, approve, decline, kill, lose_reply

@@ -210,7 +210,7 @@ def test_a_statement_that_is_told_is_carried_out_and_nobody_waits_for_it(notes: 
     with contextlib.closing(connect(notes.owner_url)) as owner:
         owner.run("BEGIN")
         owner.run("LOCK TABLE notes")
-        db.tell(NOTE(number=1), failed)
+        db.send_without_waiting(NOTE(number=1), failed)
         owner.run("COMMIT")
     assert pid(db) == before, "an answer that nobody has read does not cost the connection"
     assert noted(notes) == [1], "and the next statement waits for it"
@@ -224,7 +224,7 @@ def test_a_statement_that_is_told_is_one_write_and_the_answer_of_the_one_before_
     db, proxy = proxied
     before = (proxy.writes.count, proxy.postgres.commits)
     for number in range(3):
-        db.tell(NOTE(number=number), failed)
+        db.send_without_waiting(NOTE(number=number), failed)
     assert db.run(Statement("SELECT count(*) FROM notes")()) == [[[3]]]
     assert (proxy.writes.count, proxy.postgres.commits) == (before[0] + 4, before[1] + 4)
     assert not failed
@@ -235,7 +235,7 @@ def test_the_error_of_a_statement_that_is_told_reaches_its_teller_and_nobody_els
 ) -> None:
     db = Database.at(notes.service_url)
     before = pid(db)
-    db.tell(Statement("SELECT 1 / :zero::int")(zero=0), failed)
+    db.send_without_waiting(Statement("SELECT 1 / :zero::int")(zero=0), failed)
     assert not failed, "nobody has read it"
     db.run(NOTE(number=1))
     assert [str(error) for error in failed] == ["The database refused the statement."]
@@ -248,7 +248,7 @@ def test_a_connection_that_breaks_after_it_was_told_something_costs_the_next_sta
     proxied: tuple[Database, FaultProxy], notes: servers.Database, failed: Failures
 ) -> None:
     db, proxy = proxied
-    db.tell(Statement("SELECT pg_sleep(:seconds::float8)")(seconds=0.2), failed)
+    db.send_without_waiting(Statement("SELECT pg_sleep(:seconds::float8)")(seconds=0.2), failed)
     proxy.cut()
     rows, resent = db.send(NOTE(number=2))
     assert (rows, resent) == ([[]], False)
@@ -258,7 +258,7 @@ def test_a_connection_that_breaks_after_it_was_told_something_costs_the_next_sta
 
 def test_a_server_that_is_away_is_no_matter_for_who_tells(notes: servers.Database, failed: Failures) -> None:
     db = Database.at(servers.with_address(notes.service_url, "127.0.0.1", servers.free_port()))
-    db.tell(NOTE(number=1), failed)
+    db.send_without_waiting(NOTE(number=1), failed)
     assert len(failed) == 1
     with pytest.raises(ServiceUnavailable):
         db.run(PID())
@@ -271,7 +271,7 @@ def test_a_function_that_froze_after_it_was_told_something_begins_with_a_new_con
     now_s = 1_800_000_000.0
     db = Database(lambda: Connection(**connection_options(notes.service_url)), clock=lambda: now_s)
     before = pid(db)
-    db.tell(NOTE(number=1), failed)
+    db.send_without_waiting(NOTE(number=1), failed)
     now_s += IDLE_LIMIT_S + 1
     assert pid(db) != before
     while noted(notes) != [1]:  # the server may still be at it
@@ -282,7 +282,7 @@ def test_a_function_that_froze_after_it_was_told_something_begins_with_a_new_con
 
 def test_a_statement_that_is_told_runs_as_it_is_where_its_function_is_missing(notes: servers.Database, failed: Failures) -> None:
     db = Database.at(notes.service_url)
-    db.tell(Statement("-- a_function_that_nobody_made\n INSERT INTO notes VALUES (:number)")(number=1), failed)
+    db.send_without_waiting(Statement("-- a_function_that_nobody_made\n INSERT INTO notes VALUES (:number)")(number=1), failed)
     db.run(PID())
     assert noted(notes) == [1]
     assert not failed
@@ -829,6 +829,6 @@ def test_a_url_that_says_anything_else_is_refused(url: str) -> None:
     "password", ["canary/x", "x/canary", "canary?x", "x?canary", "canary#x", "[canary", "1/canary", "1?canary=1"]
 )
 def test_a_password_that_is_not_encoded_is_not_quoted(password: str) -> None:
-    with pytest.raises(SettingsError, match="percent encoding") as error:
+    with pytest.raises(SettingsError, match="percent-encoded") as error:
         connection_options(f"postgresql://me:{password}@db/payments")
     assert "canary" not in "".join(traceback.format_exception(error.value))

@@ -15,7 +15,7 @@ from payments.domain.payment import PaymentStatus
 from payments.gateway.port import Declined, GatewayRequest, Hint, Reply
 from payments.store import gateway_events
 from payments.store.connection import Database
-from payments.store.gateway_events import GIVE_UP_H, INSERTED, WAITS_S, Door, Outcome
+from payments.store.gateway_events import GIVE_UP_H, INSERTED, WAITS_S, Door, EventOutcome
 from tests import servers
 from tests.fakes import lose_reply
 from tests.shop import Books, Shop, at_once
@@ -89,7 +89,7 @@ def test_a_claim_takes_all_events_of_a_payment_and_leaves_the_others(db: Databas
 def test_a_claim_brings_along_what_waits_for_a_later_attempt(db: Database) -> None:
     one, two = hint(), hint()
     kept(db, one)
-    gateway_events.note(db, "stripe", gateway_events.claim(db, "stripe", LEASE_S), Outcome.LATER)
+    gateway_events.note(db, "stripe", gateway_events.claim(db, "stripe", LEASE_S), EventOutcome.LATER)
     kept(db, two)
     found = gateway_events.claim(db, "stripe", LEASE_S)
     assert {(event.event_id, event.attempt) for event in found} == {(one.event_id, 2), (two.event_id, 1)}
@@ -125,9 +125,9 @@ def test_a_lease_that_has_ended_makes_the_event_due_again_and_its_old_worker_can
     lone_books.query("UPDATE gateway_events SET lease_until = now(), next_attempt_at = now()")
     [alive] = gateway_events.claim(db, "stripe", LEASE_S)
     assert (dead.attempt, alive.attempt) == (1, 2)
-    assert gateway_events.note(db, "stripe", [dead], Outcome.FOREIGN) == 0
-    assert gateway_events.note(db, "stripe", [alive], Outcome.SETTLED) == 1
-    assert gateway_events.note(db, "stripe", [alive], Outcome.ORPHAN) == 0
+    assert gateway_events.note(db, "stripe", [dead], EventOutcome.FOREIGN) == 0
+    assert gateway_events.note(db, "stripe", [alive], EventOutcome.SETTLED) == 1
+    assert gateway_events.note(db, "stripe", [alive], EventOutcome.ORPHAN) == 0
     assert lone_books.query("SELECT outcome, next_attempt_at, lease_until FROM gateway_events") == [["settled", None, None]]
 
 
@@ -137,13 +137,13 @@ def test_an_event_that_waits_is_tried_for_a_day_and_then_left(db: Database, lone
     for attempt, wait_s in enumerate((*WAITS_S, *[WAITS_S[-1]] * 30), 1):
         [event] = gateway_events.claim(db, "stripe", LEASE_S)
         assert event.attempt == attempt
-        assert gateway_events.note(db, "stripe", [event], Outcome.LATER) == 0
+        assert gateway_events.note(db, "stripe", [event], EventOutcome.LATER) == 0
         [[left_s]] = lone_books.query(waits)
         assert wait_s - 5 <= left_s <= wait_s
         make_due(lone_books)
     lone_books.query(f"UPDATE gateway_events SET received_at = now() - interval '{GIVE_UP_H} hours'")
     [event] = gateway_events.claim(db, "stripe", LEASE_S)
-    assert gateway_events.note(db, "stripe", [event], Outcome.LATER) == 1
+    assert gateway_events.note(db, "stripe", [event], EventOutcome.LATER) == 1
     assert lone_books.query("SELECT outcome, handled_at IS NOT NULL, next_attempt_at FROM gateway_events") == [
         ["later", True, None]
     ]
@@ -226,7 +226,7 @@ def test_what_was_handled_a_month_ago_leaves_and_what_waits_stays(db: Database, 
     kept(db, old, new, waits)
 
     def handled() -> None:
-        gateway_events.note(db, "stripe", gateway_events.claim(db, "stripe", LEASE_S), Outcome.NOTHING_NEW)
+        gateway_events.note(db, "stripe", gateway_events.claim(db, "stripe", LEASE_S), EventOutcome.NOTHING_NEW)
 
     handled()
     lone_books.query("UPDATE gateway_events SET handled_at = now() - interval '31 days' WHERE handled_at IS NOT NULL")

@@ -115,7 +115,7 @@ def test_a_client_that_was_frozen_before_it_read_its_answer_holds_no_server(
     url, failures = pgbouncer.url(database.service_url), list[bool]()
     frozen = [Database.at(url) for _ in range(THREADS)]
     for db in frozen:
-        db.tell(Statement("SELECT 1")(), lambda: failures.append(True))
+        db.send_without_waiting(Statement("SELECT 1")(), lambda: failures.append(True))
     awake = Database.at(url)
     assert [awake.run(Statement("SELECT :number::int")(number=number)) for number in range(3)] == [[[[0]]], [[[1]]], [[[2]]]]
     for db in (*frozen, awake):

@@ -213,8 +213,8 @@ def test_who_found_no_connection_for_what_he_was_told_pauses_nobody_who_gets_one
     db, other = (Database.at(pooler.url(database.service_url)) for _ in range(2))
     try:
         assert who(db) == SERVICE_ROLE
-        other.tell(Statement("SELECT pg_sleep(:seconds::float8)")(seconds=3), lambda: failures.append(False))
-        db.tell(WHO(), lambda: failures.append(True))
+        other.send_without_waiting(Statement("SELECT pg_sleep(:seconds::float8)")(seconds=3), lambda: failures.append(False))
+        db.send_without_waiting(WHO(), lambda: failures.append(True))
         other.run(WHO())
         assert [who(db), who(db)] == [SERVICE_ROLE, SERVICE_ROLE]
         assert failures == [True]

@@ -8,16 +8,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from payments.direct_owner import direct_owner_in
+from payments.domain.times import DAY_S
 from payments.settings_error import SettingsError
 
 if TYPE_CHECKING:
     from payments.stripe_settings import StripeSettings
-
-GATEWAY_KEY_LIFETIME_S = 23 * 3600
-"""A gateway remembers an idempotency key for 24 h, and then the same request could be a second charge. So we stop calling with a
-key an hour before. An operation that was written before migration 051 has no other end."""
-
-DAY_S = 86400
 
 STACK = os.environ.get("POWERTOOLS_SERVICE_NAME") or "payments"
 """The dimension `service` of every metric: the stack's name, so that the alarms of two stacks watch their own."""

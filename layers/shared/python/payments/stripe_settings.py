@@ -12,6 +12,8 @@ from payments.settings_error import SettingsError
 
 Secret = TypeVar("Secret")
 
+API = "https://api.stripe.com"
+
 REREAD_S = 60.0
 """A refused key is read again at most once in this time: a gateway that refuses every key makes no storm of reads."""
 
@@ -61,7 +63,7 @@ def stripe_settings_from(environment: Mapping[str, str]) -> StripeSettings:
         )
     if arn and not arn.startswith("arn:"):
         raise SettingsError("STRIPE_SECRET must be the ARN of a secret")
-    base = environment.get("STRIPE_API_BASE") or "https://api.stripe.com"
+    base = environment.get("STRIPE_API_BASE") or API
     if not base.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
         raise SettingsError("STRIPE_API_BASE must begin with https://, because the API key is sent there, or be on this machine")
     is_live = live == "On"
@@ -76,7 +78,7 @@ def stripe_settings_from(environment: Mapping[str, str]) -> StripeSettings:
     )
 
 
-class KeptKey(Generic[Secret]):
+class KeptSecret(Generic[Secret]):
     """The API key, or the webhook secrets: a call reads it at first use and keeps it, because a read takes longer than all our
     own work.
 
@@ -86,21 +88,21 @@ class KeptKey(Generic[Secret]):
 
     def __init__(self, read: Callable[[], Secret], clock: Callable[[], float] = time.time) -> None:
         self._read, self._clock, self._lock = read, clock, threading.Lock()
-        self._key: Secret | None = None
+        self._value: Secret | None = None
         self._read_at = 0.0
 
     def __call__(self) -> Secret:
         """Raises what `read` raises."""
         with self._lock:
-            if self._key is None:
-                self._key, self._read_at = self._read(), self._clock()
-            return self._key
+            if self._value is None:
+                self._value, self._read_at = self._read(), self._clock()
+            return self._value
 
     def refused(self) -> None:
-        """Read the key again, once in REREAD_S at most. It stays as it is if that fails, so that threads do not wait for one
+        """Read it again, once in REREAD_S at most. It stays as it is if that fails, so that threads do not wait for one
         failing read after the other."""
         with self._lock:
             if not 0 <= self._clock() - self._read_at < REREAD_S:
                 self._read_at = self._clock()
                 with suppress(Exception):
-                    self._key = self._read()
+                    self._value = self._read()

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from aws_lambda_powertools import Logger
@@ -113,6 +113,11 @@ def count(name: str, number: float = 1, unit: str = "Count", **dimensions: str) 
     metric = {"Name": name, "Unit": unit}
     told["CloudWatchMetrics"].append({"Namespace": "Payments", "Dimensions": [["service", *dimensions]], "Metrics": [metric]})
     _document.update(members)
+
+
+def count_all(numbers: Mapping[str, float]) -> None:
+    for name, number in numbers.items():
+        count(name, number)
 
 
 def write_metrics() -> None:

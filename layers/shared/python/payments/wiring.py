@@ -15,7 +15,7 @@ from payments.settings import Settings, settings_from
 from payments.store.connection import Database
 
 if TYPE_CHECKING:
-    from payments.stripe_settings import KeptKey, StripeSettings
+    from payments.stripe_settings import KeptSecret, StripeSettings
 
 settings = cache(settings_from)
 after_answer = AfterAnswer()
@@ -46,34 +46,33 @@ def gateway(configured: Settings) -> Gateway:
 
 def _stripe(configured: "StripeSettings") -> Gateway:
     from payments.gateway.stripe import StripeGateway  # which only a deployment with Stripe pays
-    from payments.stripe_settings import KeptKey, stripe_key
+    from payments.stripe_settings import KeptSecret, stripe_key
 
     def read() -> str:
         text = configured.api_key or secret(configured.secret).get("api_key") or ""
         return stripe_key(text, is_live=configured.is_live)
 
-    api_key = KeptKey(read)
+    api_key = KeptSecret(read)
     api_key()  # a wrong key shows before a command begins
     return StripeGateway(api_key, is_live=configured.is_live, refused=api_key.refused, base=configured.base)
 
 
 @cache
-def webhook_secrets() -> "KeptKey[tuple[str, ...]]":
+def webhook_secrets() -> "KeptSecret[tuple[str, ...]]":
     return webhook_secrets_of(settings())
 
 
-def webhook_secrets_of(given: Settings) -> "KeptKey[tuple[str, ...]]":
+def webhook_secrets_of(given: Settings) -> "KeptSecret[tuple[str, ...]]":
     """Return what Stripe signs its events with: one secret, and two while they are changed."""
-    from payments.stripe_settings import KeptKey, webhook_secrets_in
+    from payments.stripe_settings import KeptSecret, webhook_secrets_in
 
     def read() -> tuple[str, ...]:
         configured = given.stripe
         assert configured, "nobody asks with another gateway"
-        if not configured.secret:
-            return configured.webhook_secrets
-        return webhook_secrets_in(secret(configured.secret).get("webhook_secrets"))
+        given_here, arn = configured.webhook_secrets, configured.secret
+        return webhook_secrets_in(secret(arn).get("webhook_secrets")) if arn else given_here
 
-    return KeptKey(read)
+    return KeptSecret(read)
 
 
 @cache

@@ -15,14 +15,15 @@ from payments.api.checked_route import PREFIX, WEBHOOKS, CheckedRoute
 class ApiGatewayHandler(Mangum):
     """Serves HTTP API events (payload 2.0) with an app. Mangum makes a request of the event, and an answer of the response.
 
-    Our endpoints block, so their coroutines never wait, and need no event loop. API Gateway has matched the route. A command is
-    handed to its route at once; any other request goes through the app, which matches it again.
+    Our endpoints block, so their coroutines never wait, and need no event loop. API Gateway has matched the route. A POST
+    to a path without parameters, such as a command, is handed to its route at once; any other request goes through the app,
+    which matches it again.
     """
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(app, lifespan="off", text_mime_types=["application/json", PROBLEM_TYPE])
         posts = [route for route in app.routes if isinstance(route, CheckedRoute) and route.methods == {"POST"}]
-        self._commands = {f"POST {route.path}": route.app for route in posts if not route.param_convertors}
+        self._fixed_posts = {f"POST {route.path}": route.app for route in posts if not route.param_convertors}
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         # Mangum decodes the path, which API Gateway has decoded already, and so would turn the order "a%2Fb" into "a/b".
@@ -41,7 +42,7 @@ class ApiGatewayHandler(Mangum):
             sent.append(message)
 
         with suppress(StopIteration):
-            self._commands.get(event.get("routeKey"), self.app)(scope, receive, send).send(None)  # type: ignore[attr-defined]
+            self._fixed_posts.get(event.get("routeKey"), self.app)(scope, receive, send).send(None)  # type: ignore[attr-defined]
             raise RuntimeError("an endpoint waits, and no loop would wake it")
         start, body = sent
         return gateway({"status": start["status"], "headers": start["headers"], "body": body["body"]})

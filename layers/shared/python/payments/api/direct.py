@@ -14,7 +14,7 @@ from payments.api.lookups import MAX_ID_CHARACTERS
 from payments.commands.catalog import served_by
 from payments.commands.command import Command
 from payments.commands.fields import digest
-from payments.commands.phases import mark, perform, publish
+from payments.commands.phases import perform, publish_and_mark
 from payments.commands.service import Call, Deadline, Service
 from payments.commands.settle import PUBLISH_LEASE_S
 from payments.domain.card_data import contains_card_number, refuse_card_data
@@ -80,7 +80,7 @@ def _refused(
     reply = reply_to_error(error, context.aws_request_id)
     refusal = refusal_event(_event_id(owner, once), told | reply.body, service.clock())
     if written := outbox.write(service.db, refusal, PUBLISH_LEASE_S):
-        mark(publish([written], service), service)
+        publish_and_mark(written, service)
     return {"outcome": "refused", "status": reply.status, "replayed": False, "body": reply.body}
 
 

@@ -1,5 +1,5 @@
-"""Two doors through which Stripe tells that something happened: its webhook, whose signature is checked, and EventBridge, whose
-rule IAM lets in.
+"""Stripe's alone, and no other gateway's: the two doors through which it tells that something happened, its webhook, whose
+signature is checked, and EventBridge, whose rule IAM lets in.
 
 The answers are for Stripe alone, which looks at the status. They are none of the API's documents.
 """
@@ -14,7 +14,7 @@ from payments import telemetry
 from payments.gateway.port import Hint
 from payments.gateway.stripe_events import hint_of
 from payments.gateway.stripe_signature import SignatureRefused, check_signature
-from payments.stripe_settings import KeptKey
+from payments.stripe_settings import KeptSecret
 
 MAX_BODY_BYTES = 256 * 1024
 """Stripe's largest events have some 100 KB, and EventBridge takes no larger ones than this."""
@@ -24,12 +24,12 @@ RETRY_AFTER_S = 60
 PARTNER = "aws.partner/stripe.com/"
 """The source of an event that EventBridge got from Stripe begins with this. PutEvents takes no source that begins with `aws.`."""
 
-Kept = Callable[[Hint], None]
+Keep = Callable[[Hint], None]
 """Puts a hint into the inbox. Raises whatever it may: Stripe tries again."""
 
 
 def from_webhook(
-    event: Mapping[str, Any], secrets: KeptKey[tuple[str, ...]], keep: Kept, clock: Callable[[], float] = time.time
+    event: Mapping[str, Any], secrets: KeptSecret[tuple[str, ...]], keep: Keep, clock: Callable[[], float] = time.time
 ) -> dict[str, Any]:
     """Return API Gateway's answer to a request of Stripe's: 200 when its event is in the inbox.
 
@@ -67,7 +67,7 @@ def from_webhook(
     return _answer(200, "")
 
 
-def from_eventbridge(envelope: Any, keep: Kept) -> dict[str, str]:
+def from_eventbridge(envelope: Any, keep: Keep) -> dict[str, str]:
     """Return what Lambda notes of an event of EventBridge's. Raises what `keep` raises, so that Lambda tries again."""
     try:
         if not str(envelope["source"]).startswith(PARTNER):

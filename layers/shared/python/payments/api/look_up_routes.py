@@ -17,7 +17,7 @@ from payments.api.callers import Caller
 from payments.api.checked_route import PREFIX, CheckedRoute, caller_with, response_of
 from payments.api.health import deep_checks
 from payments.broker.kafka import KafkaPublisher
-from payments.commands.fields import PaymentMethod, Text64, rule
+from payments.commands.fields import PaymentMethod, Text64, must
 from payments.commands.service import Service
 from payments.domain.dispute import dispute_body
 from payments.domain.events import payment_body
@@ -43,13 +43,13 @@ def _is_no_number(text: object) -> bool:
     return not isinstance(text, str) or "-" in text[1:]
 
 
-RFC3339 = BeforeValidator(rule(_is_no_number, "rfc3339", "must be a time with a zone, such as 2026-01-31T12:00:00Z"))
-InCalendar = AfterValidator(rule(lookups.in_calendar, "calendar", "must lie between the years 1970 and 9998"))
+RFC3339 = BeforeValidator(must(_is_no_number, "rfc3339", "must be a time with a zone, such as 2026-01-31T12:00:00Z"))
+InCalendar = AfterValidator(must(lookups.in_calendar, "calendar", "must lie between the years 1970 and 9998"))
 Moment = Annotated[AwareDatetime, RFC3339, InCalendar]
 
 MINOR_RULE = f"must be an integer from 0 to {MAX_AMOUNT_MINOR} in the currency's minor unit, such as 1999 for 19.99 USD"
-IsMinor = BeforeValidator(rule(lambda text: bool(re.fullmatch("[0-9]{1,12}", str(text))), "minor", MINOR_RULE))
-IsCode = BeforeValidator(rule(lambda text: bool(re.fullmatch("[A-Z]{3}", text)), "code", "must be a code such as USD"))
+IsMinor = BeforeValidator(must(lambda text: bool(re.fullmatch("[0-9]{1,12}", str(text))), "minor", MINOR_RULE))
+IsCode = BeforeValidator(must(lambda text: bool(re.fullmatch("[A-Z]{3}", text)), "code", "must be a code such as USD"))
 Minor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR), IsMinor]
 
 

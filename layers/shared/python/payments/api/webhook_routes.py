@@ -16,7 +16,7 @@ from payments.api.bodies import validate
 from payments.api.checked_route import WEBHOOKS, CheckedRoute, caller_with, json_of, response_of
 from payments.api.look_up_routes import Moment
 from payments.commands import fields
-from payments.commands.fields import Text500, rule
+from payments.commands.fields import Text500, must
 from payments.commands.service import Service
 from payments.domain.changes import EVENT_TYPES
 from payments.domain.errors import InvalidRequest, WebhookConflict, WebhookNotFound
@@ -36,10 +36,10 @@ RANGE = 5000
 Url = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=True)]
 # Refusals of direct invocations are no payment's, and are told on the topic alone.
 TYPES = sorted(set(EVENT_TYPES.values()))
-IsType = AfterValidator(rule(TYPES.__contains__, "event_type", f"must be one of {', '.join(TYPES)}"))
+IsType = AfterValidator(must(TYPES.__contains__, "event_type", f"must be one of {', '.join(TYPES)}"))
 EventType = Annotated[str, Field(strict=True, json_schema_extra={"enum": list(TYPES)}), IsType]
 EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=len(TYPES))]
-IsText = BeforeValidator(rule(lambda value: isinstance(value, str), "text", "must be a string"))
+IsText = BeforeValidator(must(lambda value: isinstance(value, str), "text", "must be a string"))
 
 
 class WebhookRequest(fields.Request):

@@ -21,6 +21,9 @@ from payments.store.connection import Bound
 
 logger = logging.getLogger(__name__)
 
+LEAST_S = 0.5
+"""A second call gets this much time at least, although the first one took all that there was: the lease allows for it."""
+
 
 def expires_at(operation: Operation) -> datetime | None:
     """Return the end of the time for the customer, by the database's clock; None if the gateway has asked for no customer."""
@@ -28,7 +31,9 @@ def expires_at(operation: Operation) -> datetime | None:
     return datetime.fromisoformat(noted) if noted else None
 
 
-def waits(claimed: Claimed, reply: ActionRequired, service: Service, publish_lease_s: float) -> tuple[Claimed, Event | None]:
+def wait_for_customer(
+    claimed: Claimed, reply: ActionRequired, service: Service, publish_lease_s: float
+) -> tuple[Claimed, Event | None]:
     """Write that the payment waits for its customer, or end the lease when it says so already.
 
     Returns the operation and the payment as they are now, and the event to publish. Raises Fault.
@@ -48,22 +53,22 @@ def waits(claimed: Claimed, reply: ActionRequired, service: Service, publish_lea
     return claimed, None
 
 
-def told(result: Result, operation: Operation, reply: ActionRequired) -> Result:
+def with_next_action(result: Result, operation: Operation, reply: ActionRequired) -> Result:
     """Return the result with what the customer's browser needs, if the payment still waits for the customer."""
     if result.payment.status is not PaymentStatus.REQUIRES_ACTION:
         return result
     return replace(result, is_pending=True, next_action=reply.next_action, action_expires_at=expires_at(operation))
 
 
-def ending(operation: Operation) -> Sequence[Bound]:
-    """Return what has to be sent with the settle of a payment that waited: a void has taken its process operation over."""
+def statements_ending_taken(operation: Operation) -> Sequence[Bound]:
+    """Return what goes with the settle of a payment that waited: the end of a process operation that a void has taken over."""
     if operation.kind != "void":
         return ()
     declined = {"result": "declined", "decline_code": "payment_canceled", "message": OTHER_DECLINES["payment_canceled"]}
     return [waiting.END_TAKEN(void_id=operation.operation_id, recorded=declined)]
 
 
-def present(
+def current_reply(
     reply: ActionRequired,
     claimed: Claimed,
     request: GatewayRequest,
@@ -96,10 +101,6 @@ def present(
         case Declined():
             return Unknown("the gateway did not cancel the payment, so the customer may have been faster", wait_s=1)
     return canceled
-
-
-LEAST_S = 0.5
-"""A second call gets this much time at least, although the first one took all that there was: the lease allows for it."""
 
 
 def _left_s(request: GatewayRequest, asked_s: float) -> float:

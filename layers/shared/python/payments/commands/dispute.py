@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from payments.commands.outside import alarm
-from payments.commands.phases import tell
+from payments.commands.phases import publish_and_mark
 from payments.commands.service import Service
 from payments.commands.settle import PUBLISH_LEASE_S, SETTLE_TRIES, pause
 from payments.domain.dispute import Dispute, DisputeOutcome, change_to, dispute_body, next_of
@@ -61,7 +61,7 @@ def _record(service: Service, payment: Payment, one: SeenDispute) -> bool:
             return is_new
         if done:
             is_new = True
-            service.later(partial(tell, next_event, service))
+            service.later(partial(publish_and_mark, next_event, service))
     raise LookAgain
 
 

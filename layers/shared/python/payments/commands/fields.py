@@ -17,7 +17,7 @@ from payments.domain.text import is_in_order, is_plain, is_unmistakable
 MAX_METADATA_PAIRS = 20
 
 
-def rule(holds: Callable[[Any], bool], name: str, message: str) -> Callable[[Any], Any]:
+def must(holds: Callable[[Any], bool], name: str, message: str) -> Callable[[Any], Any]:
     """Return a validator that refuses a value with the message, unless `holds` is true of it."""
 
     def check(value: Any) -> Any:
@@ -28,8 +28,8 @@ def rule(holds: Callable[[Any], bool], name: str, message: str) -> Callable[[Any
     return check
 
 
-Plain = AfterValidator(rule(is_plain, "plain_text", "must hold no control characters, NUL or lone surrogates"))
-InOrder = AfterValidator(rule(is_in_order, "in_order", "must hold no characters that reorder the text (U+202A to U+202E)"))
+Plain = AfterValidator(must(is_plain, "plain_text", "must hold no control characters, NUL or lone surrogates"))
+InOrder = AfterValidator(must(is_in_order, "in_order", "must hold no characters that reorder the text (U+202A to U+202E)"))
 NEW_ID_RULE = "must be in normal form NFC, without invisible characters and without white space at either end"
 CURRENCY_RULE = "must be an ISO 4217 currency code in capitals that has a minor unit, such as USD"
 RETURN_URL_RULE = "must be an address that begins with https://, or http://localhost, in ASCII and without a user name"
@@ -41,13 +41,13 @@ Text64 = Annotated[str, StringConstraints(min_length=1, max_length=64, strict=Tr
 Text255 = Annotated[str, StringConstraints(min_length=1, max_length=255, strict=True), Plain]
 Text500 = Annotated[str, StringConstraints(min_length=1, max_length=500, strict=True), Plain, InOrder]
 # The id of something new. Text64 and Text255 also name what is there already, and an old row may have any plain id.
-NewId = Annotated[Text64, AfterValidator(rule(is_unmistakable, "unmistakable", NEW_ID_RULE))]
+NewId = Annotated[Text64, AfterValidator(must(is_unmistakable, "unmistakable", NEW_ID_RULE))]
 MetadataValue = Annotated[str, StringConstraints(max_length=500, strict=True), Plain, InOrder]
 Metadata = Annotated[dict[Text40, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)]
-IsAmount = BeforeValidator(rule(lambda value: type(value) is int and 1 <= value <= MAX_AMOUNT_MINOR, "amount", AMOUNT_RULE))
-IsCurrency = AfterValidator(rule(MINOR_UNIT_DIGITS.__contains__, "currency", CURRENCY_RULE))
+IsAmount = BeforeValidator(must(lambda value: type(value) is int and 1 <= value <= MAX_AMOUNT_MINOR, "amount", AMOUNT_RULE))
+IsCurrency = AfterValidator(must(MINOR_UNIT_DIGITS.__contains__, "currency", CURRENCY_RULE))
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR, examples=[1999]), IsAmount]
-IsReturnUrl = AfterValidator(rule(is_return_url, "return_url", RETURN_URL_RULE))
+IsReturnUrl = AfterValidator(must(is_return_url, "return_url", RETURN_URL_RULE))
 ReturnUrl = Annotated[str, StringConstraints(min_length=1, max_length=1000, strict=True), Plain, IsReturnUrl]
 PaymentMethod = Literal["credit_card", "debit_card", "paypal", "stripe"]
 Currency = Annotated[str, Field(min_length=3, max_length=3, examples=["USD"]), IsCurrency]

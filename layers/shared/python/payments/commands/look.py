@@ -8,7 +8,7 @@ from payments.commands import dispute
 from payments.commands.catalog import COMMANDS
 from payments.commands.claim import LEASE_MARGIN_S
 from payments.commands.outside import Misfit, Unfinished, alarm, difference, enter
-from payments.commands.phases import GATEWAY_TIMEOUT_S, SETTLE_RESERVE_S, charge, tell
+from payments.commands.phases import charge, gateway_timeout_s, publish_and_mark
 from payments.commands.service import Deadline, Service
 from payments.commands.settle import SETTLE_TRIES, pause, settle
 from payments.domain.operation import Outcome
@@ -24,7 +24,7 @@ MOST_OPERATIONS = 16
 
 
 class Look(StrEnum):
-    """What came of a look."""
+    """What came of a look. An event about a payment that is in the books has the same EventOutcome."""
 
     SETTLED = "settled"
     """Something of the gateway's was new, and the books and their events have it now."""
@@ -41,7 +41,7 @@ def look_at(service: Service, payment: Payment, deadline: Deadline) -> Look:
     payment_id = payment.payment_id
     if lookups.gateway_of(service.db, payment_id) not in (None, service.gateway.name):
         return Look.NOTHING_NEW  # The gateway that took the payment is not the one that we ask.
-    if _time_left_s(deadline) <= 0:
+    if gateway_timeout_s(deadline) <= 0:
         return Look.LATER
     has_settled, is_open = _finish_operations(service, payment_id, deadline)
     books = outside.books_of(service.db, payment_id)
@@ -67,7 +67,7 @@ def _finish_operations(service: Service, payment_id: UUID, deadline: Deadline) -
         command = COMMANDS[claimed.operation.kind]
         reply = charge(command, claimed, service, deadline)
         settled = settle(command, claimed, reply, service)
-        tell(settled.event, service)
+        publish_and_mark(settled.event, service)
         has_changed |= settled.result.payment.version != claimed.payment.version
         is_open |= settled.result.outcome is Outcome.UNKNOWN and not isinstance(reply, ActionRequired | Pending)
     return has_changed, is_open
@@ -86,11 +86,11 @@ def _enter_all(service: Service, before: Payment, deadline: Deadline) -> tuple[b
 
 def _seen(service: Service, payment: Payment, deadline: Deadline) -> Seen | None:
     """Ask the gateway. Too little time, and an adapter that raises, are no answer."""
-    if (timeout_s := min(GATEWAY_TIMEOUT_S, _time_left_s(deadline))) <= 0:
+    if (timeout_s := gateway_timeout_s(deadline)) <= 0:
         return None
     assert payment.payment_intent_id is not None  # the caller has seen to it
     try:
-        return service.gateway.look(payment.payment_intent_id, payment.currency, timeout_s)
+        return service.gateway.look(payment.payment_intent_id, timeout_s)
     except Exception:
         logger.exception("the gateway adapter raised", extra={"payment_id": payment.payment_id})
         return None
@@ -99,7 +99,7 @@ def _seen(service: Service, payment: Payment, deadline: Deadline) -> Seen | None
 def _enter(service: Service, payment_id: UUID, seen: Seen, deadline: Deadline) -> tuple[bool, bool]:
     """Enter one difference after the other, each in a transaction of its own and on the books as they are then."""
     has_entered, tries = False, 0
-    while tries < SETTLE_TRIES and _time_left_s(deadline) > 0:
+    while tries < SETTLE_TRIES and gateway_timeout_s(deadline) > 0:
         pause(tries)
         # The books are read after the gateway's answer: each refund that it shows under a key of ours has its operation there.
         books = outside.books_of(service.db, payment_id)
@@ -114,10 +114,6 @@ def _enter(service: Service, payment_id: UUID, seen: Seen, deadline: Deadline) -
         except UniqueViolation:
             alarm("the gateway shows what is another refund's or payment's", payment_id, service)
             return has_entered, False
-        tell(event, service)
+        publish_and_mark(event, service)
         has_entered, tries = has_entered or is_written, 0 if is_written else tries + 1
     return has_entered, True
-
-
-def _time_left_s(deadline: Deadline) -> float:
-    return deadline.remaining_s() - SETTLE_RESERVE_S

@@ -17,7 +17,8 @@ from payments.domain.refund import Origin, Refund, RefundStatus
 from payments.domain.text import is_in_order, is_plain
 from payments.gateway.port import Alarm, Seen, SeenRefund
 from payments.store import outside
-from payments.store.outside import Booked, Books, Written
+from payments.store.outside import Booked, Books
+from payments.store.settlement import Written
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def difference(books: Books, seen: Seen) -> Difference | None:
 def alarm(why: str, payment_id: UUID, service: Service) -> None:
     """Tell what of the gateway's the books cannot take: each thing once a day for a payment, however often its owner or the
     gateway makes us look, and not once for ever, because a function that is killed has written no metric. Raises Fault."""
-    if outside.is_news(service.db, payment_id, plain(why) or ""):
+    if outside.is_news(service.db, payment_id, printable(why) or ""):
         telemetry.count(Alarm.AMOUNT_MISMATCH)
         logger.error("the gateway and the books differ: %s", why, extra={"payment_id": payment_id})
 
@@ -102,7 +103,7 @@ def _end_of_authorization(books: Books, seen: Seen) -> Difference:
     if seen.state == "canceled":
         has_lapsed = payment.capture_before is not None and payment.capture_before <= books.at
         reason = "the authorization lapsed at the gateway" if has_lapsed else "canceled at the gateway"
-        reason += f": {said}" if (said := plain(seen.cancel_reason)) else ""
+        reason += f": {said}" if (said := printable(seen.cancel_reason)) else ""
         return Adopted("void", Voided(reason), payment.amount_minor, payment.payment_intent_id, reason)
     if not 1 <= seen.captured_minor <= payment.amount_minor:
         return Misfit(f"the gateway has captured {seen.captured_minor}")
@@ -139,7 +140,7 @@ def _of_refunds(books: Books, seen: Sequence[SeenRefund]) -> Difference | None:
 
 
 def _refund(seen: SeenRefund, change: RefundSucceeded | RefundFailed) -> Adopted:
-    return Adopted("refund", change, seen.amount_minor, seen.gateway_refund_id, plain(seen.reason), seen)
+    return Adopted("refund", change, seen.amount_minor, seen.gateway_refund_id, printable(seen.reason), seen)
 
 
 def _booked(books: Books, seen: SeenRefund) -> Booked | None:
@@ -153,7 +154,7 @@ def _key(kind: str, gateway_id: str) -> str:
     return f"{KEY_PREFIX}{kind}-{gateway_id}"
 
 
-def plain(text: str | None) -> str | None:
+def printable(text: str | None) -> str | None:
     """Return a text of the gateway's as ours are: without control characters, card numbers and what reorders it, and not long."""
     return redact("".join(sign for sign in text or "" if is_plain(sign) and is_in_order(sign)))[:500] or None
 

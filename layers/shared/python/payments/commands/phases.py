@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -57,16 +58,11 @@ def move_money(command: Command[AnyRequest], request: AnyRequest, call: Call, se
     # Killed after it: the relay publishes the event.
     settled = settle(command, claimed, reply, service)
 
-    def publish_and_mark() -> None:
-        # Publish: Kafka acknowledges the event within a bounded time.
-        # Killed after it: the relay sends the event again, with the same event_id.
-        acknowledged = publish([settled.event] if settled.event else [], service)
-
-        # Mark: we note in the outbox that Kafka has acknowledged the event.
-        # Killed after it: nothing is left to do.
-        mark(acknowledged, service)
-
-    service.later(publish_and_mark)
+    # Publish: Kafka acknowledges the event within a bounded time.
+    # Killed after it: the relay sends the event again, with the same event_id.
+    # Mark: we note in the outbox that Kafka has acknowledged the event.
+    # Killed after it: nothing is left to do.
+    service.later(partial(publish_and_mark, settled.event, service))
     return settled.result
 
 
@@ -79,7 +75,7 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
     operation, gateway = claimed.operation, service.gateway
     if claimed.gateway not in (None, gateway.name):
         return Unknown(f"the gateway {claimed.gateway} has the payment, and is not the one that we use now")
-    timeout_s = min(GATEWAY_TIMEOUT_S, deadline.remaining_s() - SETTLE_RESERVE_S)
+    timeout_s = gateway_timeout_s(deadline)
     if timeout_s <= 0:
         return Unknown("too little time was left to call the gateway")
     request = request_of(claimed, timeout_s)
@@ -88,7 +84,7 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
         only_ask = request.gateway_id is not None or not claimed.key_lives
         reply = gateway.find(request) if only_ask else command.send(gateway, request)
         if isinstance(reply, ActionRequired):
-            reply = customer.present(
+            reply = customer.current_reply(
                 reply, claimed, request, service, asked_s, is_told_again=not only_ask and operation.attempt > 1
             )
     except Exception:
@@ -97,6 +93,11 @@ def charge(command: Command[Any], claimed: Claimed, service: Service, deadline: 
     if isinstance(reply, Approved) and (reply.amount_minor, reply.currency) != (request.amount_minor, request.currency):
         return Unknown(f"amount_mismatch: {reply.amount_minor} {reply.currency} moved", alarm=Alarm.AMOUNT_MISMATCH)
     return reply
+
+
+def gateway_timeout_s(deadline: Deadline) -> float:
+    """Return how long a gateway call that begins now may take. It is not positive when there is no time for one."""
+    return min(GATEWAY_TIMEOUT_S, deadline.remaining_s() - SETTLE_RESERVE_S)
 
 
 def request_of(claimed: Claimed, timeout_s: float) -> GatewayRequest:
@@ -131,7 +132,7 @@ def publish(events: Sequence[Event], service: Service) -> set[UUID]:
         return set()
 
 
-def tell(event: Event | None, service: Service) -> None:
+def publish_and_mark(event: Event | None, service: Service) -> None:
     """Publish and mark an event, if there is one to publish now. Does not raise: the relay sends what is left."""
     mark(publish([event] if event else [], service), service)
 

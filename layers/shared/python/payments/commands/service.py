@@ -9,8 +9,8 @@ from uuid import UUID
 
 from payments.broker.port import Publisher
 from payments.domain.ids import uuid7
+from payments.domain.times import DAY_S
 from payments.gateway.port import Gateway
-from payments.settings import DAY_S
 from payments.store.connection import Database
 
 

@@ -53,8 +53,8 @@ def settle(command: Command[Any], claimed: Claimed, reply: Reply, service: Servi
             except UniqueViolation:
                 reply = Unknown("the gateway gave this payment the id of another", alarm=Alarm.AMOUNT_MISMATCH)
         if isinstance(reply, ActionRequired):
-            claimed, event = customer.waits(claimed, reply, service, PUBLISH_LEASE_S)
-            return Settled(customer.told(result_of(command, claimed), claimed.operation, reply), event)
+            claimed, event = customer.wait_for_customer(claimed, reply, service, PUBLISH_LEASE_S)
+            return Settled(customer.with_next_action(result_of(command, claimed), claimed.operation, reply), event)
         give_back(claimed.operation, reply, service)
     except Fault:
         logger.exception("the outcome could not be written; reconcile will settle", extra=ids(claimed.operation))
@@ -86,7 +86,7 @@ def write_outcome(command: Command[Any], claimed: Claimed, reply: Approved | Dec
             refund = replace(refund, status=status, decline_code=recorded.get("decline_code"), updated_at=after.updated_at)
         event = event_for(change, after, refund, service.new_id(), operation.traceparent)
         state = Claimed(replace(operation, outcome=outcome, reply=recorded), after, refund)
-        ending = [*customer.ending(operation)] if before.status is PaymentStatus.REQUIRES_ACTION else []
+        ending = [*customer.statements_ending_taken(operation)] if before.status is PaymentStatus.REQUIRES_ACTION else []
         if operation.kind != "process" and recorded.get("decline_code") in OVERTAKEN:
             # Nobody else may tell us what happened there. Reconcile's next run looks at the payment.
             ending.append(settlement.LOOK_AFTER(gateway=service.gateway.name, operation_id=operation.operation_id))

@@ -7,7 +7,7 @@ from datetime import datetime
 from payments.commands import customer
 from payments.commands.look import look_at
 from payments.commands.on_payment import PaymentRequest
-from payments.commands.phases import GATEWAY_TIMEOUT_S, SETTLE_RESERVE_S, request_of
+from payments.commands.phases import gateway_timeout_s, request_of
 from payments.commands.service import Deadline, Service
 from payments.commands.unknown import ids
 from payments.domain.errors import PaymentNotFound
@@ -56,10 +56,10 @@ def action_of(payment: Payment, service: Service, deadline: Deadline) -> Action 
 
 def _action_of(payment: Payment, service: Service, deadline: Deadline) -> Action | None:
     """Ask the gateway what the customer's browser needs; None if that is nothing, or the gateway is away. Nothing is written."""
-    timeout_s = min(GATEWAY_TIMEOUT_S, deadline.remaining_s() - SETTLE_RESERVE_S)
+    timeout_s = gateway_timeout_s(deadline)
     if payment.status is not PaymentStatus.REQUIRES_ACTION or timeout_s <= 0:
         return None
-    if (state := waiting.waits(service.db, payment.payment_id, service.gateway.name)) is None:
+    if (state := waiting.waiting_operation(service.db, payment.payment_id, service.gateway.name)) is None:
         return None
     try:
         reply = service.gateway.find(request_of(state, timeout_s))

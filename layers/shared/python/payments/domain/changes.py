@@ -114,13 +114,13 @@ class DisputeClosed:
 Ended = Authorized | Captured | Failed | Voided | RefundSucceeded | RefundFailed | RefundReversed | CaptureFailed | VoidFailed
 """The changes of a settle. Each is an outcome that somebody waits for."""
 
-Told = ActionNeeded | Disputed | DisputeClosed | Ended
+Published = ActionNeeded | Disputed | DisputeClosed | Ended
 """Each of these has its event and its entry in the history."""
 
-Change = ProcessingStarted | RefundReserved | Told
+Change = ProcessingStarted | RefundReserved | Published
 """The first two are the changes of a claim, which nobody waits for."""
 
-EVENT_TYPES: Mapping[type[Told], str] = {
+EVENT_TYPES: Mapping[type[Published], str] = {
     ActionNeeded: "payment.requires_action",
     Authorized: "payment.authorized",
     Captured: "payment.successful",

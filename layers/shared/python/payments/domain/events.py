@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from payments.domain.changes import EVENT_TYPES, Told
+from payments.domain.changes import EVENT_TYPES, Published
 from payments.domain.declines import public_decline_code, public_decline_message
 from payments.domain.payment import Payment
 from payments.domain.refund import Refund, refund_body
@@ -32,7 +32,7 @@ class Event:
 
 
 def event_for(
-    change: Told, after: Payment, refund: Refund | None, event_id: UUID, traceparent: str | None, **members: dict[str, Any]
+    change: Published, after: Payment, refund: Refund | None, event_id: UUID, traceparent: str | None, **members: dict[str, Any]
 ) -> Event:
     """Return the event of a change, with the payment as it is after the change, and the members that tell more of it."""
     body = payment_body(after) | ({"refund": refund_body(refund)} if refund else {}) | members

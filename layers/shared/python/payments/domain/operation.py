@@ -7,6 +7,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+GATEWAY_KEY_LIFETIME_S = 23 * 3600
+"""A gateway remembers an idempotency key for 24 h, as Stripe does at least, and then the same request could be a second charge.
+So we stop calling with a key an hour before. An operation that was written before migration 051 has no other end."""
+
 
 class Outcome(StrEnum):
     """The outcome of an operation. UNKNOWN is never stored: the column is null."""

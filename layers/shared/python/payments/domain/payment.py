@@ -17,11 +17,11 @@ from payments.domain.changes import (
     Disputed,
     Failed,
     ProcessingStarted,
+    Published,
     RefundFailed,
     RefundReserved,
     RefundReversed,
     RefundSucceeded,
-    Told,
     Voided,
     VoidFailed,
 )
@@ -160,7 +160,7 @@ def apply(payment: Payment, change: Change, at: datetime) -> Payment:
             if not payment.captured_minor:
                 raise IllegalTransition(f"a payment that is {payment.status} has no captured money to dispute")
             changes = {"status_reason": reason}
-    sequence = payment.event_sequence + isinstance(change, Told)
+    sequence = payment.event_sequence + isinstance(change, Published)
     return replace(payment, **changes, updated_at=at, version=payment.version + 1, event_sequence=sequence)
 
 

@@ -1,6 +1,8 @@
-"""Times as callers and consumers read them."""
+"""A day, and times as callers and consumers read them."""
 
 from datetime import UTC, datetime
+
+DAY_S = 86400
 
 
 def rfc3339(at: datetime | None) -> str | None:

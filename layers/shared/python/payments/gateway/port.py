@@ -209,7 +209,8 @@ class Gateway(Protocol):
         """What our tables call the gateway. A payment stays with the gateway that took it."""
 
     def key_lifetime_s(self, kind: str) -> float:
-        """Return for how many seconds the gateway remembers the key of such an operation. We never use a key after that."""
+        """Return for how many seconds the gateway remembers the key of such an operation, which may depend on its kind. We never
+        use a key after that."""
 
     def refuses(
         self, payment_method: str, amount_minor: int, currency: str, *, is_part: bool = False, has_token: bool = True
@@ -238,7 +239,7 @@ class Gateway(Protocol):
         What it began and can no longer finish may be canceled, which makes it a decline.
         """
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
         """Return all that the gateway has of a payment, with everything that others did; None when it cannot say all of it within
         `timeout_s` seconds."""
 

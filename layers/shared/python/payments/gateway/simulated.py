@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from payments.domain.declines import KNOWN_DECLINES
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S
 from payments.gateway import simulated_scenarios as scenarios
 from payments.gateway.port import Approved, Declined, GatewayRequest, Hint, Reply, Seen, Unknown
 from payments.gateway.simulated_scenarios import DECLINE_CODES, RAW, SCENARIO_TOKENS
-from payments.settings import GATEWAY_KEY_LIFETIME_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,10 @@ class SimulatedGateway:
     def find(self, request: GatewayRequest) -> Reply:
         """Return what a call with the key comes to. It keeps no state, so it cannot tell whether there was one."""
         action = "charge" if request.kind == "process" else request.kind
-        if request.payment_token == scenarios.WAITS and (waits := scenarios.unfinished(request, action, self._hex)):
-            return waits
-        return self.outcome(request, action)
+        requires_action = request.payment_token == scenarios.REQUIRES_ACTION_TOKEN
+        return (requires_action and scenarios.unfinished(request, action, self._hex)) or self.outcome(request, action)
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:  # noqa: ARG002
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:  # noqa: ARG002
         """It keeps no state, so nobody can have done anything to a payment."""
         return None
 

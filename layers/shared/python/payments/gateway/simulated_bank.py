@@ -29,14 +29,14 @@ from payments.gateway.port import (
     Unknown,
 )
 from payments.gateway.simulated import SimulatedGateway
-from payments.gateway.simulated_scenarios import RAW, WAITS
+from payments.gateway.simulated_scenarios import RAW, REQUIRES_ACTION_TOKEN
 
 logger = logging.getLogger(__name__)
 
 PAGES_TIMEOUT_S = 2.0
 """The pages are on this machine."""
 
-Told = dict[str, Any]
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class SimulatedBank:
     def find(self, request: GatewayRequest) -> Reply:
         return self._told(request, self.gateway.find(request))
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:  # noqa: ARG002
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
         try:
             seen = self._ask("look", {"payment_intent_id": payment_intent_id}, timeout_s)["seen"]
             return _seen(seen) if seen else None
@@ -85,7 +85,7 @@ class SimulatedBank:
 
     def _told(self, request: GatewayRequest, reply: Reply) -> Reply:
         """Tell the pages of a call that came through, and return what comes of it there."""
-        waits = isinstance(reply, ActionRequired) and request.payment_token == WAITS
+        waits = isinstance(reply, ActionRequired) and request.payment_token == REQUIRES_ACTION_TOKEN
         moved = self.gateway.outcome(request, "charge") if waits else reply
         if not isinstance(moved, Approved):
             return reply
@@ -105,14 +105,14 @@ class SimulatedBank:
             return replace(reply, next_action=NextAction("redirect", url=f"{self.url}/payments/{moved.payment_intent_id}"))
         return moved
 
-    def _ask(self, what: str, body: Told, timeout_s: float) -> Told:
+    def _ask(self, what: str, body: Json, timeout_s: float) -> Json:
         """Return the pages' answer. Raises OSError and ValueError."""
         place = urlsplit(self.url)
         connection = HTTPConnection(place.hostname or "", place.port, timeout=min(timeout_s, PAGES_TIMEOUT_S))
         try:
             connection.request("POST", f"{place.path}/{what}", json.dumps(body), {"content-type": "application/json"})
             answer = connection.getresponse()
-            told: Told = json.loads(answer.read())
+            told: Json = json.loads(answer.read())
             if answer.status != 200:
                 raise ValueError(f"the pages answer {answer.status}")
             return told
@@ -126,12 +126,12 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _seen(told: Told) -> Seen:
+def _seen(told: Json) -> Seen:
     refunds = [SeenRefund(**one) for one in told["refunds"]]
     moments = ("due_by", "created_at")
     disputes = [SeenDispute(**one | {name: _moment(one[name]) for name in moments}) for one in told["disputes"]]
     return Seen(**told | {"refunds": refunds, "disputes": disputes})
 
 
-def _hint(told: Told) -> Hint:
+def _hint(told: Json) -> Hint:
     return Hint(**told | {"created_at": _moment(told["created_at"]), "payment_id": UUID(told["payment_id"])})

@@ -17,8 +17,8 @@ DECLINE_CODES = tuple(code for code in DECLINE_MESSAGES if code != "generic_decl
 SLOW_S = 3.0
 """`tok_slow`: long enough to watch a request in flight from a second terminal, shorter than all our time-outs."""
 
-WAITS = "tok_requires_action"
-ACTIONS = frozenset({WAITS, "tok_action_then_captured", "tok_action_then_declined"})
+REQUIRES_ACTION_TOKEN = "tok_requires_action"
+ACTIONS = frozenset({REQUIRES_ACTION_TOKEN, "tok_action_then_captured", "tok_action_then_declined"})
 """Of these the customer has to act, unless the payment is `off_session`, which is then declined."""
 
 _OF_CHARGES = ("ok", "slow", "timeout_then_captured", "timeout_then_declined", *DECLINE_CODES)
@@ -42,7 +42,7 @@ def unfinished(request: GatewayRequest, action: str, ids: Ids) -> Pending | Acti
             return Unknown("too many requests", wait_s=2)
         case ("charge", "tok_pending") | ("refund", "tok_refund_pending") if is_first:
             return Pending("sim_" + ids(action, request.key), RAW | {"result": "pending"})
-        case "charge", token if token in ACTIONS and not request.off_session and (is_first or token == WAITS):
+        case "charge", token if token in ACTIONS and not request.off_session and (is_first or token == REQUIRES_ACTION_TOKEN):
             intent, secret = "pi_" + ids("intent", request.key), "sim_secret_" + ids("secret", request.key)
             asked = NextAction("stripe_js", client_secret=secret)
             return ActionRequired(intent, intent, None, asked, RAW | {"result": "requires_action"})

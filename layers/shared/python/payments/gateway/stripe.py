@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from payments import __version__, telemetry
 from payments.domain.declines import KNOWN_DECLINES
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S
 from payments.gateway import stripe_amounts
 from payments.gateway.port import (
     ActionRequired,
@@ -33,16 +34,12 @@ from payments.gateway.stripe_events import EVENT_TYPES, hint_of
 from payments.gateway.stripe_http import Answer, NoAnswer, StripeHttp
 from payments.gateway.stripe_seen import charge_of, end_of, key_of, seen
 from payments.settings_error import SettingsError
+from payments.stripe_settings import API
 
 logger = logging.getLogger(__name__)
 
-API = "https://api.stripe.com"
-
 API_VERSION = "2026-08-26.dahlia"
 """The version whose recorded answers tests/gateway runs against. Take a newer one when there is a server that speaks it."""
-
-KEY_LIFETIME_S = 23 * 3600.0
-"""Stripe forgets a key 24 hours after its first use, at the earliest."""
 
 CLOCKS_S = 60
 """Stripe's clock and ours may differ by this much, and a request may be under way for as long after our time-out."""
@@ -113,7 +110,7 @@ class StripeGateway:
         self._api_key, self._refused, self._is_live, self._http = api_key, refused, is_live, http or StripeHttp(base)
 
     def key_lifetime_s(self, kind: str) -> float:  # noqa: ARG002  # at Stripe all keys live equally long
-        return KEY_LIFETIME_S
+        return GATEWAY_KEY_LIFETIME_S
 
     def refuses(
         self,
@@ -143,7 +140,7 @@ class StripeGateway:
     def find(self, request: GatewayRequest) -> Reply:
         return self._answered(request, self._find)
 
-    def look(self, payment_intent_id: str, currency: str, timeout_s: float) -> Seen | None:  # noqa: ARG002  # Stripe says it
+    def look(self, payment_intent_id: str, timeout_s: float) -> Seen | None:
         """Ask for the intent, and of one that is captured for its refunds and disputes: only what was taken can be given back."""
         ends_s, of_it = time.time() + timeout_s, {"payment_intent": payment_intent_id}
         try:
@@ -280,9 +277,9 @@ class StripeGateway:
             case "requires_action" if request.off_session:
                 return self._closed(request, answer, NEEDS_CUSTOMER, intent, ends_s)
             case "requires_action":
-                return _waits(request, answer, intent)
+                return _action_required(request, answer, intent)
             case "requires_payment_method" | "requires_confirmation" if not request.payment_token:
-                return _waits(request, answer, intent)  # also after a card that was declined: the customer tries another one
+                return _action_required(request, answer, intent)  # also after a declined card: the customer tries another
             case "requires_payment_method" | "requires_confirmation":
                 return self._closed(request, answer, why or NOT_DONE, intent, ends_s)
         raise _odd(intent["status"])
@@ -454,7 +451,7 @@ def _path_of(payment_intent_id: str | None) -> str:
     return f"/v1/payment_intents/{quote(payment_intent_id or '', safe='')}"
 
 
-def _waits(request: GatewayRequest, answer: _Answer, intent: Mapping[str, Any]) -> ActionRequired:
+def _action_required(request: GatewayRequest, answer: _Answer, intent: Mapping[str, Any]) -> ActionRequired:
     """Return what the customer's browser needs: Stripe's page if we named one to come back to, else the secret for Stripe.js."""
     step = intent.get("next_action") or {}
     if request.payment_token and step.get("type") == "redirect_to_url":

@@ -13,8 +13,9 @@ from payments.commands.look import Look, look_at
 from payments.commands.phases import GATEWAY_TIMEOUT_S, SETTLE_RESERVE_S
 from payments.commands.service import Deadline, Service
 from payments.domain.payment import Payment
+from payments.domain.times import DAY_S
 from payments.store import gateway_events
-from payments.store.gateway_events import INSERTED, Door, GatewayEvent, Outcome
+from payments.store.gateway_events import INSERTED, Door, EventOutcome, GatewayEvent
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ PULL_S, PULL_TIMEOUT_S = 8.0, 10.0
 """A pull stops 8 s after it began, at the end of the page that it is reading, and the next run goes on there. One request takes
 at most 10 s."""
 
-OVERLAP_S, LONGEST_S = 300.0, 3 * 86400.0
+OVERLAP_S, LONGEST_S = 300.0, 3 * DAY_S
 """A pull asks for what happened since 5 minutes before the last pull, because the gateway's clock is not ours and its list may be
 late. After an outage of ours it goes back three days at most, as long as Stripe itself tries to deliver an event."""
 
@@ -88,13 +89,12 @@ def handle(service: Service, deadline: Deadline, look: LookAt = look_at, event_i
         outcome = _outcome(events, service, deadline, look)
         ended = gateway_events.note(service.db, service.gateway.name, events, outcome)
         done += Counter({outcome.value: ended, "waiting": len(events) - ended})
-    for name, outcome in ((ORPHANS, Outcome.ORPHAN), (LEFT, Outcome.LATER)):
-        if done[outcome]:
-            telemetry.count(name, done[outcome])
+    for_a_person = {ORPHANS: done[EventOutcome.ORPHAN], LEFT: done[EventOutcome.LATER]}
+    telemetry.count_all({name: number for name, number in for_a_person.items() if number})
     return done
 
 
-def _outcome(events: Sequence[GatewayEvent], service: Service, deadline: Deadline, look: LookAt) -> Outcome:
+def _outcome(events: Sequence[GatewayEvent], service: Service, deadline: Deadline, look: LookAt) -> EventOutcome:
     """Return what came of events that are about one payment. An error is one of this payment alone, and may pass."""
     db, gateway = service.db, service.gateway.name
     intent_id, our_id = events[0].payment_intent_id, next((event.payment_id for event in events if event.payment_id), None)
@@ -106,17 +106,17 @@ def _outcome(events: Sequence[GatewayEvent], service: Service, deadline: Deadlin
     try:
         payment = gateway_events.payment_of(db, gateway, intent_id, our_id)
         if payment is not None:
-            outcome = Outcome(look(service, payment, Deadline.in_s(min(deadline.remaining_s(), LOOK_S))))
+            outcome = EventOutcome(look(service, payment, Deadline.in_s(min(deadline.remaining_s(), LOOK_S))))
         elif our_id:
-            outcome = Outcome.ORPHAN
+            outcome = EventOutcome.ORPHAN
         else:
             # A refund or a dispute does not name our payment. Its intent may be that of a charge whose answer was lost.
             told_at = max(event.received_at for event in events)
             may_be_ours = intent_id and gateway_events.has_nameless(db, gateway, told_at)
-            outcome = Outcome.LATER if may_be_ours else Outcome.FOREIGN
+            outcome = EventOutcome.LATER if may_be_ours else EventOutcome.FOREIGN
     except Exception:
         logger.exception("a gateway event could not be handled", extra=ids)
-        return Outcome.LATER
-    level = logging.ERROR if outcome is Outcome.ORPHAN else logging.INFO
+        return EventOutcome.LATER
+    level = logging.ERROR if outcome is EventOutcome.ORPHAN else logging.INFO
     logger.log(level, "gateway event", extra=ids | {"outcome": outcome.value})
     return outcome

@@ -32,8 +32,7 @@ def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
         if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:
             raise ValueError
     except ValueError:  # Its text quotes the URL: of a password with a slash, what stands before the slash.
-        form = "postgresql://user[:password]@host[:port]/database, with other characters in percent encoding"
-        raise SettingsError(f"DATABASE_URL must read {form}") from None
+        raise SettingsError("DATABASE_URL must read postgresql://user[:password]@host[:port]/database, percent-encoded") from None
     if unknown := query.keys() - {"sslmode", "sslrootcert"}:
         raise SettingsError(f"DATABASE_URL has unknown settings: {', '.join(sorted(unknown))}")
     sslmode = query.get("sslmode", "disable" if parts.hostname in ("127.0.0.1", "localhost", "::1") else "verify-full")

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from payments.domain.events import Event
 from payments.store.connection import Database, Statement
-from payments.store.outbox import EVENT_COLUMNS, WAITS
+from payments.store.outbox import EVENT_COLUMNS, UNPUBLISHED
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 FOLLOWERS = 50
@@ -19,7 +19,7 @@ FOLLOWERS = 50
 CLAIM_UNPUBLISHED = Statement(f"""
     WITH heads AS (
         SELECT head.payment_id, head.sequence, head.lease_until FROM outbox head LEFT JOIN LATERAL (
-            SELECT {WAITS} AS waits FROM outbox WHERE payment_id = head.payment_id AND sequence = head.sequence - 1 LIMIT 1
+            SELECT {UNPUBLISHED} AS waits FROM outbox WHERE payment_id = head.payment_id AND sequence = head.sequence - 1 LIMIT 1
         ) before ON true
         WHERE published_at IS NULL AND lease_until BETWEEN :from_time AND now() AND before.waits IS NOT TRUE
         ORDER BY lease_until LIMIT :limit FOR UPDATE OF head SKIP LOCKED
@@ -27,7 +27,7 @@ CLAIM_UNPUBLISHED = Statement(f"""
         SELECT event.event_id, heads.lease_until FROM heads CROSS JOIN LATERAL (
             SELECT event_id, bool_and(lease_until <= now()) OVER (ORDER BY sequence) AS is_free FROM outbox
             WHERE payment_id = heads.payment_id AND sequence BETWEEN heads.sequence AND heads.sequence + :followers
-              AND {WAITS}
+              AND {UNPUBLISHED}
         ) event
         WHERE event.is_free
         LIMIT :limit

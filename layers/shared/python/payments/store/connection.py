@@ -235,7 +235,7 @@ class Database:
     def __init__(self, connect: Callable[[], Connection], clock: Callable[[], float] = time.time) -> None:
         self._connect, self._clock = connect, clock
         self._connection: Connection | None = None
-        self._told: Callable[[], None] | None = None
+        self._when_unread_fails: Callable[[], None] | None = None
         self._used_at_s = self._full_until_s = 0.0
 
     @classmethod
@@ -269,13 +269,13 @@ class Database:
         except ConnectionLost as error:
             raise _unavailable(str(error)) from None
 
-    def tell(self, statement: Bound, failed: Callable[[], None]) -> None:
+    def send_without_waiting(self, statement: Bound, failed: Callable[[], None]) -> None:
         """Send a statement and leave its answer to whatever is run next. Does not raise: `failed` is called in the handler of an
         error, now or then."""
         with _heard_by(failed):
             self._make_ready()
             self._use(lambda connection: connection.send([statement]))
-            self._told = failed
+            self._when_unread_fails = failed
 
     def _flush(self, statements: Sequence[Bound]) -> list[list[Row]]:
         self._make_ready()
@@ -289,7 +289,7 @@ class Database:
             # caller in a while waits, and the queue of a database that is stuck does not grow by our tries.
             raise NoConnectionFree
         idle_s, self._used_at_s = now_s - self._used_at_s, now_s
-        failed, self._told = self._told, None
+        failed, self._when_unread_fails = self._when_unread_fails, None
         # A clock that was set back does not say how long the connection was idle.
         if self._connection is not None and (not 0 <= idle_s <= IDLE_LIMIT_S or now_s > self._connection.ends_at_s):
             self.close()
@@ -315,7 +315,8 @@ class Database:
             elif connection is not None:
                 _close_quietly(connection)
             raise
-        # The pause may come from the old answer to what was told. Whoever has a connection goes on: a settle follows a charge.
+        # The pause may come from the old answer to what was sent without waiting. Whoever has a connection goes on: a settle
+        # follows a charge.
         self._connection, self._full_until_s = connection, 0.0
         return used
 

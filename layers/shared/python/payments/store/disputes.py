@@ -11,7 +11,7 @@ from payments.domain.payment import Payment
 from payments.store.claims_on_payment import BARS_REFUNDS
 from payments.store.connection import Bound, Database, Row, Statement
 from payments.store.rows import PAYMENT, columns, payment_of
-from payments.store.settlement import OWED, WHEN_AND_NEXT
+from payments.store.settlement import OWED, WHEN_AND_NEXT, Written, written
 
 DISPUTE = tuple(field.name for field in fields(Dispute))
 
@@ -72,18 +72,14 @@ def standing(db: Database, payment_id: UUID, gateway_dispute_id: str) -> tuple[P
     return payment_of(row[: len(PAYMENT)]), dispute_of(dispute) if dispute[0] else None
 
 
-def record(
-    db: Database, before: Payment, after: Payment, dispute: Dispute, event: Event, publish_lease_s: float
-) -> tuple[bool, Event | None]:
+def record(db: Database, before: Payment, after: Payment, dispute: Dispute, event: Event, publish_lease_s: float) -> Written:
     """Write the dispute, its payment and the event in one transaction, or nothing when the payment has changed.
 
-    Returns whether they are written; and the event as stored, unless it has to wait behind an older one of the payment. Raises
-    UniqueViolation when another payment has the gateway's dispute.
+    Raises UniqueViolation when another payment has the gateway's dispute.
     """
     # Of a name that several have, the dispute's value counts.
     statement = RECORD(dispute, after, event, version_before=before.version, publish_lease_s=publish_lease_s)
-    done, at, is_next = db.run(statement)[0][0]
-    return done, replace(event, created_at=at) if done and is_next else None
+    return written(event, db.run(statement)[0][0])
 
 
 def newest(payment_ids: Sequence[UUID], limit: int) -> Bound:

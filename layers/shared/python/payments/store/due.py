@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from payments.domain.operation import Operation
-from payments.settings import GATEWAY_KEY_LIFETIME_S
+from payments.domain.operation import GATEWAY_KEY_LIFETIME_S, Operation
 from payments.store.claims import ALL_COLUMNS, COLUMN_COUNT, IN_FLIGHT, SIMULATED, Claimed, claimed_in
 from payments.store.connection import Database, Row, Statement
 

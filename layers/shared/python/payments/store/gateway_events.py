@@ -35,7 +35,7 @@ class Door(StrEnum):
     PULL = "pull"
 
 
-class Outcome(StrEnum):
+class EventOutcome(StrEnum):
     """What came of an event."""
 
     SETTLED = "settled"
@@ -101,11 +101,11 @@ FIND = Statement(f"""
        AND COALESCE(payment_intent_id = :payment_intent_id, status <> 'FAILED' OR :payment_intent_id::text IS NULL)
     LIMIT 1
 """)
-_WAITS = f"wait_s IS NOT NULL AND (received_at > now() - interval '{GIVE_UP_H} hours' OR attempt <= {len(WAITS_S)})"
+_AGAIN = f"wait_s IS NOT NULL AND (received_at > now() - interval '{GIVE_UP_H} hours' OR attempt <= {len(WAITS_S)})"
 NOTE = Statement(f"""
     UPDATE gateway_events SET lease_until = NULL,
-        next_attempt_at = CASE WHEN {_WAITS} THEN now() + make_interval(secs => wait_s) END,
-        outcome = CASE WHEN {_WAITS} THEN NULL ELSE :outcome::text END, handled_at = CASE WHEN {_WAITS} THEN NULL ELSE now() END
+        next_attempt_at = CASE WHEN {_AGAIN} THEN now() + make_interval(secs => wait_s) END,
+        outcome = CASE WHEN {_AGAIN} THEN NULL ELSE :outcome::text END, handled_at = CASE WHEN {_AGAIN} THEN NULL ELSE now() END
     FROM unnest(:event_ids::text[], :attempts::integer[], :waits_s::float8[]) AS looked_at (id, last_attempt, wait_s)
     WHERE gateway = :gateway AND event_id = id AND attempt = last_attempt AND handled_at IS NULL
     RETURNING outcome
@@ -168,13 +168,13 @@ def has_nameless(db: Database, gateway: str, moment: datetime) -> bool:
     return bool(db.run(NAMELESS(gateway=gateway, moment=moment))[0][0][0])
 
 
-def note(db: Database, gateway: str, events: Sequence[GatewayEvent], outcome: Outcome) -> int:
+def note(db: Database, gateway: str, events: Sequence[GatewayEvent], outcome: EventOutcome) -> int:
     """Write the outcome down. LATER is written of what has waited for a day; the others are tried again.
 
     Returns how many have their outcome now. An event that somebody else has claimed since then is left alone.
     """
     told = {"event_ids": [event.event_id for event in events], "attempts": [event.attempt for event in events]}
-    is_later = outcome is Outcome.LATER
+    is_later = outcome is EventOutcome.LATER
     waits_s = [WAITS_S[min(event.attempt, len(WAITS_S)) - 1] if is_later else None for event in events]
     noted = db.run(NOTE(gateway=gateway, outcome=outcome.value, waits_s=waits_s, **told))[0]
     return sum(written is not None for (written,) in noted)

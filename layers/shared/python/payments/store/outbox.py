@@ -28,16 +28,16 @@ DATA = Statement("SELECT data FROM outbox WHERE event_id = :event_id")
 # In normal life nothing waits, and PostgreSQL's statistics say so. After an outage it therefore takes every index of waiting
 # events for empty, and may read all of it for each row. Only the search for heads may use such an index, in its order. The other
 # conditions are written so that they fit none, and find their rows by event_id or by (payment_id, sequence).
-WAITS = "COALESCE(published_at, 'infinity') = 'infinity'"
+UNPUBLISHED = "COALESCE(published_at, 'infinity') = 'infinity'"
 
 # Nobody waits until the mark is on the disk: a server that crashes loses it, and the relay sends the event once more, with the
 # same id. A proxy would pin the connection if it saw the setting, which ends with the transaction. It sees into no function.
 MARK_PUBLISHED = Statement(f"""-- mark_published
     UPDATE outbox SET published_at = now() FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed
-    WHERE event_id = ANY(:ids::uuid[]) AND {WAITS}
+    WHERE event_id = ANY(:ids::uuid[]) AND {UNPUBLISHED}
 """)
 
-MARK_PINNING_NOTHING = Statement(f"UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND {WAITS}")
+MARK_PINNING_NOTHING = Statement(f"UPDATE outbox SET published_at = now() WHERE event_id = ANY(:ids::uuid[]) AND {UNPUBLISHED}")
 
 
 def write(db: Database, event: Event, publish_lease_s: float) -> Event | None:
@@ -54,7 +54,7 @@ def data_of(db: Database, event_id: UUID) -> dict[str, Any] | None:
 
 
 def mark_published(db: Database, event_ids: Collection[UUID], failed: Callable[[], None] | None = None) -> None:
-    """Note that Kafka has acknowledged the events. With `failed` it does not wait for the answer, see Database.tell."""
+    """Note that Kafka has acknowledged the events. With `failed` it does not wait for the answer."""
     if ids := list(event_ids):
         mark = replace(MARK_PUBLISHED(ids=ids), instead=lambda: [MARK_PINNING_NOTHING(ids=ids)])
-        db.tell(mark, failed) if failed else db.run(mark)
+        db.send_without_waiting(mark, failed) if failed else db.run(mark)

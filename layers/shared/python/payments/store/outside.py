@@ -14,7 +14,7 @@ from payments.store.claims import IN_FLIGHT
 from payments.store.connection import RETRY_AFTER_S, Bound, Database, Statement
 from payments.store.lookups import REFUND_AND_ORIGIN, refund_with_origin
 from payments.store.rows import PAYMENT, columns, payment_of
-from payments.store.settlement import CHANGED, OWED, WHEN_AND_NEXT
+from payments.store.settlement import CHANGED, OWED, WHEN_AND_NEXT, Written, written
 from payments.store.waiting import OF_PROCESS
 
 
@@ -118,9 +118,6 @@ NEWS = Statement(f"""
     RETURNING operation_id
 """)
 
-Written = tuple[bool, Event | None]
-"""Whether it was written, and the event as stored, unless it has to wait behind an older one of the payment."""
-
 
 def adopt(
     db: Database, before: Books, operation: Operation, refund: Refund | None, after: Payment, event: Event, publish_lease_s: float
@@ -168,5 +165,4 @@ def is_news(db: Database, payment_id: UUID, why: str) -> bool:
 
 
 def _written(db: Database, event: Event, statement: Bound) -> Written:
-    done, at, is_next = db.run(LOCK(payment_id=event.payment_id), statement)[1][0]
-    return done, replace(event, created_at=at) if done and is_next else None
+    return written(event, db.run(LOCK(payment_id=event.payment_id), statement)[1][0])

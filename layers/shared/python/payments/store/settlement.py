@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from payments.domain.events import Event
 from payments.store.claims import IN_FLIGHT, Claimed
-from payments.store.connection import Bound, Database, Statement
-from payments.store.outbox import WAITS
+from payments.store.connection import Bound, Database, Row, Statement
+from payments.store.outbox import UNPUBLISHED
 from payments.store.rows import AGREED, PAYMENT
 
 CHANGED = ", ".join(f"{name} = :{name}" for name in PAYMENT if name not in AGREED)
@@ -17,7 +17,7 @@ OWED = """INSERT INTO outbox (event_id, payment_id, sequence, type, data, tracep
                now(), now() + make_interval(secs => :publish_lease_s)
         FROM paid RETURNING event_id"""
 WHEN_AND_NEXT = f"""now(),
-           NOT EXISTS (SELECT FROM outbox WHERE payment_id = :payment_id AND sequence = :event_sequence - 1 AND {WAITS})"""
+           NOT EXISTS (SELECT FROM outbox WHERE payment_id = :payment_id AND sequence = :event_sequence - 1 AND {UNPUBLISHED})"""
 
 # Every part depends on `held` and `paid`: the operation must still have our attempt and no outcome, and the payment must have
 # the version that `apply` started from. The last column says that the event before this one does not wait; then none does.
@@ -54,14 +54,21 @@ LOOK_AFTER = Statement("""
 """)
 
 
-def settle(
-    db: Database, before: Claimed, after: Claimed, event: Event, publish_lease_s: float, *ending: Bound
-) -> tuple[bool, Event | None]:
+Written = tuple[bool, Event | None]
+"""Whether it was written, and the event as stored, unless it has to wait behind an older one of the payment."""
+
+
+def written(event: Event, row: Row) -> Written:
+    """Return what came of a statement whose row says whether it has written, and then WHEN_AND_NEXT."""
+    done, at, is_next = row
+    return done, replace(event, created_at=at) if done and is_next else None
+
+
+def settle(db: Database, before: Claimed, after: Claimed, event: Event, publish_lease_s: float, *ending: Bound) -> Written:
     """Write outcome, payment, refund and event in one transaction, or nothing when the operation or the payment has changed.
 
-    `ending` ends what the operation has taken over, or says that the payment has to be looked at. Returns whether they are
-    written; and the event as stored, unless it has to wait behind an older one of the payment.
-    `before` holds the version that must still be there, `after` the attempt, which a settle leaves as it is.
+    `before` holds the version that must still be there, `after` the attempt, which a settle leaves as it is. `ending` ends what
+    the operation has taken over, or says that the payment has to be looked at.
     """
     refund = after.refund
     statement = SETTLE(
@@ -74,5 +81,4 @@ def settle(
         gateway_refund_id=(after.operation.reply or {}).get("refund_id"),
         publish_lease_s=publish_lease_s,
     )
-    done, at, is_next = db.run(statement, *ending)[0][0]
-    return done, replace(event, created_at=at) if done and is_next else None
+    return written(event, db.run(statement, *ending)[0][0])

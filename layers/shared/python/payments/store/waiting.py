@@ -13,7 +13,7 @@ from payments.store.claims_on_payment import by_name
 from payments.store.connection import Database, Statement
 from payments.store.due import MOMENTS
 from payments.store.rows import OPERATION, PAYMENT, REFUND, columns, operation_of
-from payments.store.settlement import OWED, WHEN_AND_NEXT
+from payments.store.settlement import OWED, WHEN_AND_NEXT, written
 
 # As a settle, but the operation gets no outcome: its lease ends, and it is due at the schedule's next moment, or when the time
 # for the customer is over.
@@ -64,12 +64,10 @@ def wait_for_customer(
         schedule_s=schedule_s,
         publish_lease_s=publish_lease_s,
     )
-    rows = db.run(wait)[0]
-    if not rows:
+    if not (rows := db.run(wait)[0]):
         return None
     *operation, at, is_next = rows[0]
-    state = replace(claimed, operation=operation_of(operation), payment=after)
-    return state, replace(event, created_at=at) if is_next else None
+    return replace(claimed, operation=operation_of(operation), payment=after), written(event, [True, at, is_next])[1]
 
 
 # The void's operation and the payment's own would each decide what becomes of the payment. So the void takes the other one over,
@@ -118,16 +116,16 @@ END_TAKEN = Statement("""
 
 # Each payment has one process operation. Its gateway key is made of the payment's id, and has the index.
 OF_PROCESS = "gateway_key = 'pay-' || :payment_id::text"
-WAITS = Statement(f"""
+WAITING_OPERATION = Statement(f"""
     SELECT {ALL_COLUMNS} FROM operations JOIN payments ON payments.payment_id = operations.payment_id
     LEFT JOIN refunds ON refunds.refund_id = operations.refund_id
     WHERE {OF_PROCESS} AND payments.status = 'REQUIRES_ACTION' AND gateway = :gateway AND (reply ? 'taken_by') IS NOT TRUE
 """)
 
 
-def waits(db: Database, payment_id: UUID, gateway: str) -> Claimed | None:
+def waiting_operation(db: Database, payment_id: UUID, gateway: str) -> Claimed | None:
     """Return the process operation of a payment that waits for its customer at this gateway, and that nobody is voiding."""
-    rows = db.run(WAITS(payment_id=payment_id, gateway=gateway))[0]
+    rows = db.run(WAITING_OPERATION(payment_id=payment_id, gateway=gateway))[0]
     return claimed_in(rows[0]) if rows else None
 
 

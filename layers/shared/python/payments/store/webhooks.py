@@ -7,6 +7,7 @@ from uuid import UUID
 
 from payments.domain.errors import ServiceUnavailable
 from payments.domain.events import Event
+from payments.domain.times import DAY_S
 from payments.store.connection import Bound, Database, Statement
 from payments.store.outbox import EVENT_COLUMNS
 from payments.store.rows import columns
@@ -32,7 +33,7 @@ FIRST_S, LONGEST_S, GIVE_UP_H, GIVE_UP_ATTEMPTS = 5, 4 * 3600, 24, 12
 """A delivery is tried for a day, as Standard Webhooks advises: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min and then 4 h after the
 attempt before. What waited in an outage may be older at its first attempt, so it has to have had the attempts of a day too."""
 
-BEHIND_S, LOOKED_AT = 24 * 3600, 64
+BEHIND_S, LOOKED_AT = DAY_S, 64
 """A delivery behind an earlier one of its payment is not due until that one has arrived or is given up. If nobody sets it free
 then, it is due after a day. A claim looks at 64 due deliveries of a webhook at most."""
 
@@ -205,11 +206,11 @@ def deliver_range_again(
     return tuple(db.run(again)[0][0])
 
 
-# Conditions on rows that are found by their key are such that the index of what is due does not fit, see outbox.WAITS.
-_WAITS = "COALESCE({}.failed_at, 'infinity') = 'infinity'"
+# Conditions on rows that are found by their key are such that the index of what is due does not fit, see outbox.UNPUBLISHED.
+_NOT_GIVEN_UP = "COALESCE({}.failed_at, 'infinity') = 'infinity'"
 _EARLIER = f"""SELECT sequence FROM webhook_deliveries AS before
             WHERE before.webhook_id = one.webhook_id AND before.payment_id = one.payment_id
-              AND before.sequence < one.sequence AND {_WAITS.format("before")}"""
+              AND before.sequence < one.sequence AND {_NOT_GIVEN_UP.format("before")}"""
 _DUE = f"""SELECT webhook_id, payment_id, sequence FROM webhook_deliveries
             WHERE webhook_id = webhook.webhook_id AND failed_at IS NULL AND next_attempt_at <= now()
             ORDER BY next_attempt_at LIMIT {LOOKED_AT}"""
@@ -227,11 +228,11 @@ PUT_OFF = Statement(f"""
     ), held AS (
         SELECT seen.* FROM seen JOIN webhook_deliveries AS before
           ON (before.webhook_id, before.payment_id, before.sequence) = (seen.webhook_id, seen.payment_id, seen.earlier)
-        WHERE {_WAITS.format("before")} FOR KEY SHARE OF before SKIP LOCKED
+        WHERE {_NOT_GIVEN_UP.format("before")} FOR KEY SHARE OF before SKIP LOCKED
     ), behind AS (
         SELECT one.webhook_id, one.payment_id, one.sequence
         FROM held JOIN webhook_deliveries AS one USING (webhook_id, payment_id, sequence)
-        WHERE next_attempt_at <= now() AND {_WAITS.format("one")} FOR NO KEY UPDATE OF one SKIP LOCKED
+        WHERE next_attempt_at <= now() AND {_NOT_GIVEN_UP.format("one")} FOR NO KEY UPDATE OF one SKIP LOCKED
     )
     UPDATE webhook_deliveries AS one SET next_attempt_at = now() + make_interval(secs => {BEHIND_S} * (1 + random() / 5))
     FROM behind WHERE (one.webhook_id, one.payment_id, one.sequence) = (behind.webhook_id, behind.payment_id, behind.sequence)
@@ -265,7 +266,7 @@ CLAIM = Statement(f"""
     ), due AS (
         SELECT one.webhook_id, one.payment_id, one.sequence, is_slow
         FROM picked JOIN webhook_deliveries AS one USING (webhook_id, payment_id, sequence)
-        WHERE next_attempt_at <= now() AND {_WAITS.format("one")} FOR NO KEY UPDATE OF one SKIP LOCKED
+        WHERE next_attempt_at <= now() AND {_NOT_GIVEN_UP.format("one")} FOR NO KEY UPDATE OF one SKIP LOCKED
     ), claimed AS (
         UPDATE webhook_deliveries AS one SET attempt = attempt + 1,
             lease_until = now() + make_interval(secs => :lease_s), next_attempt_at = now() + make_interval(secs => :lease_s)
@@ -307,8 +308,8 @@ NEXT = Statement(f"""
         JOIN webhook_deliveries AS one ON (one.webhook_id, one.payment_id) = (ended.webhook_id, ended.payment_id)
           AND one.sequence > ended.sequence AND one.sequence = (
               SELECT min(sequence) FROM webhook_deliveries AS first WHERE first.webhook_id = ended.webhook_id
-                AND first.payment_id = ended.payment_id AND first.sequence >= ended.sequence AND {_WAITS.format("first")})
-        WHERE next_attempt_at > now() AND COALESCE(lease_until < now(), true) AND {_WAITS.format("one")}
+                AND first.payment_id = ended.payment_id AND first.sequence >= ended.sequence AND {_NOT_GIVEN_UP.format("first")})
+        WHERE next_attempt_at > now() AND COALESCE(lease_until < now(), true) AND {_NOT_GIVEN_UP.format("one")}
         FOR NO KEY UPDATE OF one SKIP LOCKED
     )
     UPDATE webhook_deliveries AS one SET next_attempt_at = now()
