@@ -132,7 +132,7 @@ def test_what_is_no_object_or_names_no_operation_is_refused_with_a_reason(shop: 
 
 def test_an_operation_that_reconcile_still_tries_is_left_to_it(shop: Shop, database: Database) -> None:
     found = {"operation_id": lost(shop, database), **KIM, "outcome": "succeeded", **IDS}
-    with pytest.raises(NotSettled, match="still calls"):
+    with pytest.raises(NotSettled, match="still works"):
         settle_by_hand(shop.service, found)
 
 
@@ -144,11 +144,11 @@ def test_the_last_attempt_is_waited_for_although_its_moment_has_passed(
     make_older(lone_database, operation_id, 31)
     found = {"operation_id": operation_id, **KIM, **NEVER_SEEN}
     lone_books.make_due()
-    with pytest.raises(NotSettled, match="still calls"):
+    with pytest.raises(NotSettled, match="still works"):
         settle_by_hand(lone_shop.service, found)
 
     def settle_meanwhile(action: str, request: GatewayRequest) -> Reply:
-        with pytest.raises(NotSettled, match="still calls"):
+        with pytest.raises(NotSettled, match="still works"):
             settle_by_hand(lone_shop.service, found | {"attempt": 2})
         return lose_reply(action, request)
 
