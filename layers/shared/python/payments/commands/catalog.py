@@ -1,4 +1,5 @@
-"""All commands. HTTP routes, direct invocations, reconcile and the contract's documents read this list and no other."""
+"""All commands. Their HTTP routes, direct invocations, reconcile and the contract's documents read this list and no other. A sync
+is no command (commands/sync.py), and what is peculiar to a payment that waits for its customer is in customer.py."""
 
 from typing import Any
 
