@@ -25,7 +25,8 @@ def test_stripe_world_and_the_tables_agree_after_kills_and_lost_answers() -> Non
     outcome = survived(replace(options, outages=outages, pause_s=(0.5, 1.5)))
     assert outcome.environments.tally.landed >= 60
     for kind in points.kinds:
-        assert outcome.points.hits[kind, "gateway"] >= 2, kind
+        # The head of a request and its body. That of a void has no body.
+        assert outcome.points.hits[kind, "gateway"] >= 1 + (kind != "void"), kind
     moved = {move.action for move in outcome.seen.books.moves}
     assert moved == {"charge", "capture", "void", "refund"}
     assert outcome.seen.books.declines and outcome.provider.faults["remembered 500"]
