@@ -78,7 +78,7 @@ def _named(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or name not in declared():
-            raise ArgumentsError(f"{pair}: the template has no such parameter; write NAME=VALUE")
+            raise ArgumentsError(f"{name if equals else pair}: the template has no such parameter; write NAME=VALUE")
         values[name] = value
     return values
 

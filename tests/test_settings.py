@@ -142,6 +142,11 @@ def test_stripe_is_chosen_with_a_key_or_the_place_of_one(given: dict[str, str], 
             "STRIPE_API_BASE must begin with https",
         ),
         ({"STRIPE_API_KEY": "sk_test_canary", "STRIPE_API_BASE": "api.stripe.com"}, "STRIPE_API_BASE must begin with https"),
+        (
+            {"STRIPE_API_KEY": "sk_test_1", "STRIPE_API_BASE": "https://me:_canary/x@proxy"},
+            "STRIPE_API_BASE must begin with https",
+        ),
+        ({"STRIPE_API_KEY": "sk_test_1", "STRIPE_API_BASE": "https://me:_canary@proxy"}, "STRIPE_API_BASE must begin with https"),
         ({"STRIPE_API_KEY": "pk_test_canary"}, "must begin with"),
         ({"STRIPE_API_KEY": "sk_test_canary\n"}, "must begin with"),
         ({"STRIPE_API_KEY": "sk_test_canäry"}, "must begin with"),
@@ -156,6 +161,12 @@ def test_a_choice_of_stripe_that_cannot_work_is_told_without_the_key(given: dict
         settings_from(STRIPE | given)
     assert said in str(error.value)
     assert "_can" not in str(error.value), "a part of the key"
+
+
+def test_settings_that_are_shown_hide_the_databases_password() -> None:
+    assert "canary" not in repr(
+        settings_from(STRIPE | {"STRIPE_API_KEY": "sk_test_1", "DATABASE_URL": "postgresql://me:canary@h/d"})
+    )
 
 
 def test_webhook_secrets_are_read_and_not_told() -> None:

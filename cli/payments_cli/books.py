@@ -50,6 +50,8 @@ class Postgres:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or 5432
+            if "@" in parts.path + parts.query or parts.fragment:
+                raise ValueError  # Of a password that is not encoded, the beginning looks like a host.
         except ValueError:  # Its text quotes the URL, perhaps the password.
             form = "postgresql://user:password@host/database, with other characters in percent encoding"
             problem = {"title": "The database's URL is wrong", "detail": f"It must read {form}.", "code": "database_url"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,8 +67,12 @@ def _object(n: int, line: str) -> dict[str, Any]:
 def _movement(n: int, row: dict[str, Any]) -> Movement:
     try:
         at = datetime.fromisoformat(row["at"])
-        amount = int(str(row["amount"]))  # of the number 19.99, int alone would make 19
-        made = Movement(str(row["key"] or ""), row["kind"], amount, row["currency"], row["transaction_id"], at)
+        amount = str(row["amount"])
+        if not re.fullmatch("[0-9]+", amount):  # int alone would make 19 of the number 19.99, and 1999 of 1_999
+            raise ValueError(f"amount {amount!r} is not a whole number in the minor unit")
+        if not all(isinstance(row[name], str) for name in ("kind", "currency", "transaction_id")):
+            raise ValueError("kind, currency and transaction_id are texts")
+        made = Movement(str(row["key"] or ""), row["kind"], int(amount), row["currency"], row["transaction_id"], at)
     except KeyError as error:
         raise WrongList(f"line {n} has no {error}") from None
     except (ValueError, TypeError) as error:

@@ -43,8 +43,10 @@ def statements() -> Iterator[tuple[str, dict[str, Any]]]:
         documents = [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
         documents += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
         for document in documents:
-            for statement in document["Statement"]:
-                yield name, statement["Fn::If"][1] if "Fn::If" in statement else statement
+            for given in document["Statement"]:
+                _, statement, otherwise = given.get("Fn::If", (None, given, {"Ref": "AWS::NoValue"}))
+                assert otherwise == {"Ref": "AWS::NoValue"}, "read it, too"
+                yield name, statement
 
 
 def test_no_policy_of_ours_has_a_wildcard() -> None:
@@ -168,6 +170,7 @@ TOKENS = {"DatabaseResourceId": "cluster-1", "DatabaseSecretArn": "", "DatabaseO
         (STRIPE | KEYS, set()),
         (BROUGHT | KEYS, set()),
         (KEYS, {"KeysHaveSecrets"}),
+        (STRIPE | {"SecretsKeyArns": "arn:key-1,"}, {"KeysHaveSecrets"}),
         ({"Gateway": "stripe"}, {"StripeHasSecret"}),
         ({"StripeSecretArn": "arn:stripe"}, {"StripeIsChosen"}),
         ({"GatewayLive": "On"}, {"StripeIsChosen"}),
@@ -193,6 +196,8 @@ def test_parameters_that_do_not_fit_together_are_refused_before_anything_is_made
                 return all(holds(operand) for operand in operands)
             case "Fn::Contains":
                 members, value = operands
+                if isinstance(members, dict):
+                    return value in values[members["Ref"]].split(",")
                 return values[value["Ref"]] in members
             case "Fn::EachMemberEquals":
                 members, value = operands

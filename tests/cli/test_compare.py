@@ -431,7 +431,12 @@ def test_a_long_list_is_asked_in_parts(loser: Loser, way: Any, tmp_path: Path, m
     ("change", "said"),
     [
         ({"kind": "payout"}, "kind must be one of"),
-        ({"amount": "19.99"}, "invalid literal"),
+        ({"amount": "19.99"}, "whole number"),
+        ({"amount": "1_999"}, "whole number"),
+        ({"amount": "+5"}, "whole number"),
+        ({"amount": "\uff11\uff19"}, "whole number"),
+        ({"currency": None}, "are texts"),
+        ({"transaction_id": ["a"]}, "are texts"),
         ({"amount": 0}, "more than 0"),
         ({"amount": 19.99}, "line 1: .*19.99"),
         ({"amount": float("inf")}, "line 1: .*inf"),
@@ -486,10 +491,11 @@ def test_the_command_says_what_there_is_to_do(loser: Loser, payments_alone: Paym
     nowhere = payments_alone("compare", file, "--database-url", "postgresql://me:canary@127.0.0.1:1/payments")
     assert nowhere.exit_code == 5
     assert "canary" not in nowhere.err
-    unencoded = payments_alone("compare", file, "--database-url", "postgresql://me:canary/x@127.0.0.1:1/payments")
-    assert unencoded.exit_code == 2
-    assert "percent encoding" in unencoded.err
-    assert "canary" not in unencoded.out + unencoded.err
+    for password in ("canary/x", "x@canary/y", "x@canary#y", "x@y?canary=1"):
+        unencoded = payments_alone("compare", file, "--database-url", f"postgresql://me:{password}@127.0.0.1:1/payments")
+        assert unencoded.exit_code == 2
+        assert "percent encoding" in unencoded.err
+        assert "canary" not in unencoded.out + unencoded.err
 
 
 def test_what_the_data_api_refuses_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,6 +297,48 @@ def test_a_secret_under_a_key_that_nobody_named_is_told(check: Check, name: str)
     assert "secrets" not in check(**{name: secret("of-aws", "alias/aws/secretsmanager")})
 
 
+def test_a_secret_that_may_not_be_seen_hides_no_other(check: Check) -> None:
+    def describe_secret(SecretId: str) -> dict[str, Any]:  # noqa: N803 - as boto3 names it
+        if SecretId == ARN:
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not yours"}}, "DescribeSecret")
+        return {"DeletedDate": "today"}
+
+    exceptions = SimpleNamespace(ResourceNotFoundException=KeyError)
+    fakes = {"secretsmanager": SimpleNamespace(describe_secret=describe_secret, exceptions=exceptions)}
+    deleted = ARN.replace("stripe", "brokers")
+    told = "".join(check(fakes=fakes, DatabaseSecretArn=ARN, KafkaSecretArn=deleted)["secrets"])
+    assert "not yours" in told
+    assert f"KafkaSecretArn={deleted}: the secret is about to be deleted" in told
+
+
+def test_a_key_that_is_of_no_use_is_told(check: Check) -> None:
+    kms = boto3.client("kms", region_name="us-east-1")
+    key = kms.create_key()["KeyMetadata"]
+    made = boto3.client("secretsmanager", region_name="us-east-1")
+    arn = str(made.create_secret(Name="payments/own", SecretString="{}", KmsKeyId=key["KeyId"])["ARN"])
+    other = "arn:aws:kms:us-east-1:210987654321:key/other"
+    assert "secrets" not in check(KafkaSecretArn=arn, SecretsKeyArns=f"'{other}, {key['Arn']}'")
+    kms.disable_key(KeyId=key["KeyId"])
+    assert check(KafkaSecretArn=arn, SecretsKeyArns=key["Arn"])["secrets"] == [
+        f"KafkaSecretArn: the secret's key {key['Arn']} is Disabled"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DatabaseUrl", "postgresql://me:canary@h/d"),
+        ("DatabaseOwnerUrl", "postgresql://me:canary@h/d"),
+        ("StripeSecretArn", "sk_live_canary"),
+        ("KafkaSecretArn", "arn:canary"),
+    ],
+)
+def test_a_value_that_may_be_a_secret_is_refused_and_not_shown(check: Check, name: str, value: str) -> None:
+    told = [problem for problems in check(**{name: value}).values() for problem in problems]
+    assert any(problem.startswith(f"{name}: ") for problem in told)
+    assert "canary" not in "".join(told)
+
+
 def test_subnets_of_ones_own_lead_to_stripe(check: Check) -> None:
     ec2 = boto3.client("ec2", region_name="us-east-1")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]

@@ -826,7 +826,11 @@ def test_a_url_that_says_anything_else_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "password", ["canary/x", "x/canary", "canary?x", "x?canary", "canary#x", "[canary", "1/canary", "1?canary=1"]
+    "password",
+    [
+        *("canary/x", "x/canary", "canary?x", "x?canary", "canary#x", "[canary", "1/canary", "1?canary=1"),
+        *("x@canary/y", "x@canary#y", "x@canary?y", "x@y?canary=1"),
+    ],
 )
 def test_a_password_that_is_not_encoded_is_not_quoted(password: str) -> None:
     with pytest.raises(SettingsError, match="percent-encoded") as error:

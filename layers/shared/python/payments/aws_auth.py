@@ -104,7 +104,7 @@ def secret(arn: str) -> dict[str, Any]:
     client = boto3.client("secretsmanager", region_name=arn.split(":")[3], config=patience)
     try:
         return dict(json.loads(client.get_secret_value(SecretId=arn)["SecretString"]))
-    except (BotoCoreError, ClientError, ValueError, KeyError) as error:
+    except (BotoCoreError, ClientError, ValueError, KeyError, TypeError) as error:
         raise ConnectionError(f"Secrets Manager did not hand over the secret: {type(error).__name__}") from None
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ TEN_YEARS_S = 315_360_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    database_url: str
+    database_url: str = field(repr=False)
     database_auth: str
     database_role: str
     kafka_bootstrap_servers: tuple[str, ...]

@@ -64,7 +64,7 @@ def stripe_settings_from(environment: Mapping[str, str]) -> StripeSettings:
     if arn and not arn.startswith("arn:"):
         raise SettingsError("STRIPE_SECRET must be the ARN of a secret")
     base = environment.get("STRIPE_API_BASE") or API
-    if not base.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+    if not re.fullmatch(r"(https://[\w.-]+(:\d+)?|http://(127\.0\.0\.1|localhost):\d+)(/\S*)?", base):
         raise SettingsError("STRIPE_API_BASE must begin with https://, because the API key is sent there, or be on this machine")
     is_live = live == "On"
     given = [text for text in (environment.get("STRIPE_WEBHOOK_SECRETS") or "").split(",") if text]

@@ -33,7 +33,8 @@ PRODUCER_OPTIONS: dict[str, Any] = {
 
 LONGEST_PAUSE_S = 300.0, 48.0
 """After a failure callers skip the broker: for 3 s at first, then for 12 s, 48 s and so on, up to 300 s. So during an outage only
-one caller in that time waits for 2 s. The relay publishes what they skip. It tries at each run, because nobody waits for it.
+one caller of an environment in that time waits for 2 s. The relay publishes what they skip. It tries at each run, because nobody
+waits for it.
 
 While other partitions acknowledge, the one that failed has a pause of its own, of 48 s at most. The relay skips that partition
 too, because it would wait for it with each batch. The pause ends before the relay's next run."""

@@ -34,8 +34,8 @@ RUN_S = 60.0
 """A run of reconcile spends a minute at most on the inbox. The rest of its time is for operations without an outcome."""
 
 PULL_S, PULL_TIMEOUT_S = 8.0, 10.0
-"""A pull stops 8 s after it began, at the end of the page that it is reading, and the next run goes on there. One request takes
-at most 10 s."""
+"""A pull stops 8 s after it began, when it has put what it just read into the inbox, and the next run goes on there. The gateway
+may take 10 s for all of its pages together."""
 
 OVERLAP_S, LONGEST_S = 300.0, 3 * DAY_S
 """A pull asks for what happened since 5 minutes before the last pull, because the gateway's clock is not ours and its list may be

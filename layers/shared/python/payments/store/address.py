@@ -29,15 +29,14 @@ def connection_options(url: str, *, needs_tls: bool = False) -> dict[str, Any]:
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
         port = parts.port or 5432
-        if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:
+        ends = "@" in parts.path + parts.query or parts.fragment  # of a password, whose beginning then looks like a host
+        if ends or parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:
             raise ValueError
     except ValueError:  # Its text quotes the URL: of a password with a slash, what stands before the slash.
         raise SettingsError("DATABASE_URL must read postgresql://user[:password]@host[:port]/database, percent-encoded") from None
-    if unknown := query.keys() - {"sslmode", "sslrootcert"}:
-        raise SettingsError(f"DATABASE_URL has unknown settings: {', '.join(sorted(unknown))}")
     sslmode = query.get("sslmode", "disable" if parts.hostname in ("127.0.0.1", "localhost", "::1") else "verify-full")
-    if sslmode not in ("disable", "verify-full"):
-        raise SettingsError("sslmode in DATABASE_URL must be disable or verify-full")
+    if query.keys() - {"sslmode", "sslrootcert"} or sslmode not in ("disable", "verify-full"):
+        raise SettingsError("DATABASE_URL takes sslmode, which is disable or verify-full, and sslrootcert, and no other settings")
     if needs_tls and sslmode == "disable":
         raise SettingsError("DATABASE_URL must say sslmode=verify-full: tokens and secrets do not travel in plain text")
     return {

@@ -15,9 +15,9 @@ from payments.store.rows import PAYMENT, columns
 
 WAITS_S, GIVE_UP_H = (5, 30, 120, 600, 3600), 24
 """An event about which nothing can be said yet is looked at again: 5 s, 30 s, 2 min, 10 min and 1 h after the attempt before, and
-then each hour. After a day we give it up, because no lease, outage of a gateway or slow bank lasts longer. Its age decides, and
+then each hour. After a day we give it up: a lease, a gateway's outage or a slow bank may last as long. Its age decides, and
 not the number of attempts, because the payment's other events cause attempts too. An event that was old at its first attempt,
-after an outage of ours, gets at least five."""
+after an outage of ours, gets six."""
 
 KEEP_DAYS, PRUNED = 30, 5000
 """A handled event is kept for 30 days, as long as Stripe shows its own. At most 5,000 are deleted at once."""

@@ -19,8 +19,8 @@ COUNTED = 1000
 """The most deliveries of a webhook that are counted. A higher number would tell its owner nothing more."""
 
 KEEP_DAYS = 30
-"""A delivery is kept this long after it was given up, or while its webhook is disabled or deleted. The event itself goes
-sooner."""
+"""A delivery that was given up, or whose webhook is disabled, is kept until this long after it was made or asked for again. The
+event itself goes sooner."""
 
 PRUNED = 5000
 """The most deliveries that are deleted at once."""
