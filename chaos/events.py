@@ -167,6 +167,10 @@ class Events:
         """Return the events that are owed, not taken, and not in the inbox."""
         return [event_id for event_id, event in self.owed.items() if event_id not in {*inbox, *self.taken} and _is_wanted(event)]
 
+    def owes(self, object_id: str) -> bool:
+        """Return whether the service has to hear of the object. Nobody tells of what happens in a scene without a door."""
+        return any(event["data"]["object"]["id"] == object_id for event in self.owed.values())
+
     # What goes on during the load.
 
     async def go_on(self, environments: Environments, fault: Callable[[str], Fault], hang_up: asyncio.Event) -> None:

@@ -41,7 +41,8 @@ MOVE_CLOCK = (
 LEFT = (
     "SELECT (SELECT count(*) FROM operations WHERE outcome IS NULL AND next_attempt_at IS NOT NULL)"
     " + (SELECT count(*) FROM outbox WHERE published_at IS NULL)"
-    " + (SELECT count(*) FROM gateway_events WHERE handled_at IS NULL)"
+    # The simulated gateway keeps no state. So nothing can be seen there after a decline, which waits until it is a day old.
+    " + (SELECT count(*) FROM gateway_events WHERE handled_at IS NULL AND NOT (gateway = 'simulated' AND door = 'decline'))"
     # Reconcile leaves an authorization whose void the gateway has declined alone for an hour, so nothing changes it any more.
     " + (SELECT count(*) FROM payments WHERE status = 'AUTHORIZED' AND capture_before <= now() AND NOT EXISTS ("
     "SELECT FROM operations o WHERE o.payment_id = payments.payment_id AND kind = 'void' AND outcome = 'declined'))"

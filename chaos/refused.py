@@ -138,6 +138,7 @@ def _true(refusals: list[Refusal], evidence: Evidence, lives: dict[str, Life]) -
     bodies = {(answer.kind, answer.traceparent): answer.sent_body for answer in evidence.answers if answer.sent_body}
     by_key = {(row["owner"], row["kind"], row["idempotency_key"]): row for row in evidence.tables["operations"]}
     by_trace = {(row["kind"], row["traceparent"]): row for row in evidence.tables["operations"]}
+    labels = {answer.label for answer in evidence.answers}
     for refusal in refusals:
         source, body = refusal.source, refusal.body
         if source.direct:
@@ -154,7 +155,9 @@ def _true(refusals: list[Refusal], evidence: Evidence, lives: dict[str, Life]) -
             elif source.kind == "process" and body.get("payment_id") == own["payment_id"]:
                 yield f"{refusal.name} because of its own payment {own['payment_id']}"
         life = lives.get(body.get("payment_id", ""))
-        if refusal.for_good and life is not None:
+        # What an earlier delivery was refused with stands, and is the answer to later ones. That refusal is looked at by itself.
+        is_repeated = body.get("request_id") != source.label and body.get("request_id") in labels
+        if refusal.for_good and life is not None and not is_repeated:
             yield from _final(refusal, life, evidence.clock_s, begun_s)
         if body["code"] == "payment_not_found":
             yield f"{refusal.name}, and the client had seen the payment"

@@ -169,7 +169,7 @@ async def run(options: Options, report: Report) -> Outcome:
         *requested.check(seen, lives),
         *refused.check(seen, lives),
         *received.check(seen, lives),
-        *disputed.check(seen, lives),
+        *disputed.check(seen, lives, provider.events.owes if provider.events else lambda _: True),
         *waited.check(seen, lives),
         *(inbox.check(seen, provider.events, lives) if provider.events else ()),
     ]

@@ -26,7 +26,12 @@ def row_of(said: Disputed, outcome: str | None, **changes: Any) -> dict[str, Any
 
 
 def violations(
-    said: list[Disputed], outcome: str | None, rows: list[dict[str, Any]], *told: Told, answers: tuple[Answer, ...] = ()
+    said: list[Disputed],
+    outcome: str | None,
+    rows: list[dict[str, Any]],
+    *told: Told,
+    answers: tuple[Answer, ...] = (),
+    is_told: bool = True,
 ) -> list[str]:
     """Return what the witness says of one payment, whose bank has said this of it."""
     outbox = [
@@ -35,7 +40,7 @@ def violations(
     life = Life({"payment_id": "payment", "transaction_id": "ch_1"}, outbox=outbox)
     books = Books([], {}, disputes=[Dispute("du_1", "ch_1", said, outcome)] if said else [])
     seen = Evidence({"disputes": rows}, [], books, [], list(answers), [], frozenset(), frozenset(), 0.0)
-    return list(disputed.check(seen, {"payment": life}))
+    return list(disputed.check(seen, {"payment": life}, lambda _: is_told))
 
 
 def refused() -> Answer:
@@ -51,6 +56,11 @@ def test_what_the_bank_said_is_told_in_its_order_though_not_all_of_it() -> None:
     assert violations([OPEN, REVIEWED, WON], "won", is_won, ("disputed", WON, None), closes) == []
     assert violations([OPEN], None, [row_of(OPEN, None)], opens, answers=(refused(),)) == []
     assert violations([], None, []) == []
+
+
+def test_a_dispute_of_which_nobody_tells_may_be_missing_and_not_be_wrong() -> None:
+    assert violations([OPEN], None, [], is_told=False) == []
+    assert violations([OPEN], None, [row_of(WON, "won")], is_told=False) != []
 
 
 def test_each_thing_that_is_wrong_is_said() -> None:
