@@ -22,7 +22,7 @@ from local.template import REGION, Function
 from tests.servers import ending_with_us, free_port, wait_for_port
 
 ROOT = Path(__file__).resolve().parent.parent
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
 """The emulator listens within 0.1 s. It starts the function at the first invocation."""
 
 REPLY_MARGIN_S = 10.0

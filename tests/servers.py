@@ -34,7 +34,7 @@ PARTITIONS = 3
 POOL_SIZE = 2
 """Fewer than the clients of any concurrent test, so that clients share server connections."""
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
 """PgBouncer starts in milliseconds. This ends the wait when it does not."""
 
 

@@ -38,7 +38,7 @@ def breaks(connection: Connection) -> Iterator[None]:
         connection.close()
 
 
-def eventually(check: Callable[[], object], timeout_s: float = 20) -> None:
+def eventually(check: Callable[[], object], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:

@@ -14,7 +14,7 @@ import pytest
 from tests.cli.stand import PAYMENT, REFUND, Stand, problem
 from tests.cli.terminal import Payments, new_order, printed_key
 
-SETTLE_S = 30  # a local run sends the request again after 1 s, 2 s, ...
+SETTLE_S = 90  # a local run sends the request again after 1 s, 2 s, ...
 
 
 def test_a_payment_is_taken_shown_and_given_back(payments: Payments) -> None:

@@ -18,7 +18,7 @@ from tests.cli.stand import DROPPED, WEBHOOK, Answer, Stand, problem
 from tests.cli.terminal import Payments, new_order
 
 Standing = Callable[..., Stand]
-ARRIVES_S = 30
+ARRIVES_S = 90
 SECRET = "whsec_" + "c2VjcmV0" * 5 + "c2Vj"
 MADE: Answer = (201, {}, json.dumps(WEBHOOK | {"secret": SECRET}))
 FOUND: Answer = (200, {}, json.dumps(WEBHOOK))

@@ -77,7 +77,7 @@ class Stack:
 
     def told(self, payment: dict[str, Any]) -> list[list[Any]]:
         """Return the inbox once all of it has an outcome."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while not (rows := self.inbox(payment)) or any(outcome is None for *_, outcome in rows):
             assert time.monotonic() < until, rows
             time.sleep(0.1)

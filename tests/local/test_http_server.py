@@ -23,7 +23,7 @@ from tests.local.test_http import Functions, functions
 
 __all__ = ["functions"]  # a fixture
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 pytestmark = pytest.mark.server
 

@@ -241,7 +241,7 @@ def test_an_asynchronous_event_is_tried_again_with_the_same_request_id(
     async def test() -> None:
         async with pool_of(echo, tmp_path) as pool:
             pool.invoke_later({"todo": "raise twice", "file": str(tries)}, "request-1", ARN)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while time.monotonic() < deadline and tries.read_text().count("\n") < 3:
                 await asyncio.sleep(0.02)
         assert tries.read_text().splitlines() == ["request-1"] * 3

@@ -26,7 +26,7 @@ from tests.local.conftest import write_stack
 from tests.servers import Database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30
+PATIENCE_S = 90
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from kafka import KafkaConsumer
 
 from local.servers import EmbeddedBroker, EmbeddedPostgres, ServerError, connect
 
-PATIENCE_S = 15
+PATIENCE_S = 60
 
 
 def eventually(condition: Callable[[], object]) -> None:

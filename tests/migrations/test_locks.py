@@ -29,7 +29,7 @@ LOCKING = {
 }
 """Both need ACCESS EXCLUSIVE on payments, which a reader's ACCESS SHARE keeps from them."""
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 """Longer than a migration waits for a lock, and than it pauses after its first try. It ends the wait of a test that fails."""
 
 
