@@ -75,7 +75,7 @@ def test_a_key_that_cannot_be_read_is_tried_again_at_the_next_use() -> None:
     assert key() == "sk_test_1"
 
 
-def test_a_key_that_cannot_be_read_again_stays_and_is_tried_again_after_a_minute() -> None:
+def test_a_key_that_cannot_be_read_again_stays_and_is_tried_again_after_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """Else 64 threads of reconcile would wait for one failing read after the other, for longer than its run."""
     answers: list[str | OSError] = ["sk_test_1", ConnectionError("Secrets Manager did not hand over the secret"), "sk_test_2"]
     clock = Clock()
@@ -92,6 +92,7 @@ def test_a_key_that_cannot_be_read_again_stays_and_is_tried_again_after_a_minute
         key.refused()
         assert key() == "sk_test_1"
     assert answers == ["sk_test_2"]
+    assert caplog.text.count("the secret could not be read again") == 1, "a person must learn why the key stays refused"
     clock.now_s += REREAD_S
     key.refused()
     assert key() == "sk_test_2"

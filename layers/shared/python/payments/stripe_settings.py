@@ -1,14 +1,16 @@
 """What GATEWAY=stripe needs besides. Nothing of it is read with another gateway."""
 
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from payments.settings_error import SettingsError
+
+logger = logging.getLogger(__name__)
 
 Secret = TypeVar("Secret")
 
@@ -104,5 +106,7 @@ class KeptSecret(Generic[Secret]):
         with self._lock:
             if not 0 <= self._clock() - self._read_at < REREAD_S:
                 self._read_at = self._clock()
-                with suppress(Exception):
+                try:
                     self._value = self._read()
+                except Exception:  # Its text quotes no secret.
+                    logger.exception("the secret could not be read again")
